@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Every foreign function stands here, and nothing else imports koffi. Calls follow the kernel's own convention:
+// a value >= 0, or -errno; nothing here throws for a failed call, error.ts gives it words.
+
+import koffi from "koffi";
+
+/** An address in this process; 0n is NULL. */
+export type Pointer = bigint;
+
+const NUMBERS = { x64: { bpf: 321, membarrier: 324 }, arm64: { bpf: 280, membarrier: 283 } };
+
+function syscallNumbers(): { readonly bpf: number; readonly membarrier: number } {
+  if (process.arch === "x64" || process.arch === "arm64") return NUMBERS[process.arch];
+  throw new Error(`cannot call the kernel on ${process.arch}: run on x64 or arm64`);
+}
+
+const syscalls = syscallNumbers();
+const libc = koffi.load(null); // the C library that Node itself runs on, glibc or musl
+
+type Call<Args extends readonly unknown[]> = (...args: Args) => number;
+type Memory = Uint8Array | Pointer | null;
+type Completion = (error: unknown, value: number) => void;
+
+/** koffi.errno() is only true right after a failure, so it is read here and nowhere else. */
+function checked(value: number): number {
+  return value === -1 ? -koffi.errno() : value;
+}
+
+function checkedPointer(value: Pointer | null): Pointer | number {
+  return value === null || value === 0n || value === MAP_FAILED ? -koffi.errno() : value;
+}
+
+function promised(start: (done: Completion) => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => {
+      if (error) reject(error);
+      else resolve(checked(value));
+    });
+  });
+}
+
+/**
+ * The address of these bytes, for a struct that carries pointers. It holds as long as the array lives: keep a reference
+ * to `bytes` until the call has returned.
+ */
+export function address(bytes: Uint8Array): Pointer {
+  return koffi.address(bytes);
+}
+
+/** Memory outside of JavaScript as an ArrayBuffer. Detach it (`.transfer()`) before the memory goes away. */
+export function viewMemory(pointer: Pointer, lengthBytes: number): ArrayBuffer {
+  return koffi.view(pointer, lengthBytes);
+}
+
+const cStrerror: (errno: number) => string = libc.func("const char *strerror(int errnum)");
+
+/** The C library's words for an errno (positive). */
+export function strerror(errno: number): string {
+  return cStrerror(errno);
+}
+
+const cOpen: Call<[string, number, number]> = libc.func(
+  "int open(const char *path, int flags, uint32_t mode)",
+);
+const cClose: Call<[number]> = libc.func("int close(int fd)");
+const cDup: Call<[number, number, number]> = libc.func("int fcntl(int fd, int cmd, int arg)");
+
+export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const O_CLOEXEC = 0o2000000;
+
+/** open(2); O_CLOEXEC is always added. Returns an fd. */
+export function open(path: string, flags: number, mode = 0): number {
+  return checked(cOpen(path, flags | O_CLOEXEC, mode));
+}
+
+/** close(2). */
+export function close(fd: number): number {
+  return checked(cClose(fd));
+}
+
+const F_DUPFD_CLOEXEC = 1030;
+
+/** A second descriptor, close-on-exec, for what `fd` names. */
+export function duplicate(fd: number): number {
+  return checked(cDup(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+const cSocket: Call<[number, number, number]> = libc.func(
+  "int socket(int domain, int type, int protocol)",
+);
+const cBind: Call<[number, Memory, number]> = libc.func(
+  "int bind(int fd, const void *addr, uint32_t len)",
+);
+const cSend: Call<[number, Memory, number, number]> = libc.func(
+  "int64_t send(int fd, const void *buf, size_t len, int flags)",
+);
+const cSendTo: Call<[number, Memory, number, number, Memory, number]> = libc.func(
+  "int64_t sendto(int fd, const void *buf, size_t len, int flags, const void *addr, uint32_t alen)",
+);
+const cSendMessage: Call<[number, Memory, number]> = libc.func(
+  "int64_t sendmsg(int fd, const void *msg, int flags)",
+);
+const cReceive: Call<[number, Memory, number, number]> = libc.func(
+  "int64_t recv(int fd, void *buf, size_t len, int flags)",
+);
+const cSetSockOpt: Call<[number, number, number, Memory, number]> = libc.func(
+  "int setsockopt(int fd, int level, int name, const void *value, uint32_t len)",
+);
+const cGetSockOpt: Call<[number, number, number, Memory, Memory]> = libc.func(
+  "int getsockopt(int fd, int level, int name, void *value, void *len)",
+);
+const cGetSockName: Call<[number, Memory, Memory]> = libc.func(
+  "int getsockname(int fd, void *addr, void *len)",
+);
+const SOCK_CLOEXEC = O_CLOEXEC;
+
+/** socket(2); SOCK_CLOEXEC is always added. The socket lives in the calling thread's network namespace for good. */
+export function socket(domain: number, type: number, protocol: number): number {
+  return checked(cSocket(domain, type | SOCK_CLOEXEC, protocol));
+}
+
+/** bind(2) to an encoded sockaddr. */
+export function bind(fd: number, sockaddr: Uint8Array): number {
+  return checked(cBind(fd, sockaddr, sockaddr.byteLength));
+}
+
+/** send(2). Returns the bytes sent. */
+export function send(fd: number, bytes: Uint8Array, flags = 0): number {
+  return checked(cSend(fd, bytes, bytes.byteLength, flags));
+}
+
+/** sendto(2) to an encoded sockaddr. Returns the bytes sent. */
+export function sendTo(fd: number, bytes: Uint8Array, flags: number, sockaddr: Uint8Array): number {
+  return checked(cSendTo(fd, bytes, bytes.byteLength, flags, sockaddr, sockaddr.byteLength));
+}
+
+/** sendmsg(2) with an encoded struct msghdr, whose pointers the caller keeps alive. Returns the bytes sent. */
+export function sendMessage(fd: number, header: Uint8Array, flags = 0): number {
+  return checked(cSendMessage(fd, header, flags));
+}
+
+/** recv(2) into `into`. Returns the bytes received; with MSG_TRUNC the full length of the datagram. */
+export function receive(fd: number, into: Uint8Array, flags = 0): number {
+  return checked(cReceive(fd, into, into.byteLength, flags));
+}
+
+/** setsockopt(2) with the option's raw value. */
+export function setSocketOption(
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+): number {
+  return checked(cSetSockOpt(fd, level, name, value, value.byteLength));
+}
+
+/** getsockopt(2) into `value`. Returns the length of what the kernel wrote. */
+export function getSocketOption(
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+): number {
+  const length = lengthBytes(value.byteLength);
+  const result = checked(cGetSockOpt(fd, level, name, value, length));
+  return result < 0 ? result : readLength(length);
+}
+
+/** getsockname(2) into `sockaddr`. Returns the address's length. */
+export function getSocketName(fd: number, sockaddr: Uint8Array): number {
+  const length = lengthBytes(sockaddr.byteLength);
+  const result = checked(cGetSockName(fd, sockaddr, length));
+  return result < 0 ? result : readLength(length);
+}
+
+function lengthBytes(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+function readLength(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer).getUint32(0, true);
+}
+
+const cSetns: Call<[number, number]> = libc.func("int setns(int fd, int nstype)");
+const cUnshare: Call<[number]> = libc.func("int unshare(int flags)");
+const cMount: Call<[string, string, string | null, number, string | null]> = libc.func(
+  "int mount(const char *src, const char *dst, const char *type, unsigned long flags, const char *data)",
+);
+const cUnmount: Call<[string, number]> = libc.func("int umount2(const char *target, int flags)");
+const cStatfs: Call<[string, Memory]> = libc.func("int statfs(const char *path, void *buf)");
+const cIfIndex: Call<[string]> = libc.func("uint32_t if_nametoindex(const char *name)");
+
+/** setns(2): moves the calling thread into a namespace. */
+export function setns(fd: number, namespaceType: number): number {
+  return checked(cSetns(fd, namespaceType));
+}
+
+/** unshare(2): gives the calling thread namespaces of its own. */
+export function unshare(flags: number): number {
+  return checked(cUnshare(flags));
+}
+
+/** mount(2). */
+export function mount(
+  source: string,
+  target: string,
+  type: string | null,
+  flags: number,
+  data: string | null = null,
+): number {
+  return checked(cMount(source, target, type, flags, data));
+}
+
+/** umount2(2). */
+export function unmount(target: string, flags = 0): number {
+  return checked(cUnmount(target, flags));
+}
+
+/** The magic number of the file system that holds `path` (statfs(2), f_type), or -errno. */
+export function fileSystemType(path: string): number {
+  const buffer = new Uint8Array(256);
+  const result = checked(cStatfs(path, buffer));
+  return result < 0 ? result : new DataView(buffer.buffer).getUint32(0, true);
+}
+
+/** The index of a device in the calling thread's network namespace, or -errno. */
+export function interfaceIndex(name: string): number {
+  const index = cIfIndex(name);
+  return index === 0 ? -koffi.errno() : index;
+}
+
+const cPoll = libc.func("int poll(void *fds, unsigned long count, int timeout)");
+const poll1: Call<[Memory, number, number]> = cPoll;
+const cMmap: (
+  at: Pointer,
+  length: number,
+  prot: number,
+  flags: number,
+  fd: number,
+  offset: number,
+) => Pointer | null = libc.func(
+  "void *mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t offset)",
+);
+const cMunmap: Call<[Pointer, number]> = libc.func("int munmap(void *addr, size_t len)");
+
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 1;
+export const POLLIN = 1;
+
+function pollRequest(fd: number, events: number): Uint8Array {
+  const request = new Uint8Array(8);
+  const view = new DataView(request.buffer);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, events, true);
+  return request;
+}
+
+/** poll(2) on one fd, blocking the thread for at most `timeoutMs`. Returns the events that came, 0 for none. */
+export function poll(fd: number, events: number, timeoutMs: number): number {
+  const request = pollRequest(fd, events);
+  const result = checked(poll1(request, 1, timeoutMs));
+  return result <= 0 ? result : new DataView(request.buffer).getInt16(6, true);
+}
+
+/** The same on koffi's thread pool: for the main thread only, never in a Worker. */
+export async function pollAsync(fd: number, events: number, timeoutMs: number): Promise<number> {
+  const request = pollRequest(fd, events);
+  const at = address(request);
+  const result = await promised((done) => cPoll.async(at, 1, timeoutMs, done));
+  return result <= 0 ? result : new DataView(request.buffer).getInt16(6, true);
+}
+
+/** mmap(2) at an address of the kernel's choice. Returns the address, or -errno as a number. */
+export function mmap(
+  length: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset = 0,
+): Pointer | number {
+  return checkedPointer(cMmap(0n, length, protection, flags, fd, offset));
+}
+
+/** munmap(2). Every ArrayBuffer over the range must be detached before. */
+export function munmap(at: Pointer, length: number): number {
+  return checked(cMunmap(at, length));
+}
+
+const cSyscall = libc.func("int64_t syscall(int64_t number, int64_t a, uint64_t b, uint64_t c)");
+const cBpf: Call<[number, number, Memory, number]> = libc.func("syscall", "int64_t", [
+  "int64_t",
+  "int64_t",
+  "void *",
+  "uint64_t",
+]);
+
+/** bpf(2). `attr` is an encoded union bpf_attr. Returns what the kernel returns: an fd, 0, or -errno. */
+export function bpf(command: number, attr: Uint8Array): number {
+  return checked(cBpf(syscalls.bpf, command, attr, attr.byteLength));
+}
+
+/** membarrier(2) on koffi's thread pool: for the main thread only, never in a Worker. */
+export function membarrierAsync(command: number): Promise<number> {
+  return promised((done) => cSyscall.async(syscalls.membarrier, command, 0, 0, done));
+}
+
+/** membarrier(2), blocking. */
+export function membarrier(command: number): number {
+  return checked(cSyscall(syscalls.membarrier, command, 0, 0));
+}
+
+type Struct = Pointer | null; // struct bpf_object *, bpf_map *, bpf_program *, btf *
+
+function bindLibbpf() {
+  const lib = koffi.load("libbpf.so.1");
+  const int = <Args extends readonly unknown[]>(name: string, ...args: string[]): Call<Args> =>
+    lib.func(name, "int", args);
+  const pointer = <Args extends readonly unknown[]>(
+    name: string,
+    ...args: string[]
+  ): ((...args: Args) => Struct) => lib.func(name, "void *", args);
+  const text = (name: string): ((of: Struct) => string) =>
+    lib.func(name, "const char *", ["void *"]);
+  const setPrint: (print: null) => unknown = lib.func("void *libbpf_set_print(void *print)");
+  setPrint(null); // it writes to stderr by itself; KernelError says it once instead
+  return {
+    objectOpenMemory: pointer<[Uint8Array, number, null]>(
+      "bpf_object__open_mem",
+      ...["void *", "size_t", "void *"],
+    ),
+    objectLoad: int<[Struct]>("bpf_object__load", "void *"),
+    objectClose: lib.func("bpf_object__close", "void", ["void *"]) as (object: Struct) => void,
+    objectBtf: pointer<[Struct]>("bpf_object__btf", "void *"),
+    btfRawData: pointer<[Struct, Uint8Array]>("btf__raw_data", "void *", "void *"),
+    nextMap: pointer<[Struct, Struct]>("bpf_object__next_map", "void *", "void *"),
+    nextProgram: pointer<[Struct, Struct]>("bpf_object__next_program", "void *", "void *"),
+    mapName: text("bpf_map__name"),
+    mapFd: int<[Struct]>("bpf_map__fd", "void *"),
+    mapType: int<[Struct]>("bpf_map__type", "void *"),
+    mapKeySize: int<[Struct]>("bpf_map__key_size", "void *"),
+    mapValueSize: int<[Struct]>("bpf_map__value_size", "void *"),
+    mapMaxEntries: int<[Struct]>("bpf_map__max_entries", "void *"),
+    mapFlags: int<[Struct]>("bpf_map__map_flags", "void *"),
+    mapKeyTypeId: int<[Struct]>("bpf_map__btf_key_type_id", "void *"),
+    mapValueTypeId: int<[Struct]>("bpf_map__btf_value_type_id", "void *"),
+    mapSetMaxEntries: int<[Struct, number]>("bpf_map__set_max_entries", "void *", "uint32_t"),
+    mapSetAutocreate: int<[Struct, boolean]>("bpf_map__set_autocreate", "void *", "bool"),
+    mapSetPinPath: int<[Struct, null]>("bpf_map__set_pin_path", "void *", "const char *"),
+    mapSetInnerMapFd: int<[Struct, number]>("bpf_map__set_inner_map_fd", "void *", "int"),
+    mapReuseFd: int<[Struct, number]>("bpf_map__reuse_fd", "void *", "int"),
+    mapInitialValue: pointer<[Struct, Uint8Array]>("bpf_map__initial_value", "void *", "void *"),
+    programName: text("bpf_program__name"),
+    programSection: text("bpf_program__section_name"),
+    programFd: int<[Struct]>("bpf_program__fd", "void *"),
+    programType: int<[Struct]>("bpf_program__type", "void *"),
+    programSetType: int<[Struct, number]>("bpf_program__set_type", "void *", "int"),
+    programAttachType: int<[Struct]>("bpf_program__expected_attach_type", "void *"),
+    programSetAttachType: int<[Struct, number]>(
+      "bpf_program__set_expected_attach_type",
+      ...["void *", "int"],
+    ),
+    programAutoload: lib.func("bpf_program__autoload", "bool", ["void *"]) as (
+      p: Struct,
+    ) => boolean,
+    programSetAutoload: int<[Struct, boolean]>("bpf_program__set_autoload", "void *", "bool"),
+    programSetFlags: int<[Struct, number]>("bpf_program__set_flags", "void *", "uint32_t"),
+    programSetLogBuffer: int<[Struct, Pointer, number]>(
+      "bpf_program__set_log_buf",
+      ...["void *", "void *", "size_t"],
+    ),
+    programSetLogLevel: int<[Struct, number]>("bpf_program__set_log_level", "void *", "uint32_t"),
+  };
+}
+
+type Libbpf = ReturnType<typeof bindLibbpf>;
+let bound: Libbpf | undefined;
+
+/** libbpf's ELF half, loaded at the first use. Functions that return an int return -errno; pointers may be null. */
+export function libbpf(): Libbpf {
+  bound ??= bindLibbpf();
+  return bound;
+}
+
+/** The errno of a libbpf call that has just returned NULL. */
+export function libbpfErrno(): number {
+  return koffi.errno();
+}
