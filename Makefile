@@ -8,22 +8,86 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 CLANG ?= clang-19
 CLANG_FORMAT ?= clang-format-19
 NODE := toolchain/node
+NPM_BIN := node_modules/.bin
 
-# One object per place where a packet meets us; bench and tests have their own beside them.
-# build/X.bpf.o comes from X.bpf.c, so build/bpf/edge.bpf.o from bpf/edge.bpf.c.
+PREFIX ?= /usr/local
+DESTDIR ?=
+LIB = $(DESTDIR)$(PREFIX)/lib/ciliate
+
+# build/X.bpf.o comes from X.bpf.c: the packet path from bpf/, and what bench and tests have
+# beside them.
 BPF_SOURCES := $(sort $(shell find bpf bench src test -name '*.bpf.c'))
 BPF_OBJECTS := $(BPF_SOURCES:%.bpf.c=build/%.bpf.o)
+PACKET_PATH := $(filter build/bpf/%,$(BPF_OBJECTS))
 
 # No kernel's vmlinux.h: an object is built once, against the ABI headers of Debian 12, and
 # runs from 6.1 on. -MMD: a changed header rebuilds what includes it.
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Ibpf -idirafter /usr/include/$(shell uname -m)-linux-gnu -ffile-prefix-map=$(CURDIR)=.
 
-##@ Work
+# What `make generate` writes, so what `make check` finds stale.
+GENERATED := src/datapath/gen src/api/gen bpf/abi.txt docs/configuration.md deploy/ciliate.yaml
+
+##@ Use
+
+.PHONY: demo
+demo: run-ready ## Watch connections go client, balancer, pod, and straight back
+	@$(NODE) tools/demo.ts
 
 .PHONY: setup
 setup: ## Bring packages, Node and npm modules (twice in a row costs a second)
 	@tools/setup node build check lab
+
+.PHONY: install
+install: bundle ## Install the bundle under PREFIX (/usr/local), below DESTDIR
+	rm -rf $(LIB)
+	install -d $(LIB)/bin $(LIB)/bpf $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 644 build/bundle/*.mjs build/bundle/*.map build/bundle/koffi.node $(LIB)
+	install -m 644 build/bundle/bpf/*.o $(LIB)/bpf
+	install -m 755 "$$($(NODE) -p process.execPath)" $(LIB)/node
+	install -m 755 bin/ciliate $(LIB)/bin/ciliate
+	ln -sf ../lib/ciliate/bin/ciliate $(DESTDIR)$(PREFIX)/bin/ciliate
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there
+	rm -rf $(LIB)
+	rm -f $(DESTDIR)$(PREFIX)/bin/ciliate
+
+##@ Work
+
+.PHONY: test
+test: check run-ready bundle ## Check, then run every test
+	@$(NODE) tools/run-tests.ts
+
+.PHONY: tests
+tests: run-ready ## Run tests only: all, or T=FILE|GLOB
+	@$(NODE) tools/run-tests.ts $(T)
+
+.PHONY: check
+check: setup-check setup-node bpf ## Generated files, format, lint, types, the house's rules
+	@GENERATED="$(GENERATED)" CLANG_FORMAT=$(CLANG_FORMAT) tools/check
+
+.PHONY: generate
+generate: setup-node bpf ## Rewrite what follows from C, from the schema and from .proto files
+	@tools/generate
+
+.PHONY: bench
+bench: run-ready ## Measure; prints tables, writes bench/results.json
+	@$(NODE) bench/main.ts
+
+.PHONY: soak
+soak: run-ready ## Run the long campaigns: the tests' code with a larger budget
+	@$(NODE) test/soak.ts
+
+.PHONY: mutants
+mutants: run-ready ## Plant faults one by one; the tests must catch every one
+	@$(NODE) test/mutants.ts
+
+.PHONY: test-kernels
+test-kernels: setup-kernels run-ready bundle ## Boot Debian's 6.1 and 6.12 and run the smoke there
+	@$(NODE) test/kernels/main.ts
+
+##@ Parts
 
 .PHONY: bpf
 bpf: $(BPF_OBJECTS) ## Compile the BPF objects into build/
@@ -34,14 +98,26 @@ build/%.bpf.o: %.bpf.c Makefile | setup-build
 
 -include $(BPF_OBJECTS:.o=.d)
 
+.PHONY: bundle
+bundle: build/bundle/ciliate.mjs ## Make build/bundle, the installed form: no sources, no node_modules
+
+BUNDLED := $(shell find src -name '*.ts' -not -name '*.test.ts')
+
+build/bundle/ciliate.mjs: $(BUNDLED) $(PACKET_PATH) tools/bundle.ts package-lock.json | setup-node
+	$(NODE) tools/bundle.ts
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf build
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' \
-		$(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} \
+		/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# Ready to run anything of ours on this machine.
+.PHONY: run-ready
+run-ready: setup-node setup-lab bpf
 
 # A group of tools/packages.txt, or `node`.
 .PHONY: setup-build setup-check setup-lab setup-kernels setup-node

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Usage: tools/run-tests.ts [FILE|GLOB]...   Runs node:test over the tests (all of them without
+// arguments), then says what was skipped and why, which files took longest, and what was left on
+// the machine. Fails on a failed test, on a leak and, with CI=true, on a skipped test.
+
+import { globSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { relative, resolve } from "node:path";
+import { run } from "node:test";
+import { spec } from "node:test/reporters";
+import { newRemains, processesOf, RUN_VARIABLE, remains } from "./leaks.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const DEFAULT_GLOBS = ["src/**/*.test.ts", "bpf/**/*.test.ts", "test/**/*.test.ts"];
+const TEST_LIMIT_MS = 180_000;
+const RUN_LIMIT_MS = 20 * 60_000;
+const MAX_FILES_AT_ONCE = 4;
+const SLOWEST_SHOWN = 5;
+
+interface Skip {
+  readonly where: string;
+  readonly reason: string;
+}
+
+interface Outcome {
+  failed: number;
+  readonly skips: Skip[];
+  readonly fileMs: Map<string, number>;
+}
+
+const isRoot = process.getuid?.() === 0;
+
+function needsRoot(file: string): boolean {
+  return file.endsWith(".root.test.ts");
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function runFiles(files: readonly string[], outcome: Outcome): Promise<void> {
+  const events = run({
+    files,
+    // Most of a lab test is waiting; more at once only stretches every timeout.
+    concurrency: Math.min(Math.max(availableParallelism(), 2), MAX_FILES_AT_ONCE),
+    timeout: TEST_LIMIT_MS,
+    execArgv: [`--import=${resolve(import.meta.dirname, "open-handles.ts")}`],
+  });
+  events.on("test:fail", ({ todo }) => {
+    if (todo === undefined) outcome.failed++;
+  });
+  events.on("test:pass", ({ skip, file, name }) => {
+    if (skip === undefined) return;
+    const reason = typeof skip === "string" ? skip : "no reason given";
+    outcome.skips.push({ where: `${relative(ROOT, file ?? "")}: ${name}`, reason });
+  });
+  events.on("test:summary", ({ file, duration_ms }) => {
+    if (file !== undefined) outcome.fileMs.set(relative(ROOT, file), duration_ms);
+  });
+  return new Promise((done, failed) => {
+    events.on("error", failed);
+    events.compose(new spec()).on("end", done).on("error", failed).pipe(process.stdout);
+  });
+}
+
+function reportSlowest(fileMs: ReadonlyMap<string, number>): void {
+  const slowest = [...fileMs].sort(([, a], [, b]) => b - a).slice(0, SLOWEST_SHOWN);
+  say(`slowest: ${slowest.map(([file, ms]) => `${file} ${(ms / 1000).toFixed(1)} s`).join(", ")}`);
+}
+
+function leftIn(directory: string): string[] {
+  const left = readdirSync(directory).map((name) => `file ${directory}/${name}`);
+  rmSync(directory, { recursive: true });
+  return left;
+}
+
+process.chdir(ROOT);
+const patterns = process.argv.slice(2);
+const files = globSync(patterns.length > 0 ? patterns : DEFAULT_GLOBS).sort();
+if (files.length === 0) {
+  say(`no test file matches ${patterns.join(" ")}`);
+  process.exit(2);
+}
+
+const runId = `${process.pid}-${Date.now()}`;
+const temporary = `/tmp/ciliate-test-${process.pid}`;
+mkdirSync(temporary);
+process.env[RUN_VARIABLE] = runId;
+process.env.TMPDIR = temporary;
+process.env.NODE_COMPILE_CACHE ??= resolve(ROOT, "build/compile-cache");
+const before = remains();
+const outcome: Outcome = { failed: 0, skips: [], fileMs: new Map() };
+
+if (!isRoot) {
+  const reason = "needs root: run make test as root";
+  for (const file of files.filter(needsRoot)) outcome.skips.push({ where: file, reason });
+}
+const limit = setTimeout(() => {
+  say(`failed: not over after ${RUN_LIMIT_MS / 60_000} minutes; ending:`);
+  for (const { pid, text } of processesOf(runId)) {
+    say(text);
+    process.kill(pid, "SIGKILL");
+  }
+}, RUN_LIMIT_MS);
+await runFiles(
+  files.filter((file) => isRoot || !needsRoot(file)).map((file) => resolve(file)),
+  outcome,
+);
+
+clearTimeout(limit);
+
+const leaks = [
+  ...newRemains(before, remains()),
+  ...processesOf(runId).map(({ text }) => text),
+  ...leftIn(temporary),
+];
+const skipsFail = process.env.CI === "true";
+reportSlowest(outcome.fileMs);
+for (const { where, reason } of outcome.skips) say(`skipped: ${where} (${reason})`);
+for (const leak of leaks) say(`leaked: ${leak}`);
+if (outcome.failed > 0) say(`failed: ${outcome.failed} tests`);
+if (outcome.skips.length > 0 && skipsFail) say("failed: nothing may be skipped with CI=true");
+const failed = outcome.failed > 0 || leaks.length > 0 || (outcome.skips.length > 0 && skipsFail);
+process.exitCode = failed ? 1 : 0;
