@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readdirSync, readFileSync } from "node:fs";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { MetricRegistry, Sample } from "./metrics.ts";
+
+/** Resident memory in bytes; pages of mapped tables are `shared`. */
+export interface ResidentMemory {
+  readonly anonymous: number;
+  readonly file: number;
+  readonly shared: number;
+}
+
+/** This process's resident memory. */
+export function residentMemory(): ResidentMemory {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const bytes = (name: string): number => {
+    const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status);
+    return Number(match?.[1] ?? 0) * 1024;
+  };
+  return { anonymous: bytes("RssAnon"), file: bytes("RssFile"), shared: bytes("RssShmem") };
+}
+
+const QUANTILES = [50, 90, 99] as const;
+
+/** How late the event loop turns; every reading starts a new window. */
+export interface LoopDelay {
+  /** Quantile (percent) → seconds, and the largest, since the last reading. */
+  read(): { readonly quantiles: ReadonlyMap<number, number>; readonly max: number };
+  close(): void;
+}
+
+/** Starts to measure the event loop's delay; the timer doesn't keep the process alive. */
+export function startLoopDelay(): LoopDelay {
+  const resolutionMs = 10;
+  const monitor = monitorEventLoopDelay({ resolution: resolutionMs });
+  monitor.enable();
+  // The monitor records the whole interval between two ticks, not only its excess.
+  const late = (ns: number): number => Math.max(0, ns / 1e9 - resolutionMs / 1000);
+  return {
+    read() {
+      const empty = monitor.count === 0;
+      const quantiles = new Map(QUANTILES.map((q) => [q, empty ? 0 : late(monitor.percentile(q))]));
+      const max = empty ? 0 : late(monitor.max);
+      monitor.reset();
+      return { quantiles, max };
+    },
+    close: () => monitor.disable(),
+  };
+}
+
+/** Adds what is known of any process: memory, CPU, descriptors, start, and the event loop's delay. */
+export function addProcessMetrics(registry: MetricRegistry, delay: LoopDelay): void {
+  const startSeconds = Date.now() / 1000 - process.uptime();
+  const gauge = (name: string, help: string, samples: () => Iterable<Sample>): void =>
+    registry.collect({ name, type: "gauge", help }, samples);
+  gauge(
+    "ciliate_process_resident_bytes",
+    "Resident memory by kind; mapped tables are shared.",
+    () => {
+      return Object.entries(residentMemory()).map(([kind, value]) => ({ labels: { kind }, value }));
+    },
+  );
+  gauge("ciliate_process_heap_used_bytes", "JavaScript heap in use.", () => [
+    { value: process.memoryUsage().heapUsed },
+  ]);
+  gauge("ciliate_process_open_files", "Open file descriptors.", () => [
+    { value: readdirSync("/proc/self/fd").length },
+  ]);
+  gauge("ciliate_process_start_time_seconds", "Start of the process, since 1970.", () => [
+    { value: startSeconds },
+  ]);
+  registry.collect(
+    {
+      name: "ciliate_process_cpu_seconds_total",
+      type: "counter",
+      help: "CPU time by mode.",
+    },
+    () => {
+      const { user, system } = process.cpuUsage();
+      return [
+        { labels: { mode: "user" }, value: user / 1e6 },
+        { labels: { mode: "system" }, value: system / 1e6 },
+      ];
+    },
+  );
+  gauge(
+    "ciliate_event_loop_delay_seconds",
+    "How late the event loop turned since the last scrape; quantile 1 is the worst.",
+    () => {
+      const { quantiles, max } = delay.read();
+      const samples = [...quantiles].map(([percent, value]) => ({
+        labels: { quantile: String(percent / 100) },
+        value,
+      }));
+      return [...samples, { labels: { quantile: "1" }, value: max }];
+    },
+  );
+}
