@@ -64,7 +64,7 @@ const cOpen: Call<[string, number, number]> = libc.func(
   "int open(const char *path, int flags, uint32_t mode)",
 );
 const cClose: Call<[number]> = libc.func("int close(int fd)");
-const cDup: Call<[number, number, number]> = libc.func("int fcntl(int fd, int cmd, int arg)");
+const cFcntl: Call<[number, number, number]> = libc.func("int fcntl(int fd, int cmd, int arg)");
 
 export const O_RDONLY = 0;
 export const O_RDWR = 2;
@@ -84,7 +84,12 @@ const F_DUPFD_CLOEXEC = 1030;
 
 /** A second descriptor, close-on-exec, for what `fd` names. */
 export function duplicate(fd: number): number {
-  return checked(cDup(fd, F_DUPFD_CLOEXEC, 3));
+  return checked(cFcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+/** fcntl(2) with an integer argument. */
+export function fileControl(fd: number, command: number, argument: number): number {
+  return checked(cFcntl(fd, command, argument));
 }
 
 const cSocket: Call<[number, number, number]> = libc.func(
@@ -229,6 +234,14 @@ export function fileSystemType(path: string): number {
 export function interfaceIndex(name: string): number {
   const index = cIfIndex(name);
   return index === 0 ? -koffi.errno() : index;
+}
+
+const cSysconf: (name: number) => number = libc.func("long sysconf(int name)");
+const SC_PAGESIZE = 30;
+
+/** The size of a page of memory, in bytes. */
+export function pageSize(): number {
+  return cSysconf(SC_PAGESIZE);
 }
 
 const cPoll = libc.func("int poll(void *fds, unsigned long count, int timeout)");
