@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** All numbers of an allocator are taken. */
+export class OutOfIdsError extends Error {
+  override readonly name = "OutOfIdsError";
+}
+
+/** Gives small numbers to things that come and go. */
+export interface IdAllocator {
+  /**
+   * A number from `first` to `last` that is not in use: one that never was, else the one that was
+   * released longest ago, so that what still carries an old number is not soon taken for the new
+   * owner's. Throws OutOfIdsError when all are in use.
+   */
+  allocate(): number;
+  /** Takes a number found in use at start; false if it is out of range or taken. */
+  claim(id: number): boolean;
+  release(id: number): void;
+  readonly used: number;
+  readonly limit: number;
+}
+
+/** Numbers that are released before any is given out again, while fresh ones last. */
+const QUARANTINE = 256;
+
+/** An allocator of `first` to `last`, both included; `name` is for its errors. */
+export function createIdAllocator(name: string, first: number, last: number): IdAllocator {
+  const used = new Set<number>();
+  const released = new Set<number>();
+  let fresh = first;
+  const oldest = (): number | undefined => released.values().next().value;
+  const limit = last - first + 1;
+  return {
+    allocate() {
+      while (fresh <= last && (used.has(fresh) || released.has(fresh))) fresh++;
+      const reuse = released.size > QUARANTINE || fresh > last;
+      const id = reuse ? oldest() : fresh;
+      if (id === undefined) {
+        throw new OutOfIdsError(`all ${limit} ${name} are in use: raise the table's size`);
+      }
+      released.delete(id);
+      used.add(id);
+      return id;
+    },
+    claim(id) {
+      if (!Number.isInteger(id) || id < first || id > last || used.has(id)) return false;
+      released.delete(id);
+      used.add(id);
+      return true;
+    },
+    release(id) {
+      if (!used.delete(id)) throw new Error(`${name}: ${id} is released but not in use`);
+      released.add(id);
+    },
+    get used() {
+      return used.size;
+    },
+    limit,
+  };
+}
