@@ -64,7 +64,7 @@ tests: run-ready ## Run tests only: all, or T=FILE|GLOB
 	@$(NODE) tools/run-tests.ts $(T)
 
 .PHONY: check
-check: setup-check setup-node bpf ## Generated files, format, lint, types, the house's rules
+check: setup-check setup-node bpf bpf-headers ## Generated files, format, lint, types, the house's rules
 	@GENERATED="$(GENERATED)" CLANG_FORMAT=$(CLANG_FORMAT) tools/check
 
 .PHONY: generate
@@ -96,7 +96,18 @@ build/%.bpf.o: %.bpf.c Makefile | setup-build
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
 
--include $(BPF_OBJECTS:.o=.d)
+# Each header of the packet path compiles alone.
+HEADERS := $(sort $(shell find bpf -name '*.h'))
+HEADERS_COMPILED := $(HEADERS:%=build/headers/%.o)
+
+.PHONY: bpf-headers
+bpf-headers: $(HEADERS_COMPILED)
+
+build/headers/%.o: % Makefile | setup-build
+	@mkdir -p $(@D)
+	@$(CLANG) $(BPF_CFLAGS) -Wno-unused -MMD -MP -x c -c $< -o $@
+
+-include $(BPF_OBJECTS:.o=.d) $(HEADERS_COMPILED:.o=.d)
 
 .PHONY: bundle
 bundle: build/bundle/ciliate.mjs ## Make build/bundle, the installed form: no sources, no node_modules

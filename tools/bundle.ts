@@ -3,7 +3,7 @@
 // Makes build/bundle, the installed form: one program without node_modules, its workers, its BPF
 // objects and koffi's binary beside it. The directory works wherever it is put.
 //
-// A source names a file beside it as `new URL("./worker.ts", import.meta.url)`. Such a .ts file is
+// A source names a file beside it by `new URL` of "./worker.ts" and import.meta.url. Such a .ts file is
 // an entry point of its own here, and a path into build/ is taken to be in the bundle.
 
 import { cp, mkdir, readFile, rm } from "node:fs/promises";
@@ -13,6 +13,11 @@ import { build, type Plugin } from "esbuild";
 const ROOT = resolve(import.meta.dirname, "..");
 const BUNDLE = join(ROOT, "build/bundle");
 const BESIDE = /new URL\(\s*(["'`])(\.{1,2}\/[^"'`]*)\1,\s*import\.meta\.url,?\s*\)/g;
+
+/** CommonJS packages within an ES module still ask for Node's own modules by require(). */
+const REQUIRE =
+  'import { createRequire as require$ } from "node:module";' +
+  "const require = require$(import.meta.url);";
 
 type Entries = Map<string, string>;
 
@@ -80,9 +85,7 @@ async function compile(entries: Entries): Promise<Entries> {
     target: "node24",
     format: "esm",
     chunkNames: "chunk-[hash]",
-    banner: {
-      js: 'import { createRequire as cr$ } from "node:module"; const require = cr$(import.meta.url);',
-    },
+    banner: { js: REQUIRE },
     plugins: [besides(workers), koffi],
     logLevel: "warning",
   });
