@@ -16,7 +16,7 @@ LIB = $(DESTDIR)$(PREFIX)/lib/ciliate
 
 # build/X.bpf.o comes from X.bpf.c: the packet path from bpf/, and what bench and tests have
 # beside them.
-BPF_SOURCES := $(sort $(shell find bpf bench src test -name '*.bpf.c'))
+BPF_SOURCES := $(sort $(shell find $(wildcard bpf bench src test) -name '*.bpf.c'))
 BPF_OBJECTS := $(BPF_SOURCES:%.bpf.c=build/%.bpf.o)
 PACKET_PATH := $(filter build/bpf/%,$(BPF_OBJECTS))
 
@@ -42,7 +42,7 @@ setup: ## Bring packages, Node and npm modules (twice in a row costs a second)
 install: bundle ## Install the bundle under PREFIX (/usr/local), below DESTDIR
 	rm -rf $(LIB)
 	install -d $(LIB)/bin $(LIB)/bpf $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -m 644 build/bundle/*.mjs build/bundle/*.map build/bundle/koffi.node $(LIB)
+	install -m 644 build/bundle/*.mjs build/bundle/koffi.node $(LIB)
 	install -m 644 build/bundle/bpf/*.o $(LIB)/bpf
 	install -m 755 "$$($(NODE) -p process.execPath)" $(LIB)/node
 	install -m 755 bin/ciliate $(LIB)/bin/ciliate

@@ -138,9 +138,12 @@ function box(path: string): Place {
   return top === "src" ? `${top}/${second}/` : `${top}/`;
 }
 
-function packageFault(from: string, to: string): string | undefined {
+function packageFault(from: string, { to, lazy }: Import): string | undefined {
   if (to.startsWith("(")) return `${from} imports ${to}: an import names its file`;
   if (from.endsWith(".test.ts")) return undefined;
+  if (lazy && from.startsWith("src/") && !to.startsWith("node:")) {
+    return `${from} imports ${to} lazily: import a file of ours that does, the bundle loses names`;
+  }
   if (EDGES.test(to) && within(from, WITHOUT_EDGES)) {
     return `${from} imports ${to}: what decides does no input or output`;
   }
@@ -154,7 +157,7 @@ function packageFault(from: string, to: string): string | undefined {
 /** Why a file may not have this import, in one line; undefined when it may. */
 export function layerFault(from: string, what: Import): string | undefined {
   const to = target(from, what);
-  if (to === undefined) return packageFault(from, what.to);
+  if (to === undefined) return packageFault(from, what);
   if (!to.endsWith(".ts")) return `${from} imports ${what.to}: an import ends in .ts`;
   if (from.endsWith(".test.ts") || !from.startsWith("src/")) return undefined;
   if (!to.startsWith("src/")) return `${from} imports ${to}: nothing in src/ imports from outside`;

@@ -103,6 +103,7 @@ test("an import that climbs is refused, however it is written", () => {
     ["src/cli/status.ts", 'import { up } from "../lab/up.ts";', /lazily/],
     ["src/state/a.ts", 'import { x } from "../../test/layers.ts";', /from outside/],
     ["src/attic/a.ts", 'import { x } from "../net/mac.ts";', /no layer/],
+    ["src/cli/a.ts", 'const { x } = await import("yaml");', /loses names/],
     ["src/net/a.ts", 'import koffi from "koffi";', /only src\/kernel\/ffi\.ts may/],
   ];
   for (const [from, text, why] of table) assert.match(climbs(from, text) ?? "nothing", why, text);

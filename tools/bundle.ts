@@ -6,7 +6,7 @@
 // A source names a file beside it by `new URL` of "./worker.ts" and import.meta.url. Such a .ts file is
 // an entry point of its own here, and a path into build/ is taken to be in the bundle.
 
-import { cp, mkdir, readFile, rm } from "node:fs/promises";
+import { cp, readFile, rm } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
@@ -69,18 +69,16 @@ export default createRequire(import.meta.url)("./koffi.node");`,
   },
 };
 
+/** Bundles these entries, and answers with them and the workers that they name. */
 async function compile(entries: Entries): Promise<Entries> {
   const workers: Entries = new Map();
+  await rm(BUNDLE, { recursive: true, force: true });
   await build({
     entryPoints: Object.fromEntries(entries),
     outdir: BUNDLE,
     outExtension: { ".js": ".mjs" },
     bundle: true,
     splitting: true,
-    minify: true,
-    keepNames: true,
-    sourcemap: "linked",
-    sourcesContent: false,
     platform: "node",
     target: "node24",
     format: "esm",
@@ -89,17 +87,14 @@ async function compile(entries: Entries): Promise<Entries> {
     plugins: [besides(workers), koffi],
     logLevel: "warning",
   });
-  return workers;
+  return new Map([...entries, ...workers]);
 }
-
-await rm(BUNDLE, { recursive: true, force: true });
-await mkdir(BUNDLE, { recursive: true });
 
 // A worker may start another: until no new one turns up.
 let entries: Entries = new Map([["ciliate", join(ROOT, "src/cli/main.ts")]]);
 for (let known = 0; known < entries.size; ) {
   known = entries.size;
-  entries = new Map([...entries, ...(await compile(entries))]);
+  entries = await compile(entries);
 }
 
 const native = `@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`;
