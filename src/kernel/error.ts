@@ -34,7 +34,7 @@ export interface KernelErrorDetail {
 
 /** The kernel refused something: what was tried, on what, and why. */
 export class KernelError extends Error {
-  override readonly name = "KernelError";
+  override readonly name: string = "KernelError";
   /** What was tried: "create map", "load program". */
   readonly operation: string;
   /** On what: a name, a path, a device. */

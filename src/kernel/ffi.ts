@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Every foreign function stands here, and nothing else imports koffi. Calls follow the kernel's own convention:
-// a value >= 0, or -errno; nothing here throws for a failed call, error.ts gives it words.
+// Every foreign function stands here, and nothing else imports koffi. Calls follow the kernel's own
+// convention: a value >= 0, or -errno; nothing here throws for a failed call, error.ts gives it
+// words.
 
 import koffi from "koffi";
 
@@ -41,14 +42,17 @@ function promised(start: (done: Completion) => void): Promise<number> {
 }
 
 /**
- * The address of these bytes, for a struct that carries pointers. It holds as long as the array lives: keep a reference
- * to `bytes` until the call has returned.
+ * The address of these bytes, for a struct that carries pointers. It holds as long as the array
+ * lives: keep a reference to `bytes` until the call has returned.
  */
 export function address(bytes: Uint8Array): Pointer {
   return koffi.address(bytes);
 }
 
-/** Memory outside of JavaScript as an ArrayBuffer. Detach it (`.transfer()`) before the memory goes away. */
+/**
+ * Memory outside of JavaScript as an ArrayBuffer. Detach it (`.transfer()`) before the memory goes
+ * away.
+ */
 export function viewMemory(pointer: Pointer, lengthBytes: number): ArrayBuffer {
   return koffi.view(pointer, lengthBytes);
 }
@@ -121,7 +125,10 @@ const cGetSockName: Call<[number, Memory, Memory]> = libc.func(
 );
 const SOCK_CLOEXEC = O_CLOEXEC;
 
-/** socket(2); SOCK_CLOEXEC is always added. The socket lives in the calling thread's network namespace for good. */
+/**
+ * socket(2); SOCK_CLOEXEC is always added. The socket lives in the calling thread's network
+ * namespace for good.
+ */
 export function socket(domain: number, type: number, protocol: number): number {
   return checked(cSocket(domain, type | SOCK_CLOEXEC, protocol));
 }
@@ -141,12 +148,17 @@ export function sendTo(fd: number, bytes: Uint8Array, flags: number, sockaddr: U
   return checked(cSendTo(fd, bytes, bytes.byteLength, flags, sockaddr, sockaddr.byteLength));
 }
 
-/** sendmsg(2) with an encoded struct msghdr, whose pointers the caller keeps alive. Returns the bytes sent. */
+/**
+ * sendmsg(2) with an encoded struct msghdr, whose pointers the caller keeps alive. Returns the
+ * bytes sent.
+ */
 export function sendMessage(fd: number, header: Uint8Array, flags = 0): number {
   return checked(cSendMessage(fd, header, flags));
 }
 
-/** recv(2) into `into`. Returns the bytes received; with MSG_TRUNC the full length of the datagram. */
+/**
+ * recv(2) into `into`. Returns the bytes received; with MSG_TRUNC the full length of the datagram.
+ */
 export function receive(fd: number, into: Uint8Array, flags = 0): number {
   return checked(cReceive(fd, into, into.byteLength, flags));
 }
@@ -230,6 +242,17 @@ export function fileSystemType(path: string): number {
   return result < 0 ? result : new DataView(buffer.buffer).getUint32(0, true);
 }
 
+const cIfName: (index: number, name: Memory) => unknown = libc.func(
+  "const char *if_indextoname(uint32_t index, void *name)",
+);
+
+/** The name of a device in the calling thread's network namespace; undefined when there is none. */
+export function interfaceName(index: number): string | undefined {
+  const name = new Uint8Array(16);
+  if (cIfName(index, name) === null) return undefined;
+  return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
+}
+
 /** The index of a device in the calling thread's network namespace, or -errno. */
 export function interfaceIndex(name: string): number {
   const index = cIfIndex(name);
@@ -272,7 +295,10 @@ function pollRequest(fd: number, events: number): Uint8Array {
   return request;
 }
 
-/** poll(2) on one fd, blocking the thread for at most `timeoutMs`. Returns the events that came, 0 for none. */
+/**
+ * poll(2) on one fd, blocking the thread for at most `timeoutMs`. Returns the events that came, 0
+ * for none.
+ */
 export function poll(fd: number, events: number, timeoutMs: number): number {
   const request = pollRequest(fd, events);
   const result = checked(poll1(request, 1, timeoutMs));
@@ -303,6 +329,23 @@ export function munmap(at: Pointer, length: number): number {
   return checked(cMunmap(at, length));
 }
 
+const cGetAffinity: Call<[number, number, Memory]> = libc.func(
+  "int sched_getaffinity(int pid, size_t size, void *mask)",
+);
+const cSetAffinity: Call<[number, number, Memory]> = libc.func(
+  "int sched_setaffinity(int pid, size_t size, const void *mask)",
+);
+
+/** The CPUs that the calling thread may run on, a bit each. */
+export function getAffinity(mask: Uint8Array): number {
+  return checked(cGetAffinity(0, mask.byteLength, mask));
+}
+
+/** Keeps the calling thread on the CPUs whose bits are set. */
+export function setAffinity(mask: Uint8Array): number {
+  return checked(cSetAffinity(0, mask.byteLength, mask));
+}
+
 const cSyscall = libc.func("int64_t syscall(int64_t number, int64_t a, uint64_t b, uint64_t c)");
 const cBpf: Call<[number, number, Memory, number]> = libc.func("syscall", "int64_t", [
   "int64_t",
@@ -311,7 +354,10 @@ const cBpf: Call<[number, number, Memory, number]> = libc.func("syscall", "int64
   "uint64_t",
 ]);
 
-/** bpf(2). `attr` is an encoded union bpf_attr. Returns what the kernel returns: an fd, 0, or -errno. */
+/**
+ * bpf(2). `attr` is an encoded union bpf_attr. Returns what the kernel returns: an fd, 0, or
+ * -errno.
+ */
 export function bpf(command: number, attr: Uint8Array): number {
   return checked(cBpf(syscalls.bpf, command, attr, attr.byteLength));
 }
@@ -338,10 +384,13 @@ function bindLibbpf() {
   ): ((...args: Args) => Struct) => lib.func(name, "void *", args);
   const text = (name: string): ((of: Struct) => string) =>
     lib.func(name, "const char *", ["void *"]);
-  const setPrint: (print: null) => unknown = lib.func("void *libbpf_set_print(void *print)");
+  const setPrint: (print: Pointer | null) => unknown = lib.func(
+    "void *libbpf_set_print(void *print)",
+  );
   setPrint(null); // it writes to stderr by itself; KernelError says it once instead
   return {
-    objectOpenMemory: pointer<[Uint8Array, number, null]>(
+    setPrint,
+    objectOpenMemory: pointer<[Uint8Array, number, Uint8Array]>(
       "bpf_object__open_mem",
       ...["void *", "size_t", "void *"],
     ),
@@ -361,11 +410,13 @@ function bindLibbpf() {
     mapKeyTypeId: int<[Struct]>("bpf_map__btf_key_type_id", "void *"),
     mapValueTypeId: int<[Struct]>("bpf_map__btf_value_type_id", "void *"),
     mapSetMaxEntries: int<[Struct, number]>("bpf_map__set_max_entries", "void *", "uint32_t"),
-    mapSetAutocreate: int<[Struct, boolean]>("bpf_map__set_autocreate", "void *", "bool"),
     mapSetPinPath: int<[Struct, null]>("bpf_map__set_pin_path", "void *", "const char *"),
-    mapSetInnerMapFd: int<[Struct, number]>("bpf_map__set_inner_map_fd", "void *", "int"),
     mapReuseFd: int<[Struct, number]>("bpf_map__reuse_fd", "void *", "int"),
     mapInitialValue: pointer<[Struct, Uint8Array]>("bpf_map__initial_value", "void *", "void *"),
+    mapSetInitialValue: int<[Struct, Uint8Array, number]>(
+      "bpf_map__set_initial_value",
+      ...["void *", "void *", "size_t"],
+    ),
     programName: text("bpf_program__name"),
     programSection: text("bpf_program__section_name"),
     programFd: int<[Struct]>("bpf_program__fd", "void *"),
@@ -380,19 +431,20 @@ function bindLibbpf() {
       p: Struct,
     ) => boolean,
     programSetAutoload: int<[Struct, boolean]>("bpf_program__set_autoload", "void *", "bool"),
-    programSetFlags: int<[Struct, number]>("bpf_program__set_flags", "void *", "uint32_t"),
     programSetLogBuffer: int<[Struct, Pointer, number]>(
       "bpf_program__set_log_buf",
       ...["void *", "void *", "size_t"],
     ),
-    programSetLogLevel: int<[Struct, number]>("bpf_program__set_log_level", "void *", "uint32_t"),
   };
 }
 
 type Libbpf = ReturnType<typeof bindLibbpf>;
 let bound: Libbpf | undefined;
 
-/** libbpf's ELF half, loaded at the first use. Functions that return an int return -errno; pointers may be null. */
+/**
+ * libbpf's ELF half, loaded at the first use. Functions that return an int return -errno; pointers
+ * may be null.
+ */
 export function libbpf(): Libbpf {
   bound ??= bindLibbpf();
   return bound;
@@ -401,4 +453,42 @@ export function libbpf(): Libbpf {
 /** The errno of a libbpf call that has just returned NULL. */
 export function libbpfErrno(): number {
   return koffi.errno();
+}
+
+const cFormat: Call<[Memory, number, string, Pointer]> = libc.func("vsnprintf", "int", [
+  "void *",
+  "size_t",
+  "const char *",
+  "void *",
+]);
+const PrintFunction = koffi.proto(
+  "int PrintFunction(int level, const char *format, void *arguments)",
+);
+const LIBBPF_DEBUG = 2;
+
+/**
+ * Runs `action` and gives each line that libbpf has to say meanwhile, debug chatter left out, to
+ * `heard`.
+ */
+export function listenToLibbpf<Result>(
+  heard: (line: string) => void,
+  action: () => Result,
+): Result {
+  const line = new Uint8Array(1024);
+  // A va_list goes by reference on x64 and arm64 alike, so that it can be handed on as a pointer.
+  const print = (level: number, format: string, variadic: Pointer): number => {
+    if (level >= LIBBPF_DEBUG) return 0;
+    cFormat(line, line.byteLength, format, variadic);
+    heard(new TextDecoder().decode(line.subarray(0, line.indexOf(0))).trimEnd());
+    return 0;
+  };
+  const callback = koffi.register(print, koffi.pointer(PrintFunction));
+  const { setPrint } = libbpf();
+  setPrint(callback);
+  try {
+    return action();
+  } finally {
+    setPrint(null);
+    koffi.unregister(callback);
+  }
 }

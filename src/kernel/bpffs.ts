@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { mkdirSync, readdirSync, unlinkSync } from "node:fs";
+import { check } from "./error.ts";
+import * as sys from "./ffi.ts";
+
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+/** Whether `path` is on a bpffs. */
+export function isBpffs(path: string): boolean {
+  return sys.fileSystemType(path) === BPF_FS_MAGIC;
+}
+
+/** Makes the directory `path` if need be and mounts a bpffs on it unless it is on one. */
+export function ensureBpffs(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  if (isBpffs(path)) return;
+  check(sys.mount("bpf", path, "bpf", 0, "mode=0700"), "mount a bpffs at", path);
+}
+
+/** Makes a directory for pins, parents included, and refuses one that is not on a bpffs. */
+export function ensurePinDirectory(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  if (isBpffs(path)) return;
+  throw new Error(`cannot keep pins in ${path}: it is not on a bpffs; mount one there`);
+}
+
+/** The names of what is pinned in a directory, sorted; empty when there is no such directory. */
+export function listPins(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+/**
+ * Removes one pin; false when it was not there. What was pinned lives on while something else holds
+ * it.
+ */
+export function unpin(path: string): boolean {
+  try {
+    unlinkSync(path);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
