@@ -76,6 +76,10 @@ export interface BtfDeclTag extends Wrapper {
   readonly component: number;
 }
 
+export interface BtfTypedef extends Wrapper {
+  readonly kind: "typedef";
+}
+
 /** A type; `id` is its number, 0 is void. */
 export type BtfType =
   | (Named & { readonly kind: "void" })
@@ -85,9 +89,8 @@ export type BtfType =
   | BtfEnum
   | BtfFuncProto
   | BtfDeclTag
-  | (Wrapper & {
-      readonly kind: "ptr" | "typedef" | "volatile" | "const" | "restrict" | "type_tag";
-    })
+  | BtfTypedef
+  | (Wrapper & { readonly kind: "ptr" | "volatile" | "const" | "restrict" | "type_tag" })
   | (Named & { readonly kind: "fwd"; readonly of: "struct" | "union" })
   | (Wrapper & { readonly kind: "func"; readonly linkage: number })
   | (Wrapper & { readonly kind: "var"; readonly linkage: number })
@@ -97,6 +100,9 @@ export type BtfType =
       readonly vars: readonly BtfSectionVar[];
     })
   | (Named & { readonly kind: "float"; readonly size: number });
+
+/** A type of one kind. */
+export type BtfOf<Kind extends BtfType["kind"]> = BtfType & { readonly kind: Kind };
 
 const MAGIC = 0xeb9f;
 const HEADER_BYTES = 24;
@@ -129,10 +135,7 @@ export class Btf {
   }
 
   /** The first type of this kind and name. */
-  find<K extends BtfType["kind"]>(
-    kind: K,
-    name: string,
-  ): Extract<BtfType, { readonly kind: K }> | undefined {
+  find<K extends BtfType["kind"]>(kind: K, name: string): BtfOf<K> | undefined {
     for (const type of this.types) if (isKind(type, kind) && type.name === name) return type;
     return undefined;
   }
@@ -242,8 +245,9 @@ class TypeReader {
     switch (kind) {
       case "int":
         return { ...common, kind, size, ...this.#int() };
-      case "ptr":
       case "typedef":
+        return { ...common, kind, type: size };
+      case "ptr":
       case "volatile":
       case "const":
       case "restrict":
@@ -369,14 +373,11 @@ const KINDS = [
   "enum64",
 ] as const;
 
-function isKind<K extends BtfType["kind"]>(
-  type: BtfType,
-  kind: K,
-): type is Extract<BtfType, { readonly kind: K }> {
+function isKind<K extends BtfType["kind"]>(type: BtfType, kind: K): type is BtfOf<K> {
   return type.kind === kind;
 }
 
-function isQualifier(type: BtfType): type is Extract<BtfType, { readonly kind: "const" }> {
+function isQualifier(type: BtfType): type is BtfOf<"const" | "volatile" | "restrict" | "type_tag"> {
   return (
     type.kind === "const" ||
     type.kind === "volatile" ||

@@ -1,0 +1,1434 @@
+// generated from build/bpf/*.bpf.o by src/datapath/generate.ts (make generate). Do not edit.
+// SPDX-License-Identifier: Apache-2.0
+
+import {
+  getArray,
+  getUint48,
+  setArray,
+  setUint48,
+  type Brand,
+  type Codec,
+  type ConfigVar,
+  type MapShape,
+  type ProgramSpec,
+  type TypedMapSpec,
+} from "../../kernel/codec.ts";
+import type { Ipv4 } from "../../net/address.ts";
+import type { Mac } from "../../net/mac.ts";
+
+/** identity_t */
+export type Identity = Brand<number, "Identity">;
+/** ifindex_t */
+export type Ifindex = Brand<number, "Ifindex">;
+/** jiffies_t */
+export type Jiffies = Brand<number, "Jiffies">;
+/** port_t */
+export type Port = Brand<number, "Port">;
+/** service_id_t */
+export type ServiceId = Brand<number, "ServiceId">;
+/** time_ns_t */
+export type TimeNs = Brand<bigint, "TimeNs">;
+
+const u16Codec: Codec<number> = {
+  name: "__u16",
+  size: 2,
+  decode: (view, offset) => view.getUint16(offset, true),
+  encode: (view, offset, value) => {
+    view.setUint16(offset, value, true);
+  },
+};
+
+const u32Codec: Codec<number> = {
+  name: "__u32",
+  size: 4,
+  decode: (view, offset) => view.getUint32(offset, true),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value, true);
+  },
+};
+
+const ipv4Codec: Codec<Ipv4> = {
+  name: "ipv4_t",
+  size: 4,
+  decode: (view, offset) => view.getUint32(offset) as Ipv4,
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value);
+  },
+};
+
+const u64Codec: Codec<bigint> = {
+  name: "__u64",
+  size: 8,
+  decode: (view, offset) => view.getBigUint64(offset, true),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value, true);
+  },
+};
+
+const u8Codec: Codec<number> = {
+  name: "__u8",
+  size: 1,
+  decode: (view, offset) => view.getUint8(offset),
+  encode: (view, offset, value) => {
+    view.setUint8(offset, value);
+  },
+};
+
+/** enum backend_flag */
+export const BackendFlag = {
+  local: 1,
+} as const;
+export type BackendFlag = (typeof BackendFlag)[keyof typeof BackendFlag];
+/** The names of enum backend_flag for people, by value. */
+export const backendFlagNames: { readonly [value: number]: string } = {
+  "1": "local",
+};
+
+/** enum event_mask */
+export const EventMask = {
+  drops: 1,
+  traces: 2,
+} as const;
+export type EventMask = (typeof EventMask)[keyof typeof EventMask];
+/** The names of enum event_mask for people, by value. */
+export const eventMaskNames: { readonly [value: number]: string } = {
+  "1": "drops",
+  "2": "traces",
+};
+
+/** enum flow_direction */
+export const FlowDirection = {
+  request: 0,
+  reply: 1,
+} as const;
+export type FlowDirection = (typeof FlowDirection)[keyof typeof FlowDirection];
+/** The names of enum flow_direction for people, by value. */
+export const flowDirectionNames: { readonly [value: number]: string } = {
+  "0": "request",
+  "1": "reply",
+};
+
+/** enum flow_flag */
+export const FlowFlag = {
+  remote: 1,
+  confirmed: 2,
+  finClient: 4,
+  finPod: 8,
+  reset: 16,
+  replied: 32,
+} as const;
+export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
+/** The names of enum flow_flag for people, by value. */
+export const flowFlagNames: { readonly [value: number]: string } = {
+  "1": "remote",
+  "2": "confirmed",
+  "4": "fin_client",
+  "8": "fin_pod",
+  "16": "reset",
+  "32": "replied",
+};
+
+/** enum frontend_kind */
+export const FrontendKind = {
+  empty: 0,
+  service: 1,
+  address: 2,
+} as const;
+export type FrontendKind = (typeof FrontendKind)[keyof typeof FrontendKind];
+/** The names of enum frontend_kind for people, by value. */
+export const frontendKindNames: { readonly [value: number]: string } = {
+  "0": "empty",
+  "1": "service",
+  "2": "address",
+};
+
+/** enum nexthop_flag */
+export const NexthopFlag = {
+  resolved: 1,
+} as const;
+export type NexthopFlag = (typeof NexthopFlag)[keyof typeof NexthopFlag];
+/** The names of enum nexthop_flag for people, by value. */
+export const nexthopFlagNames: { readonly [value: number]: string } = {
+  "1": "resolved",
+};
+
+/** enum place */
+export const Place = {
+  edge: 0,
+  host: 1,
+  pod: 2,
+  slots: 4,
+} as const;
+export type Place = (typeof Place)[keyof typeof Place];
+/** The names of enum place for people, by value. */
+export const placeNames: { readonly [value: number]: string } = {
+  "0": "edge",
+  "1": "host",
+  "2": "pod",
+  "4": "slots",
+};
+
+/** enum service_flag */
+export const ServiceFlag = {
+  encapsulateFirst: 1,
+  formerOwners: 2,
+} as const;
+export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
+/** The names of enum service_flag for people, by value. */
+export const serviceFlagNames: { readonly [value: number]: string } = {
+  "1": "encapsulate_first",
+  "2": "former_owners",
+};
+
+/** enum target_flag */
+export const TargetFlag = {
+  active: 1,
+} as const;
+export type TargetFlag = (typeof TargetFlag)[keyof typeof TargetFlag];
+/** The names of enum target_flag for people, by value. */
+export const targetFlagNames: { readonly [value: number]: string } = {
+  "1": "active",
+};
+
+/** enum trust */
+export const Trust = {
+  node: 1,
+  loadBalancer: 2,
+} as const;
+export type Trust = (typeof Trust)[keyof typeof Trust];
+/** The names of enum trust for people, by value. */
+export const trustNames: { readonly [value: number]: string } = {
+  "1": "node",
+  "2": "load_balancer",
+};
+
+/** enum verdict */
+export const Verdict = {
+  passNotOurs: 0,
+  passLocal: 1,
+  passUnresolved: 2,
+  passFragment: 3,
+  passTtl: 4,
+  passStack: 5,
+  sentEncapsulated: 16,
+  sentPlain: 17,
+  sentPod: 18,
+  sentReply: 19,
+  sentPassed: 20,
+  sentFinal: 21,
+  sentFragNeeded: 22,
+  dropNoBackend: 32,
+  dropFragment: 33,
+  dropUntrusted: 34,
+  dropInnerInvalid: 35,
+  dropInnerProtocol: 36,
+  dropNoService: 37,
+  dropNotABackend: 38,
+  dropConntrackFull: 39,
+  dropPortCollision: 40,
+  dropUnknownFlow: 41,
+  dropUnknownFinal: 42,
+  dropPassLimit: 43,
+  dropEcn: 44,
+  dropTable: 45,
+  dropRewrite: 46,
+  dropNoRoute: 47,
+  dropEndpointGone: 48,
+  dropOuterFragment: 49,
+  verdictSlots: 64,
+} as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+/** The names of enum verdict for people, by value. */
+export const verdictNames: { readonly [value: number]: string } = {
+  "0": "pass_not_ours",
+  "1": "pass_local",
+  "2": "pass_unresolved",
+  "3": "pass_fragment",
+  "4": "pass_ttl",
+  "5": "pass_stack",
+  "16": "sent_encapsulated",
+  "17": "sent_plain",
+  "18": "sent_pod",
+  "19": "sent_reply",
+  "20": "sent_passed",
+  "21": "sent_final",
+  "22": "sent_frag_needed",
+  "32": "drop_no_backend",
+  "33": "drop_fragment",
+  "34": "drop_untrusted",
+  "35": "drop_inner_invalid",
+  "36": "drop_inner_protocol",
+  "37": "drop_no_service",
+  "38": "drop_not_a_backend",
+  "39": "drop_conntrack_full",
+  "40": "drop_port_collision",
+  "41": "drop_unknown_flow",
+  "42": "drop_unknown_final",
+  "43": "drop_pass_limit",
+  "44": "drop_ecn",
+  "45": "drop_table",
+  "46": "drop_rewrite",
+  "47": "drop_no_route",
+  "48": "drop_endpoint_gone",
+  "49": "drop_outer_fragment",
+  "64": "verdict_slots",
+};
+
+/** struct backend */
+export interface Backend {
+  readonly address: Ipv4;
+  readonly port: Port;
+  readonly nexthop: number;
+  readonly counter: number;
+  readonly flags: number;
+}
+export const Backend: Codec<Backend> = {
+  name: "struct backend",
+  size: 16,
+  decode: (view, offset) => ({
+    address: view.getUint32(offset) as Ipv4,
+    port: view.getUint16(offset + 4) as Port,
+    nexthop: view.getUint16(offset + 6, true),
+    counter: view.getUint32(offset + 8, true),
+    flags: view.getUint32(offset + 12, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.address);
+    view.setUint16(offset + 4, value.port);
+    view.setUint16(offset + 6, value.nexthop, true);
+    view.setUint32(offset + 8, value.counter, true);
+    view.setUint32(offset + 12, value.flags, true);
+  },
+};
+
+/** struct endpoint */
+export interface Endpoint {
+  readonly ifindex: Ifindex;
+  readonly netns: number;
+  readonly podMac: Mac;
+  readonly nodeMac: Mac;
+  readonly identity: Identity;
+}
+export const Endpoint: Codec<Endpoint> = {
+  name: "struct endpoint",
+  size: 24,
+  decode: (view, offset) => ({
+    ifindex: view.getUint32(offset, true) as Ifindex,
+    netns: view.getInt32(offset + 4, true),
+    podMac: getUint48(view, offset + 8) as Mac,
+    nodeMac: getUint48(view, offset + 14) as Mac,
+    identity: view.getUint32(offset + 20, true) as Identity,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.ifindex, true);
+    view.setInt32(offset + 4, value.netns, true);
+    setUint48(view, offset + 8, value.podMac);
+    setUint48(view, offset + 14, value.nodeMac);
+    view.setUint32(offset + 20, value.identity, true);
+  },
+};
+
+/** struct endpoint_key */
+export interface EndpointKey {
+  readonly address: Ipv4;
+}
+export const EndpointKey: Codec<EndpointKey> = {
+  name: "struct endpoint_key",
+  size: 4,
+  decode: (view, offset) => ({
+    address: view.getUint32(offset) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.address);
+  },
+};
+
+/** struct flow */
+export interface Flow {
+  readonly client: Ipv4;
+  readonly serviceAddress: Ipv4;
+  readonly pod: Ipv4;
+  readonly clientPort: Port;
+  readonly servicePort: Port;
+  readonly podPort: Port;
+  readonly aliasPort: Port;
+  readonly service: ServiceId;
+  readonly created: Jiffies;
+  readonly seen: Jiffies;
+  readonly clientIdentity: Identity;
+  readonly flags: number;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Flow: Codec<Flow> = {
+  name: "struct flow",
+  size: 56,
+  decode: (view, offset) => ({
+    client: view.getUint32(offset) as Ipv4,
+    serviceAddress: view.getUint32(offset + 4) as Ipv4,
+    pod: view.getUint32(offset + 8) as Ipv4,
+    clientPort: view.getUint16(offset + 12) as Port,
+    servicePort: view.getUint16(offset + 14) as Port,
+    podPort: view.getUint16(offset + 16) as Port,
+    aliasPort: view.getUint16(offset + 18) as Port,
+    service: view.getUint32(offset + 20, true) as ServiceId,
+    created: view.getUint32(offset + 24, true) as Jiffies,
+    seen: view.getUint32(offset + 28, true) as Jiffies,
+    clientIdentity: view.getUint32(offset + 32, true) as Identity,
+    flags: view.getUint16(offset + 36, true),
+    packets: view.getBigUint64(offset + 40, true),
+    bytes: view.getBigUint64(offset + 48, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.client);
+    view.setUint32(offset + 4, value.serviceAddress);
+    view.setUint32(offset + 8, value.pod);
+    view.setUint16(offset + 12, value.clientPort);
+    view.setUint16(offset + 14, value.servicePort);
+    view.setUint16(offset + 16, value.podPort);
+    view.setUint16(offset + 18, value.aliasPort);
+    view.setUint32(offset + 20, value.service, true);
+    view.setUint32(offset + 24, value.created, true);
+    view.setUint32(offset + 28, value.seen, true);
+    view.setUint32(offset + 32, value.clientIdentity, true);
+    view.setUint16(offset + 36, value.flags, true);
+    view.setUint16(offset + 38, 0);
+    view.setBigUint64(offset + 40, value.packets, true);
+    view.setBigUint64(offset + 48, value.bytes, true);
+  },
+};
+
+/** struct flow_key */
+export interface FlowKey {
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly direction: number;
+}
+export const FlowKey: Codec<FlowKey> = {
+  name: "struct flow_key",
+  size: 16,
+  decode: (view, offset) => ({
+    source: view.getUint32(offset) as Ipv4,
+    destination: view.getUint32(offset + 4) as Ipv4,
+    sourcePort: view.getUint16(offset + 8) as Port,
+    destinationPort: view.getUint16(offset + 10) as Port,
+    protocol: view.getUint8(offset + 12),
+    direction: view.getUint8(offset + 13),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.source);
+    view.setUint32(offset + 4, value.destination);
+    view.setUint16(offset + 8, value.sourcePort);
+    view.setUint16(offset + 10, value.destinationPort);
+    view.setUint8(offset + 12, value.protocol);
+    view.setUint8(offset + 13, value.direction);
+    view.setUint16(offset + 14, 0);
+  },
+};
+
+/** struct former_owners */
+export interface FormerOwners {
+  readonly owner: readonly [Ipv4, Ipv4, Ipv4];
+}
+export const FormerOwners: Codec<FormerOwners> = {
+  name: "struct former_owners",
+  size: 12,
+  decode: (view, offset) => ({
+    owner: [
+      view.getUint32(offset) as Ipv4,
+      view.getUint32(offset + 4) as Ipv4,
+      view.getUint32(offset + 8) as Ipv4,
+    ],
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.owner[0]);
+    view.setUint32(offset + 4, value.owner[1]);
+    view.setUint32(offset + 8, value.owner[2]);
+  },
+};
+
+/** struct frontend */
+export interface Frontend {
+  readonly address: Ipv4;
+  readonly port: Port;
+  readonly protocol: number;
+  readonly kind: number;
+  readonly service: number;
+  readonly spill: number;
+}
+export const Frontend: Codec<Frontend> = {
+  name: "struct frontend",
+  size: 16,
+  decode: (view, offset) => ({
+    address: view.getUint32(offset) as Ipv4,
+    port: view.getUint16(offset + 4) as Port,
+    protocol: view.getUint8(offset + 6),
+    kind: view.getUint8(offset + 7),
+    service: view.getUint32(offset + 8, true),
+    spill: view.getUint32(offset + 12, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.address);
+    view.setUint16(offset + 4, value.port);
+    view.setUint8(offset + 6, value.protocol);
+    view.setUint8(offset + 7, value.kind);
+    view.setUint32(offset + 8, value.service, true);
+    view.setUint32(offset + 12, value.spill, true);
+  },
+};
+
+/** struct frontend_bucket */
+export interface FrontendBucket {
+  readonly slot: readonly [Frontend, Frontend, Frontend, Frontend];
+}
+export const FrontendBucket: Codec<FrontendBucket> = {
+  name: "struct frontend_bucket",
+  size: 64,
+  decode: (view, offset) => ({
+    slot: [
+      Frontend.decode(view, offset),
+      Frontend.decode(view, offset + 16),
+      Frontend.decode(view, offset + 32),
+      Frontend.decode(view, offset + 48),
+    ],
+  }),
+  encode: (view, offset, value) => {
+    Frontend.encode(view, offset, value.slot[0]);
+    Frontend.encode(view, offset + 16, value.slot[1]);
+    Frontend.encode(view, offset + 32, value.slot[2]);
+    Frontend.encode(view, offset + 48, value.slot[3]);
+  },
+};
+
+/** struct metric */
+export interface Metric {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Metric: Codec<Metric> = {
+  name: "struct metric",
+  size: 16,
+  decode: (view, offset) => ({
+    packets: view.getBigUint64(offset, true),
+    bytes: view.getBigUint64(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.packets, true);
+    view.setBigUint64(offset + 8, value.bytes, true);
+  },
+};
+
+/** struct nexthop */
+export interface Nexthop {
+  readonly ifindex: Ifindex;
+  readonly mtu: number;
+  readonly flags: number;
+  readonly destination: Mac;
+  readonly source: Mac;
+  readonly gateway: Ipv4;
+  readonly outerSource: Ipv4;
+  readonly checksum: number;
+}
+export const Nexthop: Codec<Nexthop> = {
+  name: "struct nexthop",
+  size: 32,
+  decode: (view, offset) => ({
+    ifindex: view.getUint32(offset, true) as Ifindex,
+    mtu: view.getUint16(offset + 4, true),
+    flags: view.getUint16(offset + 6, true),
+    destination: getUint48(view, offset + 8) as Mac,
+    source: getUint48(view, offset + 14) as Mac,
+    gateway: view.getUint32(offset + 20) as Ipv4,
+    outerSource: view.getUint32(offset + 24) as Ipv4,
+    checksum: view.getUint32(offset + 28, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.ifindex, true);
+    view.setUint16(offset + 4, value.mtu, true);
+    view.setUint16(offset + 6, value.flags, true);
+    setUint48(view, offset + 8, value.destination);
+    setUint48(view, offset + 14, value.source);
+    view.setUint32(offset + 20, value.gateway);
+    view.setUint32(offset + 24, value.outerSource);
+    view.setUint32(offset + 28, value.checksum, true);
+  },
+};
+
+/** struct packet_event */
+export interface PacketEvent {
+  readonly time: TimeNs;
+  readonly ifindex: Ifindex;
+  readonly length: number;
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly tcpFlags: number;
+  readonly verdict: number;
+  readonly place: number;
+  readonly outerSource: Ipv4;
+  readonly outerDestination: Ipv4;
+  readonly backend: Ipv4;
+  readonly service: ServiceId;
+}
+export const PacketEvent: Codec<PacketEvent> = {
+  name: "struct packet_event",
+  size: 48,
+  decode: (view, offset) => ({
+    time: view.getBigUint64(offset, true) as TimeNs,
+    ifindex: view.getUint32(offset + 8, true) as Ifindex,
+    length: view.getUint32(offset + 12, true),
+    source: view.getUint32(offset + 16) as Ipv4,
+    destination: view.getUint32(offset + 20) as Ipv4,
+    sourcePort: view.getUint16(offset + 24) as Port,
+    destinationPort: view.getUint16(offset + 26) as Port,
+    protocol: view.getUint8(offset + 28),
+    tcpFlags: view.getUint8(offset + 29),
+    verdict: view.getUint8(offset + 30),
+    place: view.getUint8(offset + 31),
+    outerSource: view.getUint32(offset + 32) as Ipv4,
+    outerDestination: view.getUint32(offset + 36) as Ipv4,
+    backend: view.getUint32(offset + 40) as Ipv4,
+    service: view.getUint32(offset + 44, true) as ServiceId,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.time, true);
+    view.setUint32(offset + 8, value.ifindex, true);
+    view.setUint32(offset + 12, value.length, true);
+    view.setUint32(offset + 16, value.source);
+    view.setUint32(offset + 20, value.destination);
+    view.setUint16(offset + 24, value.sourcePort);
+    view.setUint16(offset + 26, value.destinationPort);
+    view.setUint8(offset + 28, value.protocol);
+    view.setUint8(offset + 29, value.tcpFlags);
+    view.setUint8(offset + 30, value.verdict);
+    view.setUint8(offset + 31, value.place);
+    view.setUint32(offset + 32, value.outerSource);
+    view.setUint32(offset + 36, value.outerDestination);
+    view.setUint32(offset + 40, value.backend);
+    view.setUint32(offset + 44, value.service, true);
+  },
+};
+
+/** struct pass_window */
+export interface PassWindow {
+  readonly since: Jiffies;
+  readonly passed: number;
+}
+export const PassWindow: Codec<PassWindow> = {
+  name: "struct pass_window",
+  size: 8,
+  decode: (view, offset) => ({
+    since: view.getUint32(offset, true) as Jiffies,
+    passed: view.getUint32(offset + 4, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.since, true);
+    view.setUint32(offset + 4, value.passed, true);
+  },
+};
+
+/** struct ring_row */
+export interface RingRow {
+  readonly backend: readonly number[];
+}
+export const RingRow: Codec<RingRow> = {
+  name: "struct ring_row",
+  size: 64,
+  decode: (view, offset) => ({
+    backend: getArray(u16Codec, view, offset, 32),
+  }),
+  encode: (view, offset, value) => {
+    setArray(u16Codec, view, offset, 32, value.backend, "struct ring_row.backend");
+  },
+};
+
+/** struct runtime */
+export interface Runtime {
+  readonly events: number;
+}
+export const Runtime: Codec<Runtime> = {
+  name: "struct runtime",
+  size: 8,
+  decode: (view, offset) => ({
+    events: view.getUint32(offset, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.events, true);
+    view.setUint32(offset + 4, 0);
+  },
+};
+
+/** struct service */
+export interface Service {
+  readonly id: ServiceId;
+  readonly ring: number;
+  readonly ringSize: number;
+  readonly backends: number;
+  readonly backendCount: number;
+  readonly flags: number;
+  readonly changed: Jiffies;
+}
+export const Service: Codec<Service> = {
+  name: "struct service",
+  size: 32,
+  decode: (view, offset) => ({
+    id: view.getUint32(offset, true) as ServiceId,
+    ring: view.getUint32(offset + 4, true),
+    ringSize: view.getUint32(offset + 8, true),
+    backends: view.getUint32(offset + 12, true),
+    backendCount: view.getUint32(offset + 16, true),
+    flags: view.getUint32(offset + 20, true),
+    changed: view.getUint32(offset + 24, true) as Jiffies,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.id, true);
+    view.setUint32(offset + 4, value.ring, true);
+    view.setUint32(offset + 8, value.ringSize, true);
+    view.setUint32(offset + 12, value.backends, true);
+    view.setUint32(offset + 16, value.backendCount, true);
+    view.setUint32(offset + 20, value.flags, true);
+    view.setUint32(offset + 24, value.changed, true);
+    view.setUint32(offset + 28, 0);
+  },
+};
+
+/** struct slot_key */
+export interface SlotKey {
+  readonly service: ServiceId;
+  readonly slot: number;
+}
+export const SlotKey: Codec<SlotKey> = {
+  name: "struct slot_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    slot: view.getUint32(offset + 4, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.slot, true);
+  },
+};
+
+/** struct target */
+export interface Target {
+  readonly port: Port;
+  readonly flags: number;
+  readonly counter: number;
+}
+export const Target: Codec<Target> = {
+  name: "struct target",
+  size: 8,
+  decode: (view, offset) => ({
+    port: view.getUint16(offset) as Port,
+    flags: view.getUint16(offset + 2, true),
+    counter: view.getUint32(offset + 4, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint16(offset, value.port);
+    view.setUint16(offset + 2, value.flags, true);
+    view.setUint32(offset + 4, value.counter, true);
+  },
+};
+
+/** struct target_key */
+export interface TargetKey {
+  readonly service: ServiceId;
+  readonly pod: Ipv4;
+}
+export const TargetKey: Codec<TargetKey> = {
+  name: "struct target_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    pod: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.pod);
+  },
+};
+
+/** struct traffic */
+export interface Traffic {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  readonly connections: bigint;
+  readonly adopted: bigint;
+}
+export const Traffic: Codec<Traffic> = {
+  name: "struct traffic",
+  size: 32,
+  decode: (view, offset) => ({
+    packets: view.getBigUint64(offset, true),
+    bytes: view.getBigUint64(offset + 8, true),
+    connections: view.getBigUint64(offset + 16, true),
+    adopted: view.getBigUint64(offset + 24, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.packets, true);
+    view.setBigUint64(offset + 8, value.bytes, true);
+    view.setBigUint64(offset + 16, value.connections, true);
+    view.setBigUint64(offset + 24, value.adopted, true);
+  },
+};
+
+/** struct trusted */
+export interface Trusted {
+  readonly kind: number;
+}
+export const Trusted: Codec<Trusted> = {
+  name: "struct trusted",
+  size: 4,
+  decode: (view, offset) => ({
+    kind: view.getUint32(offset, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.kind, true);
+  },
+};
+
+/** struct trusted_key */
+export interface TrustedKey {
+  readonly prefixLength: number;
+  readonly address: Ipv4;
+}
+export const TrustedKey: Codec<TrustedKey> = {
+  name: "struct trusted_key",
+  size: 8,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    address: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    view.setUint32(offset + 4, value.address);
+  },
+};
+
+/** The maps that the objects declare. */
+export const maps = {
+  /** __u32 → struct backend */
+  backends: {
+    name: "backends",
+    type: "array",
+    keySize: 4,
+    valueSize: 16,
+    maxEntries: 16384,
+    flags: 1024,
+    key: u32Codec,
+    value: Backend,
+    layout: "5cf5d750a7a423f2",
+  } satisfies TypedMapSpec<number, Backend>,
+  /** struct flow_key → struct flow */
+  conntrack: {
+    name: "conntrack",
+    type: "hash",
+    keySize: 16,
+    valueSize: 56,
+    maxEntries: 65536,
+    flags: 0,
+    key: FlowKey,
+    value: Flow,
+    layout: "f9e3de977007a3d7",
+  } satisfies TypedMapSpec<FlowKey, Flow>,
+  /** __u32 → struct traffic */
+  counters: {
+    name: "counters",
+    type: "array",
+    keySize: 4,
+    valueSize: 32,
+    maxEntries: 65536,
+    flags: 1024,
+    key: u32Codec,
+    value: Traffic,
+    layout: "2d58647481497f9c",
+  } satisfies TypedMapSpec<number, Traffic>,
+  /** struct endpoint_key → struct endpoint */
+  endpoints: {
+    name: "endpoints",
+    type: "hash",
+    keySize: 4,
+    valueSize: 24,
+    maxEntries: 4096,
+    flags: 1,
+    key: EndpointKey,
+    value: Endpoint,
+    layout: "7ef07554c50cf7a9",
+  } satisfies TypedMapSpec<EndpointKey, Endpoint>,
+  /** no keys */
+  events: {
+    name: "events",
+    type: "ringbuf",
+    keySize: 0,
+    valueSize: 0,
+    maxEntries: 1048576,
+    flags: 0,
+  } satisfies MapShape,
+  /** struct slot_key → struct former_owners */
+  formerOwners: {
+    name: "former_owners",
+    type: "hash",
+    keySize: 8,
+    valueSize: 12,
+    maxEntries: 1048576,
+    flags: 1,
+    key: SlotKey,
+    value: FormerOwners,
+    layout: "011cefb0f6089d57",
+  } satisfies TypedMapSpec<SlotKey, FormerOwners>,
+  /** __u32 → struct frontend_bucket */
+  frontends: {
+    name: "frontends",
+    type: "array",
+    keySize: 4,
+    valueSize: 64,
+    maxEntries: 1024,
+    flags: 1024,
+    key: u32Codec,
+    value: FrontendBucket,
+    layout: "c65ccb3b43b527f6",
+  } satisfies TypedMapSpec<number, FrontendBucket>,
+  /** __u32 → struct metric */
+  metrics: {
+    name: "metrics",
+    type: "array",
+    keySize: 4,
+    valueSize: 16,
+    maxEntries: 4096,
+    flags: 1024,
+    key: u32Codec,
+    value: Metric,
+    layout: "329f74398f9da043",
+  } satisfies TypedMapSpec<number, Metric>,
+  /** __u32 → struct nexthop */
+  nexthops: {
+    name: "nexthops",
+    type: "array",
+    keySize: 4,
+    valueSize: 32,
+    maxEntries: 256,
+    flags: 1024,
+    key: u32Codec,
+    value: Nexthop,
+    layout: "9ab66477dbaa0a0e",
+  } satisfies TypedMapSpec<number, Nexthop>,
+  /** __u32 → struct pass_window */
+  passLimits: {
+    name: "pass_limits",
+    type: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 65536,
+    flags: 0,
+    key: u32Codec,
+    value: PassWindow,
+    layout: "70303f8944164977",
+  } satisfies TypedMapSpec<number, PassWindow>,
+  /** __u32 → struct ring_row */
+  rings: {
+    name: "rings",
+    type: "array",
+    keySize: 4,
+    valueSize: 64,
+    maxEntries: 65536,
+    flags: 1024,
+    key: u32Codec,
+    value: RingRow,
+    layout: "7ea2bb4a0852bda8",
+  } satisfies TypedMapSpec<number, RingRow>,
+  /** __u32 → struct runtime */
+  runtime: {
+    name: "runtime",
+    type: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 1,
+    flags: 1024,
+    key: u32Codec,
+    value: Runtime,
+    layout: "e577ebeac908f224",
+  } satisfies TypedMapSpec<number, Runtime>,
+  /** __u32 → struct service */
+  services: {
+    name: "services",
+    type: "array",
+    keySize: 4,
+    valueSize: 32,
+    maxEntries: 1024,
+    flags: 1024,
+    key: u32Codec,
+    value: Service,
+    layout: "5566e1c7a958af68",
+  } satisfies TypedMapSpec<number, Service>,
+  /** struct target_key → struct target */
+  targets: {
+    name: "targets",
+    type: "hash",
+    keySize: 8,
+    valueSize: 8,
+    maxEntries: 65536,
+    flags: 1,
+    key: TargetKey,
+    value: Target,
+    layout: "a59ae8bcb9590c75",
+  } satisfies TypedMapSpec<TargetKey, Target>,
+  /** struct trusted_key → struct trusted */
+  trusted: {
+    name: "trusted",
+    type: "lpm_trie",
+    keySize: 8,
+    valueSize: 4,
+    maxEntries: 16384,
+    flags: 1,
+    key: TrustedKey,
+    value: Trusted,
+    layout: "fe57b359083868f0",
+  } satisfies TypedMapSpec<TrustedKey, Trusted>,
+} as const;
+
+/** Constants of the programs, set before load. */
+export interface Config {
+  /** this node's address: the outer source of what it encapsulates and passes on */
+  readonly nodeAddress: Ipv4;
+  /** number of frontend buckets minus one; buckets are a power of two */
+  readonly frontendMask: number;
+  /** rows of the counters table that one CPU owns */
+  readonly counterStride: number;
+  /** seed of the flow hash, the same on every node of the cluster */
+  readonly hashSeed: bigint;
+  /** prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0 */
+  readonly outerPrefix: Ipv4;
+  /** host bits of outer_prefix in host order, 0: the outer source is node_address */
+  readonly outerHostMask: number;
+  /** largest MSS a pod may offer to a client in bytes, 0: leave it */
+  readonly clampMss: number;
+  /** 1: fragments for a service address pass to the kernel, 0: they are dropped */
+  readonly fragmentsPass: number;
+  /** 1: a flow without an entry is known if its pod has a socket for it */
+  readonly socketLookup: number;
+  /** for so long after a ring changed, packets that nobody knows are dropped, not adopted */
+  readonly quietJiffies: number;
+  /** packets of unknown flows that one service may pass on in one pass_window */
+  readonly passLimit: number;
+  /** length of the window of pass_limit in jiffies */
+  readonly passWindow: number;
+}
+/** The constants by their names here: how C knows them, and what it says of them. */
+export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } = {
+  nodeAddress: {
+    name: "node_address",
+    codec: ipv4Codec,
+    initial: 0 as Ipv4,
+    doc: "this node's address: the outer source of what it encapsulates and passes on",
+  },
+  frontendMask: {
+    name: "frontend_mask",
+    codec: u32Codec,
+    initial: 0,
+    doc: "number of frontend buckets minus one; buckets are a power of two",
+  },
+  counterStride: {
+    name: "counter_stride",
+    codec: u32Codec,
+    initial: 0,
+    doc: "rows of the counters table that one CPU owns",
+  },
+  hashSeed: {
+    name: "hash_seed",
+    codec: u64Codec,
+    initial: 0n,
+    doc: "seed of the flow hash, the same on every node of the cluster",
+  },
+  outerPrefix: {
+    name: "outer_prefix",
+    codec: ipv4Codec,
+    initial: 0 as Ipv4,
+    doc: "prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0",
+  },
+  outerHostMask: {
+    name: "outer_host_mask",
+    codec: u32Codec,
+    initial: 0,
+    doc: "host bits of outer_prefix in host order, 0: the outer source is node_address",
+  },
+  clampMss: {
+    name: "clamp_mss",
+    codec: u16Codec,
+    initial: 0,
+    doc: "largest MSS a pod may offer to a client in bytes, 0: leave it",
+  },
+  fragmentsPass: {
+    name: "fragments_pass",
+    codec: u8Codec,
+    initial: 0,
+    doc: "1: fragments for a service address pass to the kernel, 0: they are dropped",
+  },
+  socketLookup: {
+    name: "socket_lookup",
+    codec: u8Codec,
+    initial: 0,
+    doc: "1: a flow without an entry is known if its pod has a socket for it",
+  },
+  quietJiffies: {
+    name: "quiet_jiffies",
+    codec: u32Codec,
+    initial: 0,
+    doc: "for so long after a ring changed, packets that nobody knows are dropped, not adopted",
+  },
+  passLimit: {
+    name: "pass_limit",
+    codec: u32Codec,
+    initial: 0,
+    doc: "packets of unknown flows that one service may pass on in one pass_window",
+  },
+  passWindow: {
+    name: "pass_window",
+    codec: u32Codec,
+    initial: 0,
+    doc: "length of the window of pass_limit in jiffies",
+  },
+};
+
+/** The programs of the objects. */
+export const programs = {
+} as const satisfies { readonly [key: string]: ProgramSpec };
+
+/** The sha256 of bpf/abi.txt's text below its first line. */
+export const abiDigest = "d29f42ae3ffeb41f7b89cb2125d57cf1b76e168e6124a69dd5da8f43703a26fc";
+/** That text. */
+export const abiText = `
+typedef identity_t __u32
+typedef ifindex_t __u32
+typedef ipv4_t __be32
+typedef jiffies_t __u32
+typedef mac_t struct mac
+typedef port_t __be16
+typedef service_id_t __u32
+typedef time_ns_t __u64
+
+enum backend_flag 4
+  1 BACKEND_LOCAL
+
+enum event_mask 4
+  1 EVENT_DROPS
+  2 EVENT_TRACES
+
+enum flow_direction 4
+  0 FLOW_REQUEST
+  1 FLOW_REPLY
+
+enum flow_flag 4
+  1 FLOW_REMOTE
+  2 FLOW_CONFIRMED
+  4 FLOW_FIN_CLIENT
+  8 FLOW_FIN_POD
+  16 FLOW_RESET
+  32 FLOW_REPLIED
+
+enum frontend_kind 4
+  0 FRONTEND_EMPTY
+  1 FRONTEND_SERVICE
+  2 FRONTEND_ADDRESS
+
+enum nexthop_flag 4
+  1 NEXTHOP_RESOLVED
+
+enum place 4
+  0 PLACE_EDGE
+  1 PLACE_HOST
+  2 PLACE_POD
+  4 PLACE_SLOTS
+
+enum service_flag 4
+  1 SERVICE_ENCAPSULATE_FIRST
+  2 SERVICE_FORMER_OWNERS
+
+enum target_flag 4
+  1 TARGET_ACTIVE
+
+enum trust 4
+  1 TRUST_NODE
+  2 TRUST_LOAD_BALANCER
+
+enum verdict 4
+  0 PASS_NOT_OURS
+  1 PASS_LOCAL
+  2 PASS_UNRESOLVED
+  3 PASS_FRAGMENT
+  4 PASS_TTL
+  5 PASS_STACK
+  16 SENT_ENCAPSULATED
+  17 SENT_PLAIN
+  18 SENT_POD
+  19 SENT_REPLY
+  20 SENT_PASSED
+  21 SENT_FINAL
+  22 SENT_FRAG_NEEDED
+  32 DROP_NO_BACKEND
+  33 DROP_FRAGMENT
+  34 DROP_UNTRUSTED
+  35 DROP_INNER_INVALID
+  36 DROP_INNER_PROTOCOL
+  37 DROP_NO_SERVICE
+  38 DROP_NOT_A_BACKEND
+  39 DROP_CONNTRACK_FULL
+  40 DROP_PORT_COLLISION
+  41 DROP_UNKNOWN_FLOW
+  42 DROP_UNKNOWN_FINAL
+  43 DROP_PASS_LIMIT
+  44 DROP_ECN
+  45 DROP_TABLE
+  46 DROP_REWRITE
+  47 DROP_NO_ROUTE
+  48 DROP_ENDPOINT_GONE
+  49 DROP_OUTER_FRAGMENT
+  64 VERDICT_SLOTS
+
+struct backend 16
+  0 ipv4_t address
+  4 port_t port
+  6 __u16 nexthop
+  8 __u32 counter
+  12 __u32 flags
+
+struct endpoint 24
+  0 ifindex_t ifindex
+  4 __s32 netns
+  8 mac_t pod_mac
+  14 mac_t node_mac
+  20 identity_t identity
+
+struct endpoint_key 4
+  0 ipv4_t address
+
+struct flow 56
+  0 ipv4_t client
+  4 ipv4_t service_address
+  8 ipv4_t pod
+  12 port_t client_port
+  14 port_t service_port
+  16 port_t pod_port
+  18 port_t alias_port
+  20 service_id_t service
+  24 jiffies_t created
+  28 jiffies_t seen
+  32 identity_t client_identity
+  36 __u16 flags
+  38 __u16 reserved
+  40 __u64 packets
+  48 __u64 bytes
+
+struct flow_key 16
+  0 ipv4_t source
+  4 ipv4_t destination
+  8 port_t source_port
+  10 port_t destination_port
+  12 __u8 protocol
+  13 __u8 direction
+  14 __u16 reserved
+
+struct former_owners 12
+  0 ipv4_t[3] owner
+
+struct frontend 16
+  0 ipv4_t address
+  4 port_t port
+  6 __u8 protocol
+  7 __u8 kind
+  8 __u32 service
+  12 __u32 spill
+
+struct frontend_bucket 64
+  0 struct frontend[4] slot
+
+struct mac 6
+  0 __u8[6] byte
+
+struct metric 16
+  0 __u64 packets
+  8 __u64 bytes
+
+struct nexthop 32
+  0 ifindex_t ifindex
+  4 __u16 mtu
+  6 __u16 flags
+  8 mac_t destination
+  14 mac_t source
+  20 ipv4_t gateway
+  24 ipv4_t outer_source
+  28 __u32 checksum
+
+struct packet_event 48
+  0 time_ns_t time
+  8 ifindex_t ifindex
+  12 __u32 length
+  16 ipv4_t source
+  20 ipv4_t destination
+  24 port_t source_port
+  26 port_t destination_port
+  28 __u8 protocol
+  29 __u8 tcp_flags
+  30 __u8 verdict
+  31 __u8 place
+  32 ipv4_t outer_source
+  36 ipv4_t outer_destination
+  40 ipv4_t backend
+  44 service_id_t service
+
+struct pass_window 8
+  0 jiffies_t since
+  4 __u32 passed
+
+struct ring_row 64
+  0 __u16[32] backend
+
+struct runtime 8
+  0 __u32 events
+  4 __u32 reserved
+
+struct service 32
+  0 service_id_t id
+  4 __u32 ring
+  8 __u32 ring_size
+  12 __u32 backends
+  16 __u32 backend_count
+  20 __u32 flags
+  24 jiffies_t changed
+  28 __u32 reserved
+
+struct slot_key 8
+  0 service_id_t service
+  4 __u32 slot
+
+struct target 8
+  0 port_t port
+  2 __u16 flags
+  4 __u32 counter
+
+struct target_key 8
+  0 service_id_t service
+  4 ipv4_t pod
+
+struct traffic 32
+  0 __u64 packets
+  8 __u64 bytes
+  16 __u64 connections
+  24 __u64 adopted
+
+struct trusted 4
+  0 __u32 kind
+
+struct trusted_key 8
+  0 __u32 prefix_length
+  4 ipv4_t address
+
+map backends array
+  key __u32
+  value struct backend
+  entries 16384
+  flags 1024
+
+map conntrack hash
+  key struct flow_key
+  value struct flow
+  entries 65536
+  flags 0
+
+map counters array
+  key __u32
+  value struct traffic
+  entries 65536
+  flags 1024
+
+map endpoints hash
+  key struct endpoint_key
+  value struct endpoint
+  entries 4096
+  flags 1
+
+map events ringbuf
+  key 0 bytes
+  value 0 bytes
+  entries 1048576
+  flags 0
+
+map former_owners hash
+  key struct slot_key
+  value struct former_owners
+  entries 1048576
+  flags 1
+
+map frontends array
+  key __u32
+  value struct frontend_bucket
+  entries 1024
+  flags 1024
+
+map metrics array
+  key __u32
+  value struct metric
+  entries 4096
+  flags 1024
+
+map nexthops array
+  key __u32
+  value struct nexthop
+  entries 256
+  flags 1024
+
+map pass_limits array
+  key __u32
+  value struct pass_window
+  entries 65536
+  flags 0
+
+map rings array
+  key __u32
+  value struct ring_row
+  entries 65536
+  flags 1024
+
+map runtime array
+  key __u32
+  value struct runtime
+  entries 1
+  flags 1024
+
+map services array
+  key __u32
+  value struct service
+  entries 1024
+  flags 1024
+
+map targets hash
+  key struct target_key
+  value struct target
+  entries 65536
+  flags 1
+
+map trusted lpm_trie
+  key struct trusted_key
+  value struct trusted
+  entries 16384
+  flags 1
+
+config clamp_mss __u16
+config counter_stride __u32
+config fragments_pass __u8
+config frontend_mask __u32
+config hash_seed __u64
+config node_address ipv4_t
+config outer_host_mask __u32
+config outer_prefix ipv4_t
+config pass_limit __u32
+config pass_window __u32
+config quiet_jiffies __u32
+config socket_lookup __u8
+
+`;
