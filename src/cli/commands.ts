@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Every command there is. Parsing, help and shell completion are read from this table.
+
+import type { Argument, Command, Option } from "./command.ts";
+
+const service: Argument = { name: "SERVICE", summary: "NAMESPACE/NAME; a bare name is in default" };
+
+const pins: Option = {
+  name: "bpffs",
+  value: "DIR",
+  path: true,
+  summary: "the node's pins (default $CILIATE_BPFFS, /sys/fs/bpf/ciliate)",
+};
+
+const configFile: Option = {
+  name: "config",
+  value: "FILE",
+  path: true,
+  summary: "the node's configuration (default $CILIATE_CONFIG, /etc/ciliate/ciliate.yaml)",
+};
+
+const agent: Command = {
+  name: "agent",
+  summary: "Run this node's agent in the foreground",
+  detail:
+    "Loads the datapath, keeps it as the configuration and the manifests want it, and serves the API.\n" +
+    "SIGHUP reads the configuration again; SIGTERM stops the agent and leaves the datapath at work.",
+  options: [configFile],
+  load: async () => (await import("./commands/agent.ts")).agent,
+};
+
+const status: Command = {
+  name: "status",
+  summary: "Show whether the node works, and what doesn't",
+  detail: "Exits with 0 only when everything that was asked for is in force.",
+  options: [{ name: "wait", value: "DURATION", summary: "wait so long for the agent to be ready" }],
+  load: async () => (await import("./commands/status.ts")).status,
+};
+
+const services: Command = {
+  name: "service",
+  summary: "Services and what they are balanced to",
+  commands: [
+    {
+      name: "list",
+      summary: "List every port of every service",
+      options: [
+        { name: "namespace", short: "n", value: "NAMESPACE", summary: "only this namespace" },
+      ],
+      load: async () => (await import("./commands/service.ts")).listServices,
+    },
+    {
+      name: "get",
+      summary: "Show one service with its backends",
+      args: [service],
+      load: async () => (await import("./commands/service.ts")).getService,
+    },
+  ],
+};
+
+const backends: Command = {
+  name: "backend",
+  summary: "Backends of services",
+  commands: [
+    {
+      name: "list",
+      summary: "List the backends of every service, or of one",
+      args: [{ ...service, optional: true }],
+      load: async () => (await import("./commands/backend.ts")).listBackends,
+    },
+  ],
+};
+
+const monitor: Command = {
+  name: "monitor",
+  summary: "Show drops as they happen, and packets on their way",
+  detail: "Events that came too fast to be shown are counted, and the count is shown.",
+  options: [
+    { name: "traces", short: "t", summary: "packets that pass, too; not only drops" },
+    { name: "address", short: "a", value: "ADDRESS", summary: "only packets from or to it" },
+    { name: "port", short: "p", value: "PORT", summary: "only packets from or to it" },
+    { name: "verdict", value: "VERDICT", summary: 'only this verdict, such as "drop untrusted"' },
+    { name: "count", short: "c", value: "N", summary: "end after so many events" },
+  ],
+  load: async () => (await import("./commands/monitor.ts")).monitor,
+};
+
+const config: Command = {
+  name: "config",
+  summary: "The node's configuration",
+  commands: [
+    {
+      name: "get",
+      summary: "Show the configuration in force, or one key or section of it",
+      args: [{ name: "KEY", summary: "dotted, such as conntrack.udp", optional: true }],
+      load: async () => (await import("./commands/config.ts")).getConfig,
+    },
+    {
+      name: "reload",
+      summary: "Have the agent read its file again",
+      detail: "A file with a fault changes nothing. Keys that need a restart are named.",
+      load: async () => (await import("./commands/config.ts")).reloadConfig,
+    },
+    {
+      name: "check",
+      summary: "Check a file without an agent",
+      args: [
+        {
+          name: "FILE",
+          summary: "default $CILIATE_CONFIG, /etc/ciliate/ciliate.yaml",
+          optional: true,
+          path: true,
+        },
+      ],
+      load: async () => (await import("./commands/config.ts")).checkConfig,
+    },
+  ],
+};
+
+const version: Command = {
+  name: "version",
+  summary: "Show the version of this program",
+  options: [{ name: "agent", summary: "and of the agent that runs" }],
+  load: async () => (await import("./commands/version.ts")).version,
+};
+
+const completion: Command = {
+  name: "completion",
+  summary: "Write a script that completes commands in a shell",
+  detail:
+    "bash: source <(ciliate completion bash)\n" +
+    "zsh:  ciliate completion zsh >/usr/share/zsh/site-functions/_ciliate\n" +
+    "fish: ciliate completion fish >~/.config/fish/completions/ciliate.fish",
+  args: [{ name: "SHELL", summary: "bash, zsh or fish", choices: ["bash", "zsh", "fish"] }],
+  load: async () => (await import("./commands/completion.ts")).completion,
+};
+
+/** Commands that read the kernel's tables by their pins. */
+const bpf: Command = {
+  name: "bpf",
+  summary: "The kernel's tables themselves, with or without an agent",
+  commands: [
+    ["service", "Frontends and services"],
+    ["backend", "Backends of services"],
+    ["maglev", "Rings: which backend has how many slots"],
+    ["ct", "Flows that this node remembers"],
+    ["metrics", "Packets and bytes by place and verdict"],
+  ].map(([name = "", summary = ""]) => ({
+    name,
+    summary,
+    commands: [{ name: "list", summary: `List: ${summary}`, options: [pins] }],
+  })),
+};
+
+export const ROOT: Command = {
+  name: "ciliate",
+  summary:
+    "A container network for Linux: services, direct server return, and a view of every packet",
+  commands: [agent, status, services, backends, bpf, monitor, config, version, completion],
+};
