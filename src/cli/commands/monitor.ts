@@ -40,12 +40,18 @@ function tellLost(output: Output, count: bigint, why: string): void {
   else output.write(`${output.paint("yellow", `${count} events are missing here: ${why}`)}\n`);
 }
 
-function showJson(output: Output, event: PacketEvent): void {
-  output.json(event, true);
+function showJson(output: Output, { timeUnixNs, ...event }: PacketEvent): void {
+  output.json({ time: formatTime(timeUnixNs), ...event }, true);
+}
+
+/** RFC 3339 with nanoseconds. */
+function formatTime(unixNs: bigint): string {
+  const seconds = new Date(Number(unixNs / 1_000_000n)).toISOString().slice(0, 19);
+  return `${seconds}.${(unixNs % 1_000_000_000n).toString().padStart(9, "0")}Z`;
 }
 
 function showText(output: Output, event: PacketEvent): void {
-  const time = new Date(Number(event.timeUnixNs / 1_000_000n)).toISOString().slice(11, 23);
+  const time = formatTime(event.timeUnixNs).slice(11, 23);
   const colour = event.verdict.startsWith("drop") ? "red" : "green";
   const verdict = output.paint(colour, event.verdict.padEnd(20));
   output.write(`${time} ${event.place.padEnd(4)} ${verdict} ${describePacket(event)}\n`);
