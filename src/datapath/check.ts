@@ -114,9 +114,13 @@ function sameCapacity(spec: MapShape, info: MapInfo): MapCheck {
 function sizeDifference(spec: MapShape, info: MapInfo): string | undefined {
   for (const what of ["keySize", "valueSize", "flags"] as const) {
     if (info[what] !== spec[what])
-      return `${WORDS[what]} is ${info[what]}, this build's ${spec[what]}`;
+      return `${WORDS[what]} ${info[what]}, this build's ${spec[what]}`;
   }
   return undefined;
 }
 
-const WORDS = { keySize: "its key size", valueSize: "its value size", flags: "its flags" } as const;
+const WORDS = {
+  keySize: "its key size is",
+  valueSize: "its value size is",
+  flags: "its flags are",
+} as const;
