@@ -34,7 +34,14 @@ const PURE = FEATURES.flatMap((feature) =>
 );
 
 /** What a feature's writer, sources, restore and serve stand on. */
-const FEATURE_GROUND = ["src/net/", "src/state/", "src/store/", "src/api/", "src/datapath/"];
+const FEATURE_GROUND = [
+  "src/net/",
+  "src/state/",
+  "src/store/",
+  "src/api/",
+  "src/datapath/",
+  "src/config/nearest.ts",
+];
 
 /** The first layer that holds a file is the one that counts. */
 const LAYERS: readonly Layer[] = [
@@ -70,7 +77,7 @@ const LAYERS: readonly Layer[] = [
   { files: ["src/lab/"], imports: ["src/kernel/", "src/net/"] },
   {
     files: ["src/cli/"],
-    imports: ["src/api/", "src/net/"],
+    imports: ["src/api/", "src/config/", "src/net/"],
     lazily: ["src/lab/", "src/datapath/", "src/agent/"],
   },
 ];

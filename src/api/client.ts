@@ -131,7 +131,8 @@ function explainError(error: unknown, socket: string, timeoutMs: number): unknow
   if (!isServiceError(error)) return error;
   const code = codeOf(error.code);
   if (error.code === DEADLINE_EXCEEDED) {
-    const text = `agent at ${socket} gave no answer within ${timeoutMs} ms; is it stopped or overloaded?`;
+    const limit = `no answer within ${timeoutMs} ms`;
+    const text = `agent at ${socket} gave ${limit}; is it stopped or overloaded?`;
     return new ApiError(code, text, { cause: error });
   }
   if (code === "unreachable") {

@@ -19,7 +19,7 @@ type Stream = Pick<
   "write" | "on" | "destroyed"
 >;
 
-/** A bounded queue in front of one client's stream; what a client is told includes what it missed. */
+/** A bounded queue in front of one client's stream. A client is told how much it missed. */
 export function createEventStream(stream: Stream): EventSink {
   let waiting: PacketEvent[] = [];
   let lost = 0n;

@@ -3,14 +3,20 @@ import { constants, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 
+interface Failed {
+  readonly kind: "failed";
+  readonly code: string;
+  readonly message: string;
+}
+
 /** What a connection attempt met. */
 export type SocketState =
   | { readonly kind: "answers" }
   /** Nobody listens: there is no file, or it is what a dead process left. */
   | { readonly kind: "dead"; readonly code: string }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+  | Failed;
 
-/** Tries the unix socket at `path`; never rejects. A listener that accepts nothing still answers. */
+/** Tries the unix socket at `path`; never rejects. A listener that never accepts still answers. */
 export function probeSocket(path: string): Promise<SocketState> {
   return new Promise((resolve) => {
     const socket = connect({ path });

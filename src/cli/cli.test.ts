@@ -231,7 +231,8 @@ test("a monitor ends with 0 by Ctrl-C, and when its reader has seen enough", asy
       return () => clearInterval(timer);
     },
   });
-  const line = `set -o pipefail; ${resolve(import.meta.dirname, "../../bin/ciliate")} monitor --socket ${endless} | head -n 2`;
+  const program = resolve(import.meta.dirname, "../../bin/ciliate");
+  const line = `set -o pipefail; ${program} monitor --socket ${endless} | head -n 2`;
   const child = spawn("bash", ["-c", line], { stdio: ["ignore", "pipe", "inherit"] });
   const code = await new Promise((done) => child.once("exit", done));
   assert.equal(code, 0);

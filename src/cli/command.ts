@@ -45,7 +45,7 @@ export type Run = (context: Context) => Promise<number>;
 export interface Context {
   /** The words after the command, those of a `rest` argument included. */
   readonly args: readonly string[];
-  /** The value of an option; the first choice's name or "true" for a switch; undefined if not given. */
+  /** The value of an option, "true" for a switch; undefined if it wasn't given. */
   option(name: string): string | undefined;
   readonly output: Output;
   readonly env: Readonly<Record<string, string | undefined>>;

@@ -24,7 +24,7 @@ const agent: Command = {
   name: "agent",
   summary: "Run this node's agent in the foreground",
   detail:
-    "Loads the datapath, keeps it as the configuration and the manifests want it, and serves the API.\n" +
+    "Loads the datapath, keeps it as configuration and manifests want it, and serves the API.\n" +
     "SIGHUP reads the configuration again; SIGTERM stops the agent and leaves the datapath at work.",
   options: [configFile],
   load: async () => (await import("./commands/agent.ts")).agent,

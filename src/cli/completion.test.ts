@@ -72,7 +72,8 @@ test("fish completes commands, options and their values", (t) => {
 test("zsh takes the script", (t) => {
   if (!isThere(t, "zsh")) return;
   const file = scriptFile(t, "zsh");
-  const line = `autoload -Uz compinit; compinit -u -D; source ${file}; whence -w _ciliate; print $_comps[ciliate]`;
+  const load = `autoload -Uz compinit; compinit -u -D; source ${file}`;
+  const line = `${load}; whence -w _ciliate; print $_comps[ciliate]`;
   const got = execFileSync("zsh", ["-f", "-c", line], { encoding: "utf8" });
   assert.equal(got, "_ciliate: function\n_ciliate\n");
 });

@@ -135,7 +135,8 @@ function zsh(program: string, places: readonly Place[]): string {
       spellings(option).map((spelling) => described(spelling, option.summary)),
     );
     const paths = takesPaths(place) ? " paths=yes" : "";
-    return `    ${quoted(path)}) words_here=(${[...commands, ...choices].join(" ")}) options_here=(${options.join(" ")})${paths} ;;`;
+    const words = `words_here=(${[...commands, ...choices].join(" ")})`;
+    return `    ${quoted(path)}) ${words} options_here=(${options.join(" ")})${paths} ;;`;
   });
   const takers = [...optionsWithValues(places).keys()].join("|");
   return `#compdef ${program}
@@ -166,7 +167,11 @@ ${pathCases.join("\n")}
     [[ -z $paths ]] || _files
   fi
 }
-if [[ \${funcstack[1]-} == _${program} ]]; then _${program} "$@"; else compdef _${program} ${program}; fi
+if [[ \${funcstack[1]-} == _${program} ]]; then
+  _${program} "$@"
+else
+  compdef _${program} ${program}
+fi
 `;
 }
 

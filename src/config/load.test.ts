@@ -37,8 +37,8 @@ test("every default is a value that its own kind reads back", () => {
 
 test("a file sets what it names and knows its lines", () => {
   const { config, lines } = parseConfig(
-    "node:\n  name: lb-1\n  address: 10.0.0.1\nouterSource: 10.9.0.0/16\nconntrack: {udp: 1m30s}\n" +
-      "metrics: {listen: off}\nlog:\n  levels: {lb: debug}\n",
+    "node:\n  name: lb-1\n  address: 10.0.0.1\nouterSource: 10.9.0.0/16\n" +
+      "conntrack: {udp: 1m30s}\nmetrics: {listen: off}\nlog:\n  levels: {lb: debug}\n",
     "c.yaml",
   );
   assert.equal(config.node.name, "lb-1");

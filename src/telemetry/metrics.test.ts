@@ -44,7 +44,7 @@ test("counters, gauges and histograms are written as Prometheus reads them", asy
   );
 });
 
-test("a collector is asked at every scrape, with labels escaped and big numbers whole", async () => {
+test("a collector is asked at every scrape; labels are escaped, big numbers whole", async () => {
   const registry = createMetricRegistry(fail);
   let value = 2n ** 63n;
   registry.collect({ name: "ciliate_bytes_total", type: "counter", help: "B." }, () => [

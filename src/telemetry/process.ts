@@ -48,7 +48,7 @@ export function startLoopDelay(): LoopDelay {
   };
 }
 
-/** Adds what is known of any process: memory, CPU, descriptors, start, and the event loop's delay. */
+/** Adds what is known of any process: memory, CPU, descriptors, start, the event loop's delay. */
 export function addProcessMetrics(registry: MetricRegistry, delay: LoopDelay): void {
   const startSeconds = Date.now() / 1000 - process.uptime();
   const gauge = (name: string, help: string, samples: () => Iterable<Sample>): void =>
