@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packets on a device of the lab, into a pcapng file that Wireshark and tshark read.
+
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { LabError, type Place } from "./plan.ts";
+import { spawnIn } from "./process.ts";
+
+const START_LIMIT_MS = 10_000;
+const SETTLE_MS = 100;
+
+export interface CaptureOptions {
+  /** Devices of the place; all of them when left out. */
+  readonly devices?: readonly string[];
+  /** A pcap filter, like `ip proto 4`. */
+  readonly filter?: string;
+  /** Ends by itself after so many packets. */
+  readonly packets?: number;
+  /** Bytes kept of each packet; the whole packet unless said otherwise. */
+  readonly snapBytes?: number;
+}
+
+/** A capture at work. */
+export interface Capture {
+  readonly file: string;
+  /** Settles when the capture has ended, by `stop` or by itself. */
+  readonly ended: Promise<void>;
+  /** Ends it; what had passed before is in the file. */
+  stop(): Promise<void>;
+}
+
+/** Dumpcap says how it goes on its standard error, one line each. */
+async function started(child: ChildProcess, place: Place): Promise<void> {
+  let text = "";
+  const end = AbortSignal.timeout(START_LIMIT_MS);
+  const exited = once(child, "close", { signal: end });
+  const speaking = new Promise<void>((resolve) => {
+    child.stderr?.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+      if (/^File: /m.test(text)) resolve();
+    });
+  });
+  const outcome = await Promise.race([speaking.then(() => "running"), exited]).catch(() => "late");
+  exited.catch(() => {});
+  if (outcome === "running") return;
+  child.kill("SIGKILL");
+  const why = text.trim().split("\n").at(-1) ?? "";
+  throw new LabError(
+    `cannot capture in ${place.name}: ${why || "dumpcap gave no sign of life"}; is tshark installed?`,
+  );
+}
+
+/** Starts a capture and returns when it sees packets; throws LabError. */
+export async function captureIn(
+  place: Place,
+  file: string,
+  options: CaptureOptions = {},
+): Promise<Capture> {
+  const devices = options.devices ?? ["any"];
+  const argv = [
+    "dumpcap",
+    ...["-q", "-w", file],
+    ...devices.flatMap((device) => ["-i", device]),
+    ...(options.filter === undefined ? [] : ["-f", options.filter]),
+    ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
+    ...(options.snapBytes === undefined ? [] : ["-s", String(options.snapBytes)]),
+  ];
+  const child = spawnIn(place, argv, { stdio: ["ignore", "ignore", "pipe"] });
+  const ended = once(child, "close").then(() => {});
+  await started(child, place);
+  return {
+    file,
+    ended,
+    stop: async () => {
+      // What has just passed is still on its way through the capture's buffer.
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+      child.kill("SIGINT");
+      await ended;
+    },
+  };
+}
