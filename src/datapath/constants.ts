@@ -7,23 +7,18 @@ import type { ConfigVar } from "../kernel/codec.ts";
 import { type Config, config } from "./gen/abi.ts";
 
 /**
- * Writes `values` over the initial bytes of an opened object's section of constants. `btf` is the
- * raw BTF of the object as libbpf opened it (only then are offsets right), `bytes` the section's
- * initial value. A constant that the object does not have is passed over; returned are the names,
+ * Writes `values` over the initial bytes of an opened object's .rodata. `btf` is the
+ * raw BTF of the object as libbpf opened it (only then are offsets right), `bytes` the
+ * section's initial value. A constant that the object does not have is passed over; returned are the names,
  * as C has them, of those written.
  */
 export function writeConstants(
   btf: Uint8Array,
   bytes: Uint8Array,
   values: Partial<Config>,
-  section = ".rodata",
 ): readonly string[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const offsets = new Map(
-    declaredConfig(parseBtf(btf))
-      .filter((constant) => constant.section === section)
-      .map(({ name, offset }) => [name, offset]),
-  );
+  const offsets = new Map(declaredConfig(parseBtf(btf)).map(({ name, offset }) => [name, offset]));
   const written: string[] = [];
   const write = <T>({ name, codec }: ConfigVar<T>, value: T | undefined): void => {
     const offset = offsets.get(name);

@@ -19,13 +19,14 @@ export interface MapDeclaration {
 /** A constant declared by CONFIG. */
 export interface ConfigDeclaration {
   readonly name: string;
-  /** The section it lies in: .rodata, or one whose name starts so. */
-  readonly section: string;
   readonly type: number;
   readonly doc: string;
   /** Bytes from the section's start; right only in an object that libbpf has opened. */
   readonly offset: number;
 }
+
+/** Where CONFIG puts constants. */
+export const CONFIG_SECTION = ".rodata";
 
 const DOC = "doc:";
 
@@ -53,17 +54,13 @@ export function exportedTypes(btf: Btf): number[] {
  */
 export function declaredConfig(btf: Btf): ConfigDeclaration[] {
   const found: ConfigDeclaration[] = [];
-  for (const section of btf.types) {
-    if (section.kind !== "datasec" || !section.name.startsWith(".rodata")) continue;
-    for (const { variable, offset } of sectionVars(btf, section.name)) {
-      if (!isVolatile(btf, variable.type)) continue;
-      const doc = docOf(btf, variable.id);
-      if (doc === "") {
-        throw new BtfError(`constant ${variable.name} has no text; declare it with CONFIG`);
-      }
-      const type = btf.unqualified(variable.type).id;
-      found.push({ name: variable.name, section: section.name, type, doc, offset });
+  for (const { variable, offset } of sectionVars(btf, CONFIG_SECTION)) {
+    if (!isVolatile(btf, variable.type)) continue;
+    const doc = docOf(btf, variable.id);
+    if (doc === "") {
+      throw new BtfError(`constant ${variable.name} has no text; declare it with CONFIG`);
     }
+    found.push({ name: variable.name, type: btf.unqualified(variable.type).id, doc, offset });
   }
   return found;
 }

@@ -73,6 +73,18 @@ describe("types of an object", () => {
     }
   });
 
+  test("parseBtf() refuses types and names that run past their section", () => {
+    const view = new DataView(raw.buffer, raw.byteOffset);
+    const shortened = (at: number) => {
+      const copy = Uint8Array.from(raw);
+      const size = view.getUint32(at, true);
+      new DataView(copy.buffer).setUint32(at, size - 4, true);
+      return () => parseBtf(copy);
+    };
+    assert.throws(shortened(12), /^BtfError: a type runs past byte \d+$/);
+    assert.throws(shortened(20), /^BtfError: a name starts at \d+, outside \d+ bytes$/);
+  });
+
   test("parseBtf() refuses a foreign magic, a foreign version and the other byte order", () => {
     const changed = (at: number, ...bytes: number[]) => {
       const copy = Uint8Array.from(raw);

@@ -3,6 +3,7 @@
 
 import { type Btf, type BtfEnum, type BtfStruct, parseBtf } from "../../kernel/btf.ts";
 import {
+  CONFIG_SECTION,
   type ConfigDeclaration,
   declaredConfig,
   declaredMaps,
@@ -176,8 +177,10 @@ function addInitial(
 ): void {
   const symbol = elf.symbols.find(({ name, type }) => name === it.name && type === "object");
   const section = symbol === undefined ? undefined : elf.sections[symbol.section];
-  if (symbol === undefined || section?.name !== it.section) {
-    throw new AbiRefusal(`constant ${it.name}: ${object} has no symbol for it in ${it.section}`);
+  if (symbol === undefined || section?.name !== CONFIG_SECTION) {
+    throw new AbiRefusal(
+      `constant ${it.name}: ${object} has no symbol for it in ${CONFIG_SECTION}`,
+    );
   }
   const bytes = section.bytes.subarray(symbol.offset, symbol.offset + symbol.size);
   const known = config.get(it.name);
