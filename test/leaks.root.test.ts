@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { test } from "node:test";
+import { newRemains, processesOf, RUN_VARIABLE, remains } from "../tools/leaks.ts";
+
+test("only what came since and has no live owner is a leak", () => {
+  const old = "namespace /run/netns/ciliate-old";
+  const alive = `namespace /run/netns/ciliate-${process.pid}-n1`;
+  const dead = "pin /sys/fs/bpf/ciliate-4194305/services"; // beyond the largest process id
+  assert.deepEqual(newRemains(new Set([old]), new Set([old, alive, dead])), [dead]);
+});
+
+test("a directory that a run leaves in /run is found", () => {
+  const directory = mkdtempSync("/run/ciliate-leak-");
+  try {
+    assert.ok(remains().has(`directory ${directory}`));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+  assert.ok(!remains().has(`directory ${directory}`));
+});
+
+test("a process that a run leaves is found by the run's mark", async () => {
+  const run = `leak-${process.pid}`;
+  const left = spawn("sleep", ["60"], { env: { ...process.env, [RUN_VARIABLE]: run } });
+  const ended = once(left, "exit");
+  try {
+    await once(left, "spawn");
+    const found = processesOf(run);
+    assert.deepEqual(
+      found.map(({ pid }) => pid),
+      [left.pid],
+    );
+    assert.match(found[0]?.text ?? "", /^process \d+: .*sleep 60$/);
+    assert.deepEqual(processesOf(`${run}-other`), []);
+  } finally {
+    left.kill();
+    await ended;
+  }
+});
