@@ -69,6 +69,7 @@ const cOpen: Call<[string, number, number]> = libc.func(
 );
 const cClose: Call<[number]> = libc.func("int close(int fd)");
 const cFcntl: Call<[number, number, number]> = libc.func("int fcntl(int fd, int cmd, int arg)");
+const cFlock: Call<[number, number]> = libc.func("int flock(int fd, int operation)");
 
 export const O_RDONLY = 0;
 export const O_RDWR = 2;
@@ -94,6 +95,14 @@ export function duplicate(fd: number): number {
 /** fcntl(2) with an integer argument. */
 export function fileControl(fd: number, command: number, argument: number): number {
   return checked(cFcntl(fd, command, argument));
+}
+
+const LOCK_EXCLUSIVE = 2;
+const LOCK_NONBLOCK = 4;
+
+/** flock(2): takes the file's lock until `fd` is closed; -EWOULDBLOCK when another has it. */
+export function lockFile(fd: number): number {
+  return checked(cFlock(fd, LOCK_EXCLUSIVE | LOCK_NONBLOCK));
 }
 
 const cSocket: Call<[number, number, number]> = libc.func(
