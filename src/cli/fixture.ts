@@ -194,7 +194,7 @@ const FIXED: AgentHandlers = {
         { path: "node.name", value: '"lb-1"', line: 2 },
         { path: "devices", value: '["eth0","eth1"]', line: 3 },
         { path: "conntrack.udp", value: '"1m"', live: true },
-        { path: "conntrack.maxEntries", value: "524288" },
+        { path: "conntrack.maxEntries", value: "524288", pending: "1024" },
       ],
     }),
   reloadConfig: () =>

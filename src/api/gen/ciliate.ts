@@ -315,6 +315,8 @@ export interface ConfigValue {
   readonly line: number;
   /** A reload takes it over; else a restart does. */
   readonly live: boolean;
+  /** JSON: what the file says, when that waits for a restart; empty otherwise. */
+  readonly pending: string;
 }
 
 export interface ReloadConfigRequest {
@@ -2419,7 +2421,7 @@ export const GetConfigResponse: MessageFns<GetConfigResponse> = {
 };
 
 function createBaseConfigValue(): ConfigValue {
-  return { path: "", value: "", line: 0, live: false };
+  return { path: "", value: "", line: 0, live: false, pending: "" };
 }
 
 export const ConfigValue: MessageFns<ConfigValue> = {
@@ -2435,6 +2437,9 @@ export const ConfigValue: MessageFns<ConfigValue> = {
     }
     if (message.live !== false) {
       writer.uint32(32).bool(message.live);
+    }
+    if (message.pending !== "") {
+      writer.uint32(42).string(message.pending);
     }
     return writer;
   },
@@ -2484,6 +2489,14 @@ export const ConfigValue: MessageFns<ConfigValue> = {
             message.live = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.pending = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2505,6 +2518,7 @@ export const ConfigValue: MessageFns<ConfigValue> = {
     message.value = object.value ?? "";
     message.line = object.line ?? 0;
     message.live = object.live ?? false;
+    message.pending = object.pending ?? "";
     return message;
   },
 };

@@ -18,12 +18,18 @@ export const getConfig: Run = async (context) => {
     output.json(nested(wanted, key));
     return 0;
   }
-  const rows = wanted.map(({ path, value, line }) => [
+  const rows = wanted.map(({ path, value, line, pending }) => [
     path,
     inline(JSON.parse(value)),
     line === 0 ? { text: "default", colour: "grey" as const } : `${file}:${line}`,
+    pending === ""
+      ? ""
+      : { text: `after a restart: ${inline(JSON.parse(pending))}`, colour: "yellow" as const },
   ]);
-  output.table({ columns: [{ title: "KEY" }, { title: "VALUE" }, { title: "FROM" }], rows });
+  output.table({
+    columns: [{ title: "KEY" }, { title: "VALUE" }, { title: "FROM" }, { title: "" }],
+    rows,
+  });
   return 0;
 };
 
