@@ -102,8 +102,9 @@ export interface Import {
 // what is in single quotes is text. A comment has no imports either.
 const NO_IMPORTS = /^\s*(\/\/|\*|\/\*).*$|'[^'\n]*'/gm;
 const NAMES = String.raw`(?:\{[^}]*\}|\*(?:\s+as\s+\w+)?)`;
+const WHAT = String.raw`(?:${NAMES}|\w+(?:\s*,\s*${NAMES})?)`;
 const STATIC_IMPORT = new RegExp(
-  String.raw`^(?:import|export)\s+(?:type\s+)?(?:${NAMES}|\w+(?:\s*,\s*${NAMES})?)\s*from\s*"([^"]+)"`,
+  String.raw`^(?:import|export)\s+(?:type\s+)?${WHAT}\s*from\s*"([^"]+)"`,
   "gm",
 );
 const BARE_IMPORT = /^import\s+"([^"]+)"/gm;

@@ -3,8 +3,8 @@
 // Makes build/bundle, the installed form: one program without node_modules, its workers, its BPF
 // objects and koffi's binary beside it. The directory works wherever it is put.
 //
-// A source names a file beside it by `new URL` of "./worker.ts" and import.meta.url. Such a .ts file is
-// an entry point of its own here, and a path into build/ is taken to be in the bundle.
+// A source names a file beside it by `new URL` of "./worker.ts" and import.meta.url. Such a .ts
+// file is an entry point of its own here, and a path into build/ is taken to be in the bundle.
 
 import { cp, readFile, rm } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
