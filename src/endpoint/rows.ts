@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Ipv4 } from "../net/address.ts";
+import type { Mac } from "../net/mac.ts";
+
+/**
+ * A pod: something with an address that lives on a node. Of pods on other nodes only the address
+ * and the node are known; that they are known says that they live. Key: `key`.
+ */
+export interface Endpoint {
+  /** `namespace/name` of the Pod. */
+  readonly key: string;
+  readonly address: Ipv4;
+  readonly node: string;
+  /** How this node reaches it; undefined for pods of other nodes. */
+  readonly attachment: Attachment | undefined;
+}
+
+export interface Attachment {
+  /** Name of the device on the node's side. */
+  readonly device: string;
+  /** Of the pod's own device; undefined: to be found out. */
+  readonly mac: Mac | undefined;
+  /** Name or path of the pod's network namespace; undefined: not known. */
+  readonly netns: string | undefined;
+}

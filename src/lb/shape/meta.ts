@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import { isIPv6 } from "node:net";
+import { nearest } from "../../config/nearest.ts";
+import { type Ipv4, tryParseIpv4 } from "../../net/address.ts";
+import type { Field } from "./field.ts";
+
+/** What our annotations begin with: all of these are known, or are slips. */
+const PREFIX = "ciliate.io/";
+
+export const ANNOTATIONS = {
+  /** On an EndpointSlice: `10.0.1.10=200, *=100`. */
+  weights: "ciliate.io/weights",
+  /** On a Service: slots of the ring. */
+  ringSize: "ciliate.io/maglev-table-size",
+  device: "ciliate.io/device",
+  mac: "ciliate.io/mac",
+  netns: "ciliate.io/netns",
+} as const;
+
+const TOP_KEYS: ReadonlySet<string> = new Set(["apiVersion", "kind", "metadata", "spec", "status"]);
+
+const META_KEYS: ReadonlySet<string> = new Set([
+  "name",
+  "namespace",
+  "labels",
+  "annotations",
+  "creationTimestamp",
+  "deletionGracePeriodSeconds",
+  "deletionTimestamp",
+  "finalizers",
+  "generateName",
+  "generation",
+  "managedFields",
+  "ownerReferences",
+  "resourceVersion",
+  "selfLink",
+  "uid",
+]);
+
+const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+export interface Meta {
+  readonly name: string;
+  /** `default` where the object doesn't say. */
+  readonly namespace: string;
+  readonly createdMs: number | undefined;
+}
+
+/** Name and namespace of any object; undefined, with faults, where they are no good. */
+export function readMeta(root: Field, topKeys = TOP_KEYS): Meta | undefined {
+  root.only(topKeys);
+  const meta = root.get("metadata").only(META_KEYS);
+  const name = meta.get("name").required("a name of lower-case letters, digits, - and .", NAME);
+  const namespaceField = meta.get("namespace");
+  const namespace = namespaceField.absent
+    ? "default"
+    : namespaceField.required("a namespace of lower-case letters, digits and -", NAMESPACE);
+  const created = meta.get("creationTimestamp").text();
+  const createdMs = created === undefined ? undefined : Date.parse(created);
+  if (Number.isNaN(createdMs)) meta.get("creationTimestamp").refuse("a time, 2025-01-31T10:00:00Z");
+  if (name === undefined || namespace === undefined) return undefined;
+  return { name, namespace, createdMs };
+}
+
+/** The annotations that are ours; a fault for one that this kind of object can't have. */
+export function readAnnotations(
+  root: Field,
+  allowed: readonly string[],
+): ReadonlyMap<string, { readonly text: string; readonly field: Field }> {
+  const found = new Map<string, { text: string; field: Field }>();
+  for (const { key, text, field } of root.get("metadata").get("annotations").texts()) {
+    if (!key.startsWith(PREFIX)) continue;
+    if (allowed.includes(key)) {
+      found.set(key, { text, field });
+      continue;
+    }
+    const near = nearest(key, allowed);
+    const hint = near === undefined ? "" : `; did you mean "${near}"?`;
+    field.fault(`annotation "${key}" means nothing here${hint}`);
+  }
+  return found;
+}
+
+/** An IPv4 address; undefined with a warning for IPv6, with a fault for anything else. */
+export function readAddress(field: Field): Ipv4 | undefined {
+  const text = field.text("an IPv4 address");
+  if (text === undefined) return field.absent ? field.refuse("an IPv4 address") : undefined;
+  const address = tryParseIpv4(text);
+  if (address !== undefined && address !== 0) return address;
+  if (!isIPv6(text)) return field.refuse("an IPv4 address such as 10.0.0.1");
+  field.warn(`${text} is left out: IPv6 is not supported yet`);
+  return undefined;
+}
+
+/** A port number that must be there. */
+export function readPort(field: Field): number | undefined {
+  const expected = "a port number from 1 to 65535";
+  return field.absent ? field.refuse(expected) : field.integer(expected, 1, 65535);
+}
+
+/** `tcp` where the object doesn't say; undefined with a fault for what we can't balance. */
+export function readProtocol(field: Field): "tcp" | "udp" | undefined {
+  if (field.absent || field.value === "TCP") return "tcp";
+  if (field.value === "UDP") return "udp";
+  if (field.value === "SCTP") return field.fault("SCTP is not supported: expected TCP or UDP");
+  return field.refuse("TCP or UDP");
+}
+
+const PORT_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+
+/** A port's name, empty where it has none. */
+export function readPortName(field: Field): string | undefined {
+  if (field.absent || field.value === "") return "";
+  return field.required("a name of lower-case letters, digits and -", PORT_NAME);
+}

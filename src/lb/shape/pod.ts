@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Attachment, Endpoint } from "../../endpoint/rows.ts";
+import { tryParseMac } from "../../net/mac.ts";
+import { objectKey } from "../rows.ts";
+import type { Field } from "./field.ts";
+import { ANNOTATIONS, readAddress, readAnnotations, readMeta } from "./meta.ts";
+
+/**
+ * Reads a v1 Pod: its address, its node and, from annotations, how the node reaches it. A pod
+ * that has ended, or that has no address yet, is no endpoint and no fault.
+ */
+export function readPod(root: Field): Endpoint | undefined {
+  const meta = readMeta(root);
+  const node = root.get("spec").get("nodeName").text();
+  const attachment = readAttachment(root);
+  const status = root.get("status");
+  const phase = status.get("phase").text();
+  if (phase === "Succeeded" || phase === "Failed") return undefined;
+  const podIp = status.get("podIP");
+  if (podIp.absent) {
+    if (attachment !== undefined) podIp.refuse("the pod's IPv4 address");
+    return undefined;
+  }
+  const address = readAddress(podIp);
+  if (node === undefined || node === "") root.get("spec").get("nodeName").refuse("a node's name");
+  if (meta === undefined || node === undefined || address === undefined) return undefined;
+  return { key: objectKey(meta.namespace, meta.name), address, node, attachment };
+}
+
+function readAttachment(root: Field): Attachment | undefined {
+  const { device, mac, netns } = ANNOTATIONS;
+  const found = readAnnotations(root, [device, mac, netns]);
+  const name = found.get(device);
+  if (name === undefined) {
+    for (const { field } of found.values()) field.fault(`expected ${device} beside it`);
+    return undefined;
+  }
+  if (!/^[^\s/:]{1,15}$/.test(name.text)) name.field.refuse("a device name of 1 to 15 characters");
+  const written = found.get(mac);
+  const parsed = written === undefined ? undefined : tryParseMac(written.text);
+  if (written !== undefined && parsed === undefined) {
+    written.field.refuse("a MAC address such as 02:00:00:00:00:01");
+  }
+  const namespace = found.get(netns);
+  if (namespace?.text === "") namespace.field.refuse("a name or a path of a network namespace");
+  return { device: name.text, mac: parsed, netns: namespace?.text };
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Ipv4 } from "../net/address.ts";
+import type { Prefix4 } from "../net/prefix.ts";
+
+/** A node of the cluster. Key: `name`. */
+export interface Node {
+  readonly name: string;
+  /** By which the other nodes reach it, the first one preferred. */
+  readonly addresses: readonly Ipv4[];
+  readonly podPrefixes: readonly Prefix4[];
+}
+
+/** Whose encapsulated packets are believed: a node of ours, or a balancer that is none. */
+export type Trust = "node" | "load-balancer";
+
+/** Key: `key`. */
+export interface TrustedSource {
+  /** The prefix as text. */
+  readonly key: string;
+  readonly prefix: Prefix4;
+  readonly trust: Trust;
+}
