@@ -25,10 +25,14 @@ export function ensurePinDirectory(path: string): void {
   throw new Error(`cannot keep pins in ${path}: it is not on a bpffs; mount one there`);
 }
 
-/** The names of what is pinned in a directory, sorted; empty when there is no such directory. */
+/**
+ * The names of what is pinned in a directory, sorted; empty when there is no such directory. Names
+ * with a dot are left out: only the kernel's own pins have one.
+ */
 export function listPins(directory: string): string[] {
   try {
-    return readdirSync(directory).sort();
+    const names = readdirSync(directory);
+    return names.filter((name) => !name.includes(".")).sort();
   } catch (error) {
     if (isMissing(error)) return [];
     throw error;

@@ -6,6 +6,8 @@ import { strerror } from "./ffi.ts";
 // Errnos that Node's own table leaves out; ENOTSUPP was never meant to leave the kernel, and does.
 const EXTRA = { ENOTUNIQ: 76, EUCLEAN: 117, ENOKEY: 126, ENOTSUPP: 524 };
 
+const LIBBPF_ERRNO = 4000; // where libbpf's own numbers begin
+
 const codes: ReadonlyMap<number, string> = new Map(
   Object.entries({ ...constants.errno, ...EXTRA })
     .filter(([name]) => name !== "EWOULDBLOCK" && name !== "ENOTSUP")
@@ -14,10 +16,12 @@ const codes: ReadonlyMap<number, string> = new Map(
 
 /** The symbolic name of an errno (positive), such as "ENOENT"; "E999" where there is none. */
 export function errorCode(errno: number): string {
+  if (errno >= LIBBPF_ERRNO) return "ELIBBPF";
   return codes.get(errno) ?? `E${errno}`;
 }
 
 function words(errno: number): string {
+  if (errno >= LIBBPF_ERRNO) return "refused by libbpf";
   return errno === EXTRA.ENOTSUPP
     ? "operation not supported by this kernel"
     : strerror(errno).toLowerCase();

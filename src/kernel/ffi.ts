@@ -4,7 +4,7 @@
 // convention: a value >= 0, or -errno; nothing here throws for a failed call, error.ts gives it
 // words.
 
-import koffi from "koffi";
+import koffi, { type LibraryHandle } from "koffi";
 
 /** An address in this process; 0n is NULL. */
 export type Pointer = bigint;
@@ -19,7 +19,8 @@ function syscallNumbers(): { readonly bpf: number; readonly membarrier: number }
 const syscalls = syscallNumbers();
 const libc = koffi.load(null); // the C library that Node itself runs on, glibc or musl
 
-type Call<Args extends readonly unknown[]> = (...args: Args) => number;
+/** A foreign function that returns an int. */
+export type Call<Args extends readonly unknown[]> = (...args: Args) => number;
 type Memory = Uint8Array | Pointer | null;
 type Completion = (error: unknown, value: number) => void;
 
@@ -381,123 +382,46 @@ export function membarrier(command: number): number {
   return checked(cSyscall(syscalls.membarrier, command, 0, 0));
 }
 
-type Struct = Pointer | null; // struct bpf_object *, bpf_map *, bpf_program *, btf *
-
-function bindLibbpf() {
-  const lib = koffi.load("libbpf.so.1");
-  const int = <Args extends readonly unknown[]>(name: string, ...args: string[]): Call<Args> =>
-    lib.func(name, "int", args);
-  const pointer = <Args extends readonly unknown[]>(
-    name: string,
-    ...args: string[]
-  ): ((...args: Args) => Struct) => lib.func(name, "void *", args);
-  const text = (name: string): ((of: Struct) => string) =>
-    lib.func(name, "const char *", ["void *"]);
-  const setPrint: (print: Pointer | null) => unknown = lib.func(
-    "void *libbpf_set_print(void *print)",
-  );
-  setPrint(null); // it writes to stderr by itself; KernelError says it once instead
-  return {
-    setPrint,
-    objectOpenMemory: pointer<[Uint8Array, number, Uint8Array]>(
-      "bpf_object__open_mem",
-      ...["void *", "size_t", "void *"],
-    ),
-    objectLoad: int<[Struct]>("bpf_object__load", "void *"),
-    objectClose: lib.func("bpf_object__close", "void", ["void *"]) as (object: Struct) => void,
-    objectBtf: pointer<[Struct]>("bpf_object__btf", "void *"),
-    btfRawData: pointer<[Struct, Uint8Array]>("btf__raw_data", "void *", "void *"),
-    nextMap: pointer<[Struct, Struct]>("bpf_object__next_map", "void *", "void *"),
-    nextProgram: pointer<[Struct, Struct]>("bpf_object__next_program", "void *", "void *"),
-    mapName: text("bpf_map__name"),
-    mapFd: int<[Struct]>("bpf_map__fd", "void *"),
-    mapType: int<[Struct]>("bpf_map__type", "void *"),
-    mapKeySize: int<[Struct]>("bpf_map__key_size", "void *"),
-    mapValueSize: int<[Struct]>("bpf_map__value_size", "void *"),
-    mapMaxEntries: int<[Struct]>("bpf_map__max_entries", "void *"),
-    mapFlags: int<[Struct]>("bpf_map__map_flags", "void *"),
-    mapKeyTypeId: int<[Struct]>("bpf_map__btf_key_type_id", "void *"),
-    mapValueTypeId: int<[Struct]>("bpf_map__btf_value_type_id", "void *"),
-    mapSetMaxEntries: int<[Struct, number]>("bpf_map__set_max_entries", "void *", "uint32_t"),
-    mapSetPinPath: int<[Struct, null]>("bpf_map__set_pin_path", "void *", "const char *"),
-    mapReuseFd: int<[Struct, number]>("bpf_map__reuse_fd", "void *", "int"),
-    mapInitialValue: pointer<[Struct, Uint8Array]>("bpf_map__initial_value", "void *", "void *"),
-    mapSetInitialValue: int<[Struct, Uint8Array, number]>(
-      "bpf_map__set_initial_value",
-      ...["void *", "void *", "size_t"],
-    ),
-    programName: text("bpf_program__name"),
-    programSection: text("bpf_program__section_name"),
-    programFd: int<[Struct]>("bpf_program__fd", "void *"),
-    programType: int<[Struct]>("bpf_program__type", "void *"),
-    programSetType: int<[Struct, number]>("bpf_program__set_type", "void *", "int"),
-    programAttachType: int<[Struct]>("bpf_program__expected_attach_type", "void *"),
-    programSetAttachType: int<[Struct, number]>(
-      "bpf_program__set_expected_attach_type",
-      ...["void *", "int"],
-    ),
-    programAutoload: lib.func("bpf_program__autoload", "bool", ["void *"]) as (
-      p: Struct,
-    ) => boolean,
-    programSetAutoload: int<[Struct, boolean]>("bpf_program__set_autoload", "void *", "bool"),
-    programSetLogBuffer: int<[Struct, Pointer, number]>(
-      "bpf_program__set_log_buf",
-      ...["void *", "void *", "size_t"],
-    ),
-  };
-}
-
-type Libbpf = ReturnType<typeof bindLibbpf>;
-let bound: Libbpf | undefined;
-
 /**
- * libbpf's ELF half, loaded at the first use. Functions that return an int return -errno; pointers
- * may be null.
+ * A shared library, whose functions are declared with C's types and called with JavaScript's
+ * values.
  */
-export function libbpf(): Libbpf {
-  bound ??= bindLibbpf();
-  return bound;
+export type Library = LibraryHandle;
+
+/** Loads a shared library by its soname. Throws when there is none. */
+export function openLibrary(soname: string): Library {
+  return koffi.load(soname);
 }
 
-/** The errno of a libbpf call that has just returned NULL. */
-export function libbpfErrno(): number {
+/** The errno of a foreign call that has just failed; stale after any other. */
+export function lastErrno(): number {
   return koffi.errno();
 }
 
-const cFormat: Call<[Memory, number, string, Pointer]> = libc.func("vsnprintf", "int", [
-  "void *",
-  "size_t",
-  "const char *",
-  "void *",
-]);
-const PrintFunction = koffi.proto(
-  "int PrintFunction(int level, const char *format, void *arguments)",
-);
-const LIBBPF_DEBUG = 2;
+type Print = (level: number, format: string, variadic: Pointer) => number;
 
-/**
- * Runs `action` and gives each line that libbpf has to say meanwhile, debug chatter left out, to
- * `heard`.
- */
-export function listenToLibbpf<Result>(
-  heard: (line: string) => void,
-  action: () => Result,
-): Result {
-  const line = new Uint8Array(1024);
+const PrintFunction = koffi.proto("int Print(int level, const char *format, void *variadic)");
+const cFormat: Call<[Memory, number, string, Pointer]> = libc.func(
+  "int vsnprintf(void *into, size_t size, const char *format, void *variadic)",
+);
+
+/** Text that C hands over as a printf format and its va_list, at most `maxBytes` long. */
+export function formatVariadic(format: string, variadic: Pointer, maxBytes: number): string {
   // A va_list goes by reference on x64 and arm64 alike, so that it can be handed on as a pointer.
-  const print = (level: number, format: string, variadic: Pointer): number => {
-    if (level >= LIBBPF_DEBUG) return 0;
-    cFormat(line, line.byteLength, format, variadic);
-    heard(new TextDecoder().decode(line.subarray(0, line.indexOf(0))).trimEnd());
-    return 0;
-  };
-  const callback = koffi.register(print, koffi.pointer(PrintFunction));
-  const { setPrint } = libbpf();
-  setPrint(callback);
+  const text = new Uint8Array(maxBytes);
+  cFormat(text, text.byteLength, format, variadic);
+  return new TextDecoder().decode(text.subarray(0, text.indexOf(0)));
+}
+
+/** Runs `action` with `print` as a C function that the calling thread may call meanwhile. */
+export function withPrintFunction<Result>(
+  print: Print,
+  action: (pointer: Pointer) => Result,
+): Result {
+  const pointer = koffi.register(print, koffi.pointer(PrintFunction));
   try {
-    return action();
+    return action(pointer);
   } finally {
-    setPrint(null);
-    koffi.unregister(callback);
+    koffi.unregister(pointer);
   }
 }

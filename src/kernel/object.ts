@@ -12,6 +12,7 @@ import {
   type ProgramType,
   programTypeName,
 } from "./kinds.ts";
+import { libbpf, listenToLibbpf } from "./libbpf.ts";
 import { BpfMap } from "./map.ts";
 import { lastWords, loadFailure } from "./object-failure.ts";
 import { BpfProgram } from "./program.ts";
@@ -36,7 +37,7 @@ export class ObjectMap {
   #reused: BpfMap | undefined;
 
   constructor(name: string, map: Handle) {
-    const lib = sys.libbpf();
+    const lib = libbpf();
     this.name = name;
     this.type = mapTypeName(lib.mapType(map));
     this.keySize = lib.mapKeySize(map);
@@ -80,7 +81,7 @@ export class ObjectProgram {
   autoload: boolean;
 
   constructor(name: string, program: Handle) {
-    const lib = sys.libbpf();
+    const lib = libbpf();
     this.name = name;
     this.section = lib.programSection(program);
     this.type = programTypeName(lib.programType(program));
@@ -136,17 +137,17 @@ export class BpfObject implements Disposable {
     this.#handle = undefined;
     try {
       this.#apply(handle);
-      const result = sys.libbpf().objectLoad(handle);
+      const result = libbpf().objectLoad(handle);
       if (result === 0) return takeLoaded(handle, this.path);
     } finally {
-      sys.libbpf().objectClose(handle);
+      libbpf().objectClose(handle);
     }
     return this.#loadListening();
   }
 
   /** Frees what was open; loaded maps and programs stay. */
   close(): void {
-    if (this.#handle !== undefined) sys.libbpf().objectClose(this.#handle);
+    if (this.#handle !== undefined) libbpf().objectClose(this.#handle);
     this.#handle = undefined;
   }
 
@@ -158,7 +159,7 @@ export class BpfObject implements Disposable {
    * The second attempt, after a failure, is the one that asks for logs: they cost time and memory.
    */
   #loadListening(): LoadedObject {
-    const lib = sys.libbpf();
+    const lib = libbpf();
     const lines: string[] = [];
     // The kernels before 6.4 refuse a log that does not fit. One buffer serves all: the first
     // failure ends the load.
@@ -170,7 +171,7 @@ export class BpfObject implements Disposable {
         lib.programSetLogBuffer(program, sys.address(log), log.byteLength);
       }
       const heard = (line: string): void => void lines.push(line);
-      const result = sys.listenToLibbpf(heard, () => lib.objectLoad(handle));
+      const result = listenToLibbpf(heard, () => lib.objectLoad(handle));
       if (result === 0) return takeLoaded(handle, this.path);
       const text = new TextDecoder().decode(log.subarray(0, log.indexOf(0)));
       throw loadFailure(this, result, lines, text);
@@ -180,7 +181,7 @@ export class BpfObject implements Disposable {
   }
 
   #apply(handle: Handle): void {
-    const lib = sys.libbpf();
+    const lib = libbpf();
     const refuse = (result: number, what: string): void => {
       if (result < 0) throw new KernelError("prepare", `${what} of ${this.path}`, result);
     };
@@ -244,7 +245,15 @@ export class LoadedObject implements Disposable {
 
 /** Opens an ELF object of BPF programs: nothing reaches the kernel before load(). */
 export function openObject(path: string): BpfObject {
-  return new BpfObject(path, readFileSync(path));
+  return new BpfObject(path, readElf(path));
+}
+
+function readElf(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new Error(`cannot open object ${path}: ${String(cause)}`, { cause });
+  }
 }
 
 const MAX_LOG_BYTES = (1 << 24) - 1;
@@ -256,20 +265,20 @@ function objectName(path: string): string {
 }
 
 function openHandle(name: string, path: string, elf: Uint8Array): Handle {
-  const lib = sys.libbpf();
+  const lib = libbpf();
   const options = new Attr(16).u64(0, 16n).string(8, name); // struct bpf_object_open_opts
   const open = () =>
     holding(options, () => lib.objectOpenMemory(elf, elf.byteLength, options.bytes));
   const handle = open();
   if (handle !== null) return handle;
-  const errno = sys.libbpfErrno();
+  const errno = sys.lastErrno();
   const lines: string[] = [];
-  sys.listenToLibbpf((line) => void lines.push(line), open);
+  listenToLibbpf((line) => void lines.push(line), open);
   throw new KernelError("open object", path, errno, { detail: lastWords(lines) });
 }
 
 function listMaps(handle: Handle): { name: string; map: Handle }[] {
-  const lib = sys.libbpf();
+  const lib = libbpf();
   const maps: { name: string; map: Handle }[] = [];
   for (let map = lib.nextMap(handle, null); map !== null; map = lib.nextMap(handle, map)) {
     const name = lib.mapName(map);
@@ -280,7 +289,7 @@ function listMaps(handle: Handle): { name: string; map: Handle }[] {
 }
 
 function listPrograms(handle: Handle): { name: string; program: Handle }[] {
-  const lib = sys.libbpf();
+  const lib = libbpf();
   const programs: { name: string; program: Handle }[] = [];
   let program = lib.nextProgram(handle, null);
   while (program !== null) {
@@ -292,13 +301,13 @@ function listPrograms(handle: Handle): { name: string; program: Handle }[] {
 
 function readInitialValue(map: Handle): Uint8Array | undefined {
   const size = new Uint8Array(8);
-  const value = sys.libbpf().mapInitialValue(map, size);
+  const value = libbpf().mapInitialValue(map, size);
   if (value === null) return undefined;
   return copyMemory(value, Number(new DataView(size.buffer).getBigUint64(0, true)));
 }
 
 function readObjectBtf(handle: Handle): Uint8Array {
-  const lib = sys.libbpf();
+  const lib = libbpf();
   const btf = lib.objectBtf(handle);
   if (btf === null) return new Uint8Array(0);
   const size = new Uint8Array(4);
@@ -313,7 +322,7 @@ function copyMemory(at: sys.Pointer, lengthBytes: number): Uint8Array {
 
 /** Second descriptors, so that libbpf's own memory can go at once. */
 function takeLoaded(handle: Handle, path: string): LoadedObject {
-  const lib = sys.libbpf();
+  const lib = libbpf();
   const own = (fd: number, what: string) => check(sys.duplicate(fd), "keep", `${what} of ${path}`);
   const maps = listMaps(handle).map(
     ({ name, map }) => [name, new BpfMap(own(lib.mapFd(map), name))] as const,

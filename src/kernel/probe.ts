@@ -92,6 +92,8 @@ export function explainMap(
 }
 
 const RULES: Partial<Record<MapType, string>> = {
+  hash: "it must have keys of 1 byte at least and one entry at least",
+  lru_hash: "it must have keys of 1 byte at least and one entry at least",
   ringbuf: "its size must be a power of two and whole pages, with keys and values of 0 bytes",
   array: "its keys must have 4 bytes and it must have at least one entry",
   percpu_array: "its keys must have 4 bytes and its values at most 32 KiB",

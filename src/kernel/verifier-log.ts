@@ -23,18 +23,17 @@ export function summarizeVerifierLog(log: string): string {
   return where === "" ? last : `${last} [${where}]`;
 }
 
+const MISSING = [
+  /unknown func (?<name>\w+)#\d+/,
+  /program of this type cannot use helper (?<name>\w+)#\d+/,
+  /calling kernel function (?<name>\w+) is not allowed/,
+];
+
 /** What the log says about the kernel rather than about the program, or "". */
 export function missingFromKernel(log: string): string {
-  const helper = /(?:unknown func|program of this type cannot use helper) (\w+)#\d+/.exec(log);
-  if (helper !== null) return `this kernel has no ${helper[1]} for programs of this type`;
-  // libbpf's mark of an instruction whose CO-RE relocation found nothing (0xbad2310)
-  if (/invalid func unknown#195896080/.test(log)) {
-    return "this kernel lacks a field or type that the program reads by CO-RE";
+  if (/invalid CO-RE relocation/.test(log)) {
+    return "this kernel lacks a type or field that the program reads";
   }
-  const kfunc =
-    /kernel function (\w+) (?:is not allowed|args)|calling kernel function (\w+) is not allowed/.exec(
-      log,
-    );
-  if (kfunc !== null) return `this kernel has no ${kfunc[1] ?? kfunc[2]} for programs of this type`;
-  return "";
+  const name = MISSING.map((pattern) => pattern.exec(log)?.groups?.name).find((found) => found);
+  return name === undefined ? "" : `this kernel has no ${name} for programs of this type`;
 }

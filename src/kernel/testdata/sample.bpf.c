@@ -77,6 +77,17 @@ int drop_xdp(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
+SEC("xdp")
+int count_xdp(struct xdp_md *ctx)
+{
+	__u32 index = 2;
+	__u32 *row = bpf_map_lookup_elem(&rows, &index);
+
+	if (row)
+		row[0]++;
+	return XDP_DROP;
+}
+
 /* One event per run, numbered by the first row, so that a reader sees gaps. */
 SEC("tc")
 int emit(struct __sk_buff *skb)

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Worker } from "node:worker_threads";
+import { Command, listIds } from "./bpf.ts";
+import { ensureBpffs, ensurePinDirectory, isBpffs, listPins, unpin } from "./bpffs.ts";
+import { monotonicNs } from "./clock.ts";
+import { check } from "./error.ts";
+import * as sys from "./ffi.ts";
+import { MapFlags } from "./kinds.ts";
+import { BpfMap } from "./map.ts";
+import { gracePeriod } from "./membarrier.ts";
+import { openObject } from "./object.ts";
+import { explainFeature, hasFeature } from "./probe.ts";
+import { buildObject, makePinDirectory, readU32, u32 } from "./testdata/build.ts";
+
+test("a bpffs is mounted where there is none, once", () => {
+  const CLONE_NEWNS = 0x0002_0000;
+  check(sys.unshare(CLONE_NEWNS), "make", "a mount namespace");
+  execFileSync("mount", ["--make-rprivate", "/"]);
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-bpffs-"));
+  try {
+    assert.equal(isBpffs(directory), false);
+    assert.throws(() => ensurePinDirectory(join(directory, "pins")), /not on a bpffs/);
+    rmdirSync(join(directory, "pins"));
+    ensureBpffs(directory);
+    ensureBpffs(directory);
+    assert.equal(isBpffs(directory), true);
+    ensurePinDirectory(join(directory, "a", "b"));
+    assert.deepEqual(listPins(directory), ["a"]);
+    assert.equal(sys.unmount(directory), 0);
+    assert.equal(isBpffs(directory), false);
+  } finally {
+    sys.unmount(directory);
+    rmdirSync(directory);
+  }
+});
+
+test("pins are listed by name and removed once", () => {
+  const directory = makePinDirectory();
+  const sizes = { keySize: 4, valueSize: 4, maxEntries: 1 };
+  using map = BpfMap.create({ name: "cil_pin", type: "hash", ...sizes });
+  map.pin(join(directory, "b"));
+  map.pin(join(directory, "a"));
+  assert.deepEqual(listPins(directory), ["a", "b"]);
+  assert.equal(unpin(join(directory, "a")), true);
+  assert.equal(unpin(join(directory, "a")), false);
+  assert.deepEqual(listPins(directory), ["b"]);
+  assert.deepEqual(listPins(join(directory, "absent")), []);
+  assert.ok(listIds(Command.mapNextId).includes(map.id));
+});
+
+test("the clock is the one that programs read", () => {
+  using object = openObject(buildObject("clock"));
+  using loaded = object.load();
+  const before = monotonicNs();
+  loaded.program("tell_time").testRun({ data: new Uint8Array(64) });
+  const after = monotonicNs();
+  const told = loaded.map(".bss").lookup(u32(0)) ?? new Uint8Array(8);
+  const ns = new DataView(told.buffer).getBigUint64(0, true);
+  assert.ok(before <= ns && ns <= after, `${before} <= ${ns} <= ${after}`);
+});
+
+test("a grace period outlasts the programs that run when it begins", async () => {
+  using object = openObject(buildObject("clock"));
+  using loaded = object.load();
+  const words = loaded.map("words");
+  using mapping = words.mmap();
+  const view = new Int32Array(mapping.buffer);
+  const url = new URL("./testdata/run-program.ts", import.meta.url);
+  const worker = new Worker(url, { workerData: { id: loaded.program("linger").id } });
+  const ended = new Promise((resolve) => worker.once("exit", resolve));
+  const deadline = Date.now() + 10_000;
+  while (Atomics.load(view, 0) === 0) {
+    assert.ok(Date.now() < deadline, "the program did not begin in 10 s");
+    await new Promise(setImmediate);
+  }
+  assert.equal(Atomics.load(view, 2), 0);
+  await gracePeriod();
+  assert.equal(Atomics.load(view, 2), 1);
+  await ended;
+  assert.equal(readU32(words.lookup(u32(0)) ?? new Uint8Array(4)), 1);
+});
+
+test("grace periods asked for during one share the next, and none that has begun", async () => {
+  const running = gracePeriod();
+  const next = gracePeriod();
+  assert.equal(gracePeriod(), next);
+  assert.notEqual(next, running);
+  let ended = false;
+  const seen = next.then(() => {
+    ended = true;
+  });
+  await running;
+  await new Promise(process.nextTick);
+  assert.equal(ended, false);
+  await seen;
+});
+
+test("this kernel has what it was built for, and a probe leaves nothing behind", () => {
+  const maps = listIds(Command.mapNextId).length;
+  for (const feature of ["tcx", "xdpLink", "ringbuf", "mmapableArray", "loopHelper"] as const) {
+    if (!hasFeature(feature)) assert.match(explainFeature(feature), /came with Linux/);
+    else assert.equal(explainFeature(feature), "");
+  }
+  assert.ok(Math.abs(listIds(Command.mapNextId).length - maps) <= 2);
+});
+
+test("a mapping of a hundred megabytes is no trouble", () => {
+  const sizes = { keySize: 4, valueSize: 32, maxEntries: 3_276_800, flags: MapFlags.mmapable };
+  using map = BpfMap.create({ name: "cil_large", type: "array", ...sizes });
+  using mapping = map.mmap();
+  const words = new Uint32Array(mapping.buffer);
+  words[words.length - 8] = 77;
+  assert.equal(readU32(map.lookup(u32(3_276_799)) ?? new Uint8Array(4)), 77);
+});
