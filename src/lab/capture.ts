@@ -3,11 +3,16 @@
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { statSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { LabError, type Place } from "./plan.ts";
 import { spawnIn } from "./process.ts";
 
 const START_LIMIT_MS = 10_000;
-const SETTLE_MS = 100;
+/** Dumpcap takes packets from the kernel after 250 ms at the latest, and forgets the rest. */
+const SETTLE_MS = 350;
+const SETTLE_LIMIT_MS = 5000;
+const POLL_MS = 50;
 
 export interface CaptureOptions {
   /** Devices of the place; all of them when left out. */
@@ -50,6 +55,21 @@ async function started(child: ChildProcess, place: Place): Promise<void> {
   );
 }
 
+/** Waits until a file hasn't grown for a while. */
+async function settled(file: string): Promise<void> {
+  const end = performance.now() + SETTLE_LIMIT_MS;
+  let size = -1;
+  let since = performance.now();
+  while (performance.now() < end && performance.now() - since < SETTLE_MS) {
+    const now = statSync(file).size;
+    if (now !== size) {
+      size = now;
+      since = performance.now();
+    }
+    await delay(POLL_MS);
+  }
+}
+
 /** Starts a capture and returns when it sees packets; throws LabError. */
 export async function captureIn(
   place: Place,
@@ -72,8 +92,7 @@ export async function captureIn(
     file,
     ended,
     stop: async () => {
-      // What has just passed is still on its way through the capture's buffer.
-      await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+      await settled(file);
       child.kill("SIGINT");
       await ended;
     },

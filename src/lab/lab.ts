@@ -6,6 +6,8 @@ import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { dump } from "js-yaml";
+import { namespacePath } from "../kernel/netns.ts";
+import { openPacketSocket } from "../kernel/packet-socket.ts";
 import { type AgentCommand, ciliateAgent, fetchIn, startAgent, waitReady } from "./agent.ts";
 import { type Capture, type CaptureOptions, captureIn } from "./capture.ts";
 import { readCounters, resetCounters, type SwitchCounters, startCounting } from "./counters.ts";
@@ -95,6 +97,13 @@ export class Lab {
   /** Captures packets into a pcapng file. */
   capture(where: string, file: string, options?: CaptureOptions): Promise<Capture> {
     return captureIn(placeNamed(this.plan, where), file, options);
+  }
+
+  /** Sends a frame out of a place's device, as it is. */
+  sendFrame(where: string, device: string, frame: Uint8Array): void {
+    const { namespace } = placeNamed(this.plan, where);
+    using socket = openPacketSocket(device, namespacePath(namespace));
+    socket.send(frame);
   }
 
   counters(): Promise<SwitchCounters> {

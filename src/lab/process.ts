@@ -97,8 +97,8 @@ export function startIn(
 
 /** The command with what puts it into the place's cgroup before it begins. */
 function entering(place: Place, argv: readonly string[]): string[] {
-  const cgroup = createCgroup(place.cgroup);
-  return ["-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', cgroup, ...argv];
+  const script = 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"';
+  return ["-c", script, place.name, createCgroup(place.cgroup), ...argv];
 }
 
 /** Starts a command in a place, as child_process.spawn would. */
