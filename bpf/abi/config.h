@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_ABI_CONFIG_H
+#define CILIATE_ABI_CONFIG_H
+
+#include "abi.h"
+#include "types.h"
+
+/* Constants of one node, set by the agent before load. */
+
+CONFIG(ipv4_t, node_address,
+       "this node's address: the outer source of what it encapsulates and passes on");
+CONFIG(__u32, frontend_mask,
+       "number of frontend buckets minus one; buckets are a power of two") = 1023;
+CONFIG(__u32, counter_stride, "rows of the counters table that one CPU owns");
+CONFIG(__u64, hash_seed, "seed of the flow hash, the same on every node of the cluster");
+CONFIG(ipv4_t, outer_prefix,
+       "prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0");
+CONFIG(__u32, outer_host_mask,
+       "host bits of outer_prefix in host order, 0: the outer source is node_address");
+CONFIG(__u16, clamp_mss, "largest MSS a pod may offer to a client in bytes, 0: leave it");
+CONFIG(__u8, fragments_pass,
+       "1: fragments for a service address pass to the kernel, 0: they are dropped");
+CONFIG(__u8, socket_lookup, "1: a flow without an entry is known if its pod has a socket for it");
+CONFIG(__u32, quiet_jiffies,
+       "for so long after a ring changed, packets that nobody knows are dropped, not adopted");
+CONFIG(__u32, pass_limit,
+       "packets of unknown flows that one service may pass on in one pass_window");
+CONFIG(__u32, pass_window, "length of the window of pass_limit in jiffies");
+
+#endif

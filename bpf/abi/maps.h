@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_ABI_MAPS_H
+#define CILIATE_ABI_MAPS_H
+
+#include <linux/bpf.h>
+#include "abi.h"
+#include "types.h"
+#include "verdict.h"
+
+/*
+ * Two kinds of tables. The hot ones are arrays in memory that the agent maps and writes with plain
+ * stores: rows and rings never change in place, the word that leads to them is published by one
+ * aligned store. The others are kernel hash maps, touched by new or unknown flows and by the
+ * backend's node. Sizes are the agent's; the ones here are for tests.
+ */
+
+/* frontends: a hash table of 64-byte buckets, four slots each. */
+
+enum frontend_kind {
+	FRONTEND_EMPTY = 0,
+	FRONTEND_SERVICE = 1, /* address, port, protocol -> a row of services */
+	FRONTEND_ADDRESS = 2, /* the address belongs to services; port and protocol are 0 */
+};
+
+/* The first eight bytes are the key and are published together, after the rest; 0 is an empty slot.
+ */
+struct frontend {
+	ipv4_t address;
+	port_t port;
+	__u8 protocol;
+	__u8 kind;
+	__u32 service; /* row of services, published by one store */
+	__u32 spill; /* of the last slot: not 0 if a key of this bucket may stand in the next one */
+};
+
+struct frontend_bucket {
+	struct frontend slot[4];
+};
+
+/* How many buckets, from its own on, a key may stand in. */
+#define FRONTEND_PROBES 4
+
+/* services: one port of one service. */
+
+enum service_flag {
+	SERVICE_ENCAPSULATE_FIRST = 1, /* TCP packets but the SYN travel without outer header */
+	SERVICE_FORMER_OWNERS = 2,     /* some slot of the ring has former owners */
+};
+
+struct service {
+	service_id_t id;
+	__u32 ring;	     /* first row of rings */
+	__u32 ring_size;     /* slots, prime */
+	__u32 backends;	     /* first row of backends */
+	__u32 backend_count; /* 0: nothing to send to */
+	__u32 flags;
+	jiffies_t changed; /* when the ring last changed here */
+	__u32 reserved;
+};
+
+/* rings: slots hold an index into the service's backends. */
+#define RING_ROW_SLOTS 32
+
+struct ring_row {
+	__u16 backend[RING_ROW_SLOTS];
+};
+
+/* backends: contiguous per service. */
+
+enum backend_flag {
+	BACKEND_LOCAL = 1, /* a pod of this node */
+};
+
+struct backend {
+	ipv4_t address;
+	port_t port;
+	__u16 nexthop; /* row of nexthops */
+	__u32 counter; /* row of counters within one CPU's part */
+	__u32 flags;
+};
+
+/* nexthops: how a packet leaves this node. */
+
+enum nexthop_flag {
+	NEXTHOP_RESOLVED = 1, /* device and both MACs are right: set last, cleared first */
+};
+
+struct nexthop {
+	ifindex_t ifindex;
+	__u16 mtu; /* of the outer packet, in bytes of IP */
+	__u16 flags;
+	mac_t destination;
+	mac_t source;
+	ipv4_t gateway;	     /* on-link address whose MAC destination is */
+	ipv4_t outer_source; /* outer source for this way out */
+	__u32 checksum; /* sum of the outer header's constant 16-bit words as stored, outer_source
+			   included */
+};
+
+/* counters: what a balancer sent to one backend of one service port, a part for each CPU. */
+struct traffic {
+	__u64 packets;
+	__u64 bytes;	   /* of the frames as they came */
+	__u64 connections; /* TCP: SYNs seen here; UDP: flows adopted here */
+	__u64 adopted;	   /* flows that the backend's node took up */
+};
+
+/* metrics: index = (cpu * PLACE_SLOTS + place) * VERDICT_SLOTS + verdict. */
+struct metric {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* runtime: one row, read on every packet, written by the agent at any time. */
+enum event_mask {
+	EVENT_DROPS = 1,
+	EVENT_TRACES = 2,
+};
+
+struct runtime {
+	__u32 events; /* which events somebody listens to */
+	__u32 reserved;
+};
+
+/* conntrack: flows of this node's pods; two entries a flow. */
+
+enum flow_direction {
+	FLOW_REQUEST = 0, /* as the client sent it: client -> service */
+	FLOW_REPLY =
+	    1, /* as the pod sends it: pod -> client (with the client's port as the pod sees it) */
+};
+
+struct flow_key {
+	ipv4_t source;
+	ipv4_t destination;
+	port_t source_port;
+	port_t destination_port;
+	__u8 protocol;
+	__u8 direction;
+	__u16 reserved;
+};
+
+enum flow_flag {
+	FLOW_REMOTE = 1,    /* not ours: pod is the owner that got the flow's packets */
+	FLOW_CONFIRMED = 2, /* TCP: a packet other than the SYN came from the client */
+	FLOW_FIN_CLIENT = 4,
+	FLOW_FIN_POD = 8,
+	FLOW_RESET = 16,
+	FLOW_REPLIED = 32, /* the pod has answered */
+};
+
+struct flow {
+	ipv4_t client;
+	ipv4_t service_address;
+	ipv4_t pod;
+	port_t client_port;
+	port_t service_port;
+	port_t pod_port;
+	port_t alias_port; /* the client's port as the pod sees it */
+	service_id_t service;
+	jiffies_t created;
+	jiffies_t seen;
+	identity_t client_identity;
+	__u16 flags; /* enum flow_flag */
+	__u16 reserved;
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* targets: which port of a pod of this node serves a service port; also of pods that served it and
+ * still live. */
+struct target_key {
+	service_id_t service;
+	ipv4_t pod;
+};
+
+enum target_flag {
+	TARGET_ACTIVE = 1, /* in the ring now */
+};
+
+struct target {
+	port_t port;
+	__u16 flags;
+	__u32 counter;
+};
+
+/* endpoints: pods of this node. */
+struct endpoint_key {
+	ipv4_t address;
+};
+
+struct endpoint {
+	ifindex_t ifindex; /* of the pod's device on the node's side */
+	__s32 netns;	   /* the pod's namespace id as the node's namespace numbers it, -1: none */
+	mac_t pod_mac;
+	mac_t node_mac;
+	identity_t identity;
+};
+
+/* trusted: whose IPIP is stripped. */
+enum trust {
+	TRUST_NODE = 1,		 /* a node of ours: hop numbers in the outer TTL are believed */
+	TRUST_LOAD_BALANCER = 2, /* a foreign balancer */
+};
+
+struct trusted_key {
+	__u32 prefix_length;
+	ipv4_t address;
+};
+
+struct trusted {
+	__u32 kind; /* enum trust */
+};
+
+/* former_owners: of a slot, newest first, 0 ends the list. Read for packets of unknown flows only.
+ */
+#define FORMER_OWNERS 3
+
+struct slot_key {
+	service_id_t service;
+	__u32 slot;
+};
+
+struct former_owners {
+	ipv4_t owner[FORMER_OWNERS];
+};
+
+/* pass_limits: index = service id; a window's count of packets passed on. */
+struct pass_window {
+	jiffies_t since;
+	__u32 passed;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct frontend_bucket);
+} frontends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct ring_row);
+} rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct nexthop);
+} nexthops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct traffic);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct metric);
+} metrics SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct runtime);
+} runtime SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} conntrack SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct target_key);
+	__type(value, struct target);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct endpoint_key);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct trusted_key);
+	__type(value, struct trusted);
+} trusted SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1048576);
+	__type(key, struct slot_key);
+	__type(value, struct former_owners);
+} former_owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct pass_window);
+} pass_limits SEC(".maps");
+
+EXPORT(enum frontend_kind);
+EXPORT(enum service_flag);
+EXPORT(enum backend_flag);
+EXPORT(enum nexthop_flag);
+EXPORT(enum event_mask);
+EXPORT(enum flow_direction);
+EXPORT(enum flow_flag);
+EXPORT(enum target_flag);
+EXPORT(enum trust);
+
+#endif
