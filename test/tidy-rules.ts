@@ -160,8 +160,8 @@ export function nameFaults({ path, text }: Source): string[] {
 function isEntry(path: string): boolean {
   return (
     path.endsWith(".test.ts") ||
-    /\/(main|generate|soak|mutants|demo|smoke)\.ts$/.test(path) ||
-    path.startsWith("tools/")
+    /\/(main|generate|soak|mutants|demo)\.ts$/.test(path) ||
+    /^(tools|test\/kernels)\//.test(path)
   );
 }
 

@@ -20,6 +20,7 @@ const MEMORY_MB = 2048;
 /** What runs there unless arguments say otherwise. */
 const USUAL = [
   "test/kernels/smoke.ts",
+  "test/kernels/service.ts",
   "src/kernel/**/*.test.ts",
   "src/datapath/**/*.test.ts",
   "bpf/**/*.test.ts",
