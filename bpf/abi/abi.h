@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * How C says what user space may see. The generator reads these marks from BTF; see docs/abi.md.
+ * How C says what user space may see. The generator reads these marks from BTF.
  *
  * Map keys and values are seen by themselves. Whatever else user space reads or writes is named
  * here: EXPORT for structs and enums, CONFIG for constants that the loader sets before the verifier
@@ -9,7 +9,7 @@
 #ifndef CILIATE_ABI_ABI_H
 #define CILIATE_ABI_ABI_H
 
-#include <linux/types.h>
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
 #define ABI_JOIN_(a, b) a##b

@@ -77,7 +77,7 @@ describe("an object about to be loaded", () => {
   test("is refused for a typedef, an enum, a map or a constant that is another", () => {
     const cases = [
       ["typedef __u32 identity_t", "typedef __s32 identity_t", "typedef identity_t"],
-      ["DEEP_BLUE = 200", "DEEP_BLUE = 201", "enum colour"],
+      ["DEEP_BLUE, 200", "DEEP_BLUE, 201", "enum colour"],
       ["max_entries, 16)", "max_entries, 17)", "map peers"],
       ["TYPE_HASH", "TYPE_LRU_HASH", "map peers"],
       ["CONFIG(__s16, offset", "CONFIG(__s32, offset", "config offset"],
@@ -90,7 +90,7 @@ describe("an object about to be loaded", () => {
 
   test("passes when only sentences or the order of declarations changed", () => {
     checkObject("shared", changed("where it answers", "where it listens"), build);
-    const [a, b] = ["EXPORT(struct, numbers);\n", "EXPORT(enum, colour);\n"];
+    const [a, b] = ["EXPORT(struct numbers);\n", "EXPORT(enum mixed);\n"];
     checkObject("shared", changed(a + b, b + a), build);
   });
 

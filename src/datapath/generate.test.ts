@@ -49,8 +49,8 @@ describe("the generated file", () => {
 
   test("does not depend on the order of declarations in C", () => {
     const types = "struct a { __u32 x; }; struct b { struct a a; }; struct c { __u32 x; };";
-    const one = collect(`${types}EXPORT(struct, b);EXPORT(struct, c);`);
-    const other = collect(`${types}EXPORT(struct, c);EXPORT(struct, b);`);
+    const one = collect(`${types}EXPORT(struct b);EXPORT(struct c);`);
+    const other = collect(`${types}EXPORT(struct c);EXPORT(struct b);`);
     assert.equal(emitAbi(one), emitAbi(other));
   });
 
@@ -132,9 +132,9 @@ describe("the generator refuses", () => {
       enum wide { WIDE = 0x100000000 };
       struct has_wide { enum wide wide; };
       struct inner { struct gap gap; };
-      EXPORT(struct, bits); EXPORT(struct, has_union); EXPORT(struct, nameless);
-      EXPORT(struct, points); EXPORT(struct, vague); EXPORT(struct, grid); EXPORT(struct, tail);
-      EXPORT(struct, real); EXPORT(struct, has_wide); EXPORT(struct, inner);
+      EXPORT(struct bits); EXPORT(struct has_union); EXPORT(struct nameless);
+      EXPORT(struct points); EXPORT(struct vague); EXPORT(struct grid); EXPORT(struct tail);
+      EXPORT(struct real); EXPORT(struct has_wide); EXPORT(struct inner);
       struct {
         __uint(type, BPF_MAP_TYPE_HASH);
         __uint(max_entries, 1);
@@ -181,7 +181,7 @@ describe("the generator refuses", () => {
   test("two types that would have one name in TypeScript", () => {
     const abi = collect(
       "struct flow_key { __u32 a; }; struct flowKey { __u32 a; }; typedef __u32 Flow_Key_t;" +
-        "struct x { Flow_Key_t k; }; EXPORT(struct, flow_key); EXPORT(struct, x);",
+        "struct x { Flow_Key_t k; }; EXPORT(struct flow_key); EXPORT(struct x);",
     );
     assert.throws(
       () => emitAbi(abi),
@@ -190,8 +190,8 @@ describe("the generator refuses", () => {
   });
 
   test("objects of different builds, naming the member", () => {
-    const one = "struct a { __u32 x; __u32 y; }; EXPORT(struct, a);";
-    const two = "struct a { __u32 y; __u32 x; }; EXPORT(struct, a);";
+    const one = "struct a { __u32 x; __u32 y; }; EXPORT(struct a);";
+    const two = "struct a { __u32 y; __u32 x; }; EXPORT(struct a);";
     assert.equal(refusal(one, two), "a.y: two has offset 0, another object 4; build all anew");
   });
 

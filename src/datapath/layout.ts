@@ -13,8 +13,8 @@ import {
 import { type Blocks, describeTypes, formatBlocks, typeText } from "../kernel/btf-text.ts";
 import { mapTypeName } from "../kernel/kinds.ts";
 
-/** The struct that carries the sentences of an enum's values is no layout. */
-const DOCS = /^struct \w+_docs$/;
+/** EXPORT_ENUM's struct, which carries the sentences of an enum's values, is no layout. */
+const DOCS = /^struct \w+__docs$/;
 
 /** Ids of every type that user space shares with an object: keys, values, exports, constants. */
 export function sharedTypes(btf: Btf): number[] {

@@ -114,7 +114,10 @@ describe("a typed map", () => {
   test("names what it refuses by its place in the whole batch, beyond the first chunk too", () => {
     using map = make({ maxEntries: 4500 });
     const indexes = map.updateAll(rows(4600)).map(({ index }) => index);
-    assert.deepEqual(indexes, Array.from({ length: 100 }, (_, index) => 4500 + index));
+    assert.deepEqual(
+      indexes,
+      Array.from({ length: 100 }, (_, index) => 4500 + index),
+    );
   });
 
   test("of a type without batches does the same one by one", () => {

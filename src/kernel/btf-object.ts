@@ -28,7 +28,6 @@ export interface ConfigDeclaration {
 /** Where CONFIG puts constants. */
 export const CONFIG_SECTION = ".rodata";
 
-const DOC = "doc:";
 
 /** The maps of an object, in the order in which it declares them. */
 export function declaredMaps(btf: Btf): MapDeclaration[] {
@@ -67,8 +66,7 @@ export function declaredConfig(btf: Btf): ConfigDeclaration[] {
 
 /** The sentence that DOC put on a type, a variable or a member, or "". */
 export function docOf(btf: Btf, id: number, member = -1): string {
-  const tag = btf.tags(id, member).find((text) => text.startsWith(DOC));
-  return tag === undefined ? "" : tag.slice(DOC.length);
+  return btf.tags(id, member)[0] ?? "";
 }
 
 function sectionVars(btf: Btf, name: string) {

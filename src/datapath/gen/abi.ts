@@ -154,10 +154,12 @@ export const nexthopFlagNames: { readonly [value: number]: string } = {
 
 /** enum place */
 export const Place = {
+  /** XDP on an uplink */
   edge: 0,
+  /** tc on an uplink, towards the node */
   host: 1,
+  /** tc on a pod's device, from the pod */
   pod: 2,
-  slots: 4,
 } as const;
 export type Place = (typeof Place)[keyof typeof Place];
 /** The names of enum place for people, by value. */
@@ -165,7 +167,12 @@ export const placeNames: { readonly [value: number]: string } = {
   "0": "edge",
   "1": "host",
   "2": "pod",
-  "4": "slots",
+};
+/** What the values of enum place mean, by value. */
+export const placeTexts: { readonly [value: number]: string } = {
+  "0": "XDP on an uplink",
+  "1": "tc on an uplink, towards the node",
+  "2": "tc on a pod's device, from the pod",
 };
 
 /** enum service_flag */
@@ -204,38 +211,68 @@ export const trustNames: { readonly [value: number]: string } = {
 
 /** enum verdict */
 export const Verdict = {
+  /** nothing of ours: untouched */
   passNotOurs: 0,
+  /** edge: the backend is a pod of this node, the host program goes on */
   passLocal: 1,
+  /** edge: the next hop's address is not known yet, the host program goes on */
   passUnresolved: 2,
+  /** a fragment for a service address, passed by configuration */
   passFragment: 3,
+  /** would have been forwarded, but its time to live ends here: the kernel answers */
   passTtl: 4,
+  /** a translated reply for which no direct route was found: the kernel routes it */
   passStack: 5,
+  /** to a backend on another node, in IPIP */
   sentEncapsulated: 16,
+  /** to a backend on another node, destination translated, no outer header */
   sentPlain: 17,
+  /** into a pod of this node */
   sentPod: 18,
+  /** a pod's reply, source translated, straight to the client */
   sentReply: 19,
+  /** unknown flow: handed to a former owner of its slot */
   sentPassed: 20,
+  /** unknown flow: handed back to the present owner, who decides */
   sentFinal: 21,
+  /** too big for the outer header: ICMP to the client instead */
   sentFragNeeded: 22,
+  /** the service has no backend */
   dropNoBackend: 32,
+  /** a fragment for a service address */
   dropFragment: 33,
+  /** IPIP for a pod from a source that is no node and no load balancer */
   dropUntrusted: 34,
+  /** IPIP whose inner header is not a whole IPv4 TCP or UDP header */
   dropInnerInvalid: 35,
+  /** IPIP whose inner protocol is neither TCP nor UDP */
   dropInnerProtocol: 36,
+  /** IPIP whose inner destination is no service */
   dropNoService: 37,
+  /** IPIP to a pod that is no backend of the inner service */
   dropNotABackend: 38,
+  /** no room for a new flow */
   dropConntrackFull: 39,
+  /** no free client port for a second flow of the same client port to one pod */
   dropPortCollision: 40,
+  /** FIN or RST of a flow that nobody knows */
   dropUnknownFlow: 41,
+  /** nobody knew the flow, and the ring changed moments ago */
   dropUnknownFinal: 42,
+  /** too many packets of unknown flows for one service */
   dropPassLimit: 43,
+  /** congestion mark on the outer header of a packet that can't carry it (RFC 6040) */
   dropEcn: 44,
+  /** a table's row points outside its table */
   dropTable: 45,
+  /** the kernel refused to change the packet */
   dropRewrite: 46,
+  /** no route to the next owner of a flow */
   dropNoRoute: 47,
+  /** the flow's pod is no longer on this node */
   dropEndpointGone: 48,
+  /** a fragment of an IPIP packet for a pod */
   dropOuterFragment: 49,
-  verdictSlots: 64,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -271,7 +308,40 @@ export const verdictNames: { readonly [value: number]: string } = {
   "47": "drop_no_route",
   "48": "drop_endpoint_gone",
   "49": "drop_outer_fragment",
-  "64": "verdict_slots",
+};
+/** What the values of enum verdict mean, by value. */
+export const verdictTexts: { readonly [value: number]: string } = {
+  "0": "nothing of ours: untouched",
+  "1": "edge: the backend is a pod of this node, the host program goes on",
+  "2": "edge: the next hop's address is not known yet, the host program goes on",
+  "3": "a fragment for a service address, passed by configuration",
+  "4": "would have been forwarded, but its time to live ends here: the kernel answers",
+  "5": "a translated reply for which no direct route was found: the kernel routes it",
+  "16": "to a backend on another node, in IPIP",
+  "17": "to a backend on another node, destination translated, no outer header",
+  "18": "into a pod of this node",
+  "19": "a pod's reply, source translated, straight to the client",
+  "20": "unknown flow: handed to a former owner of its slot",
+  "21": "unknown flow: handed back to the present owner, who decides",
+  "22": "too big for the outer header: ICMP to the client instead",
+  "32": "the service has no backend",
+  "33": "a fragment for a service address",
+  "34": "IPIP for a pod from a source that is no node and no load balancer",
+  "35": "IPIP whose inner header is not a whole IPv4 TCP or UDP header",
+  "36": "IPIP whose inner protocol is neither TCP nor UDP",
+  "37": "IPIP whose inner destination is no service",
+  "38": "IPIP to a pod that is no backend of the inner service",
+  "39": "no room for a new flow",
+  "40": "no free client port for a second flow of the same client port to one pod",
+  "41": "FIN or RST of a flow that nobody knows",
+  "42": "nobody knew the flow, and the ring changed moments ago",
+  "43": "too many packets of unknown flows for one service",
+  "44": "congestion mark on the outer header of a packet that can't carry it (RFC 6040)",
+  "45": "a table's row points outside its table",
+  "46": "the kernel refused to change the packet",
+  "47": "no route to the next owner of a flow",
+  "48": "the flow's pod is no longer on this node",
+  "49": "a fragment of an IPIP packet for a pod",
 };
 
 /** struct backend */
@@ -568,8 +638,8 @@ export interface PacketEvent {
   readonly destinationPort: Port;
   readonly protocol: number;
   readonly tcpFlags: number;
-  readonly verdict: number;
-  readonly place: number;
+  readonly verdict: Verdict;
+  readonly place: Place;
   readonly outerSource: Ipv4;
   readonly outerDestination: Ipv4;
   readonly backend: Ipv4;
@@ -588,8 +658,8 @@ export const PacketEvent: Codec<PacketEvent> = {
     destinationPort: view.getUint16(offset + 26) as Port,
     protocol: view.getUint8(offset + 28),
     tcpFlags: view.getUint8(offset + 29),
-    verdict: view.getUint8(offset + 30),
-    place: view.getUint8(offset + 31),
+    verdict: view.getUint8(offset + 30) as Verdict,
+    place: view.getUint8(offset + 31) as Place,
     outerSource: view.getUint32(offset + 32) as Ipv4,
     outerDestination: view.getUint32(offset + 36) as Ipv4,
     backend: view.getUint32(offset + 40) as Ipv4,
@@ -859,7 +929,7 @@ export const maps = {
     flags: 1,
     key: EndpointKey,
     value: Endpoint,
-    layout: "7ef07554c50cf7a9",
+    layout: "e06d9765e8ed255d",
   } satisfies TypedMapSpec<EndpointKey, Endpoint>,
   /** no keys */
   events: {
@@ -916,7 +986,7 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Nexthop,
-    layout: "9ab66477dbaa0a0e",
+    layout: "5a3afeeb3a3026d4",
   } satisfies TypedMapSpec<number, Nexthop>,
   /** __u32 → struct pass_window */
   passLimits: {
@@ -994,10 +1064,10 @@ export const maps = {
 
 /** Constants of the programs, set before load. */
 export interface Config {
-  /** this node's address: the outer source of what it encapsulates and passes on */
-  readonly nodeAddress: Ipv4;
   /** number of frontend buckets minus one; buckets are a power of two */
   readonly frontendMask: number;
+  /** this node's address: the outer source of what it encapsulates and passes on */
+  readonly nodeAddress: Ipv4;
   /** rows of the counters table that one CPU owns */
   readonly counterStride: number;
   /** seed of the flow hash, the same on every node of the cluster */
@@ -1021,17 +1091,17 @@ export interface Config {
 }
 /** The constants by their names here: how C knows them, and what it says of them. */
 export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } = {
+  frontendMask: {
+    name: "frontend_mask",
+    codec: u32Codec,
+    initial: 1023,
+    doc: "number of frontend buckets minus one; buckets are a power of two",
+  },
   nodeAddress: {
     name: "node_address",
     codec: ipv4Codec,
     initial: 0 as Ipv4,
     doc: "this node's address: the outer source of what it encapsulates and passes on",
-  },
-  frontendMask: {
-    name: "frontend_mask",
-    codec: u32Codec,
-    initial: 0,
-    doc: "number of frontend buckets minus one; buckets are a power of two",
   },
   counterStride: {
     name: "counter_stride",
@@ -1100,17 +1170,19 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "d29f42ae3ffeb41f7b89cb2125d57cf1b76e168e6124a69dd5da8f43703a26fc";
+export const abiDigest = "e98acf9c1bd4b382048fd00b337a07b220924da8a48dbdb68b609e75095dec08";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
 typedef ifindex_t __u32
 typedef ipv4_t __be32
 typedef jiffies_t __u32
-typedef mac_t struct mac
+typedef mac_t __u8[6]
+typedef place_t __u8
 typedef port_t __be16
 typedef service_id_t __u32
 typedef time_ns_t __u64
+typedef verdict_t __u8
 
 enum backend_flag 4
   1 BACKEND_LOCAL
@@ -1143,7 +1215,6 @@ enum place 4
   0 PLACE_EDGE
   1 PLACE_HOST
   2 PLACE_POD
-  4 PLACE_SLOTS
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -1188,7 +1259,6 @@ enum verdict 4
   47 DROP_NO_ROUTE
   48 DROP_ENDPOINT_GONE
   49 DROP_OUTER_FRAGMENT
-  64 VERDICT_SLOTS
 
 struct backend 16
   0 ipv4_t address
@@ -1247,9 +1317,6 @@ struct frontend 16
 struct frontend_bucket 64
   0 struct frontend[4] slot
 
-struct mac 6
-  0 __u8[6] byte
-
 struct metric 16
   0 __u64 packets
   8 __u64 bytes
@@ -1274,8 +1341,8 @@ struct packet_event 48
   26 port_t destination_port
   28 __u8 protocol
   29 __u8 tcp_flags
-  30 __u8 verdict
-  31 __u8 place
+  30 verdict_t verdict
+  31 place_t place
   32 ipv4_t outer_source
   36 ipv4_t outer_destination
   40 ipv4_t backend

@@ -161,11 +161,11 @@ function collectTypes(
 function docStructs(btf: Btf): [string, ReadonlyMap<string, string>][] {
   return exportedTypes(btf).flatMap((id): [string, ReadonlyMap<string, string>][] => {
     const type = btf.resolve(id);
-    if (type.kind !== "struct" || !type.name.endsWith("_docs")) return [];
+    if (type.kind !== "struct" || !type.name.endsWith("__docs")) return [];
     const texts = type.members.map(
       ({ name }, index) => [name, docOf(btf, type.id, index)] as const,
     );
-    return [[type.name.slice(0, -"_docs".length), new Map(texts)]];
+    return [[type.name.slice(0, -"__docs".length), new Map(texts)]];
   });
 }
 

@@ -47,6 +47,43 @@ export function arbitraryOf(layout: Layout, type: string): fc.Arbitrary<unknown>
   return scalarOf(type);
 }
 
+/** A value as bpftool prints it: by C's names, each number as this machine reads its bytes. */
+export function printed(layout: Layout, type: string, value: unknown): unknown {
+  const array = /^(.*)\[(\d+)\]$/.exec(type);
+  if (array !== null) {
+    const [, element = ""] = array;
+    return Array.from(value as Iterable<unknown>, (each) => printed(layout, element, each));
+  }
+  if (type === "mac_t") {
+    const text = (value as number).toString(16).padStart(12, "0");
+    const bytes = text.match(/../g)?.map((byte) => Number.parseInt(byte, 16));
+    return layout.get("typedef mac_t")?.[0]?.endsWith("struct mac") ? { byte: bytes } : bytes;
+  }
+  const target = layout.get(`typedef ${type}`);
+  if (target?.length === 1) {
+    return printed(layout, target[0]?.split(" ").slice(2).join(" ") ?? "", value);
+  }
+  if (type.startsWith("struct ") || target !== undefined) {
+    const fields = value as Readonly<Record<string, unknown>>;
+    const pairs = members(layout, type).map((it) => {
+      if (isPadding(it.name)) return [it.name, printedPadding(it.type)];
+      return [it.name, printed(layout, it.type, fields[camel(it.name)])];
+    });
+    return Object.fromEntries(pairs);
+  }
+  if (type.startsWith("enum ")) {
+    const known = layout.get(type)?.find((line) => line.startsWith(`${value} `));
+    return known === undefined ? value : known.split(" ")[1];
+  }
+  if (!type.startsWith("__be")) return value;
+  const bits = Number(type.slice("__be".length));
+  const hex = BigInt(value as number | bigint)
+    .toString(16)
+    .padStart(bits / 4, "0");
+  const swapped = BigInt(`0x${hex.match(/../g)?.reverse().join("")}`);
+  return bits === 64 ? swapped : Number(swapped);
+}
+
 /** The bytes that a type takes. */
 export function sizeOf(layout: Layout, type: string): number {
   const array = /^(.*)\[(\d+)\]$/.exec(type);
@@ -95,6 +132,12 @@ function innerPadding(layout: Layout, type: string): number[] {
     return range(Number(count)).flatMap((index) => inner.map((at) => at + index * size));
   }
   return [...paddingOf(layout, type)];
+}
+
+function printedPadding(type: string): unknown {
+  const length = /\[(\d+)\]$/.exec(type)?.[1];
+  if (length !== undefined) return new Array(Number(length)).fill(0);
+  return type.endsWith("64") ? 0n : 0;
 }
 
 function isPadding(name: string): boolean {

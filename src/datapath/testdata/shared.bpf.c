@@ -17,15 +17,10 @@ typedef struct {
 	__u16 high;
 } range_t;
 
-enum colour {
-	COLOUR_RED = 1,
-	COLOUR_DEEP_BLUE = 200,
-};
-
-struct colour_docs {
-	__u8 COLOUR_RED DOC("of roses");
-	__u8 COLOUR_DEEP_BLUE DOC("of the sea, and \"more\"");
-};
+#define COLOURS(X)                                                                                 \
+	X(COLOUR_RED, 1, "of roses")                                                               \
+	X(COLOUR_DEEP_BLUE, 200, "of the sea, and \"more\"")
+EXPORT_ENUM(colour, COLOURS);
 
 enum mixed {
 	PASS_ALL = -1,
@@ -67,9 +62,8 @@ struct many {
 	time_ns_t seen;
 } DOC("a bit of all");
 
-EXPORT(struct, numbers);
-EXPORT(enum, colour);
-EXPORT(struct, colour_docs);
+EXPORT(struct numbers);
+EXPORT(enum mixed);
 
 CONFIG(ipv4_t, gateway, "where packets leave") = 0x0100000a; /* 10.0.0.1 as it lies in memory */
 CONFIG(bool, enabled, "whether it's on") = true;
