@@ -150,8 +150,8 @@ describe("a map that was there before", () => {
     assert.deepEqual(check("numberRows", other), {
       kind: "refuse",
       reason:
-        'map number_rows: key type: the map has "key type identity_t", this build "key type __u32"' +
-        "; remove its pin to start anew",
+        'map number_rows: key type: the map has "key type identity_t", ' +
+        'this build "key type __u32"; remove its pin to start anew',
     });
   });
 

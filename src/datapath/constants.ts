@@ -7,10 +7,10 @@ import type { ConfigVar } from "../kernel/codec.ts";
 import { type Config, config } from "./gen/abi.ts";
 
 /**
- * Writes `values` over the initial bytes of an opened object's .rodata. `btf` is the
- * raw BTF of the object as libbpf opened it (only then are offsets right), `bytes` the
- * section's initial value. A constant that the object does not have is passed over; returned are the names,
- * as C has them, of those written.
+ * Writes `values` over the initial bytes of an opened object's .rodata. `btf` is the raw BTF of the
+ * object as libbpf opened it (only then are offsets right), `bytes` the section's initial value. A
+ * constant that the object does not have is passed over; returned are the names, as C has them, of
+ * those written.
  */
 export function writeConstants(
   btf: Uint8Array,

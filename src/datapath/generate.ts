@@ -11,6 +11,7 @@ const root = join(import.meta.dirname, "../..");
 /** What is left in build/ of a source that is gone is not looked at. */
 function readObjects(): ObjectFile[] {
   const sources = readdirSync(join(root, "bpf")).filter((file) => file.endsWith(".bpf.c"));
+  if (sources.length === 0) throw new Error("bpf/ has no .bpf.c");
   return sources.sort().map((source) => {
     const name = source.slice(0, -".bpf.c".length);
     return { name, bytes: readFileSync(join(root, "build/bpf", `${name}.bpf.o`)) };

@@ -68,8 +68,8 @@ export class TypedMap<K, V> implements Disposable {
     const { keySize } = raw.info;
     if (keySize !== spec.keySize || raw.elementBytes !== spec.valueSize) {
       throw new Error(
-        `map ${spec.name}: its elements have ${keySize} + ${raw.elementBytes} bytes, this build's ` +
-          `${spec.keySize} + ${spec.valueSize}; remove its pin to start anew`,
+        `map ${spec.name}: its elements have ${keySize} + ${raw.elementBytes} bytes, ` +
+          `this build's ${spec.keySize} + ${spec.valueSize}; remove its pin to start anew`,
       );
     }
     this.spec = spec;

@@ -170,7 +170,12 @@ class Emitter {
       const body = lines.map((line) => `    ${line},`).join("\n");
       return `  /** ${mapDoc(map)} */\n  ${camel(it.name)}: {\n${body}\n  } satisfies ${type},`;
     });
-    return `/** The maps that the objects declare. */\nexport const maps = {\n${entries.join("\n")}\n} as const;\n`;
+    return [
+      "/** The maps that the objects declare. */",
+      "export const maps = {",
+      ...entries,
+      "} as const;\n",
+    ].join("\n");
   }
 
   config(): string {
@@ -275,11 +280,14 @@ class Emitter {
 
   #encode(shape: Shape, offset: number, value: string, field: string, indent: string): string {
     const at = place(offset);
+    const quoted = JSON.stringify(field);
     switch (shape.kind) {
       case "bool":
         return `${indent}view.setUint8(${at}, ${value} ? 1 : 0);`;
       case "bytes":
-        return `${indent}${this.#use("setBytes")}(view, ${at}, ${shape.size}, ${value}, "${field}");`;
+        return (
+          `${indent}${this.#use("setBytes")}` + `(view, ${at}, ${shape.size}, ${value}, ${quoted});`
+        );
       case "mac":
         return `${indent}${this.#use("setUint48")}(view, ${at}, ${value});`;
       case "struct":
@@ -288,8 +296,8 @@ class Emitter {
         const { element, length } = shape;
         if (length > MAX_TUPLE) {
           const codec = this.#codec(element);
-          const call = `${this.#use("setArray")}(${codec}, view, ${at}, ${length}, ${value}, "${field}")`;
-          return `${indent}${call};`;
+          const target = `${codec}, view, ${at}, ${length}`;
+          return `${indent}${this.#use("setArray")}(${target}, ${value}, ${quoted});`;
         }
         const each = Array.from({ length }, (_, i) =>
           this.#encode(element, offset + i * element.size, `${value}[${i}]`, field, indent),
