@@ -2,7 +2,8 @@
 
 // Every command there is. Parsing, help and shell completion are read from this table.
 
-import type { Argument, Command, Option } from "./command.ts";
+import type { Argument, Command, Option, Run } from "./command.ts";
+import { lab } from "./lab-command.ts";
 
 const service: Argument = { name: "SERVICE", summary: "NAMESPACE/NAME; a bare name is in default" };
 
@@ -136,26 +137,28 @@ const completion: Command = {
   load: async () => (await import("./commands/completion.ts")).completion,
 };
 
-/** Commands that read the kernel's tables by their pins. */
+type BpfCommands = typeof import("./commands/bpf.ts");
+
+function pinnedTable(name: string, summary: string, pick: (of: BpfCommands) => Run): Command {
+  const load = async (): Promise<Run> => pick(await import("./commands/bpf.ts"));
+  return { name, summary, commands: [{ name: "list", summary, options: [pins], load }] };
+}
+
 const bpf: Command = {
   name: "bpf",
   summary: "The kernel's tables themselves, with or without an agent",
   commands: [
-    ["service", "Frontends and services"],
-    ["backend", "Backends of services"],
-    ["maglev", "Rings: which backend has how many slots"],
-    ["ct", "Flows that this node remembers"],
-    ["metrics", "Packets and bytes by place and verdict"],
-  ].map(([name = "", summary = ""]) => ({
-    name,
-    summary,
-    commands: [{ name: "list", summary: `List: ${summary}`, options: [pins] }],
-  })),
+    pinnedTable("service", "List frontends and where they lead", (of) => of.listFrontends),
+    pinnedTable("backend", "List backends of services", (of) => of.listBackends),
+    pinnedTable("maglev", "List how many ring slots each backend has", (of) => of.listRings),
+    pinnedTable("ct", "List the flows that this node remembers", (of) => of.listFlows),
+    pinnedTable("metrics", "List packets and bytes by place and verdict", (of) => of.listMetrics),
+  ],
 };
 
 export const ROOT: Command = {
   name: "ciliate",
   summary:
     "A container network for Linux: services, direct server return, and a view of every packet",
-  commands: [agent, status, services, backends, bpf, monitor, config, version, completion],
+  commands: [agent, status, services, backends, bpf, monitor, config, lab, version, completion],
 };

@@ -3,27 +3,29 @@
 
 import { join } from "node:path";
 import { possibleCpus } from "../kernel/bpf.ts";
+import { readBtf } from "../kernel/btf-load.ts";
 import type { TypedMapSpec } from "../kernel/codec.ts";
 import { readJiffies, secondsSince } from "../kernel/jiffies.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import { checkMap } from "./check.ts";
 import {
   BackendFlag,
-  type Flow,
   FlowDirection,
-  type FlowKey,
   type Frontend,
   FrontendKind,
   flowFlagNames,
   maps,
-  Place,
   placeNames,
   type Service,
   serviceFlagNames,
-  Verdict,
   verdictNames,
 } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
+
+/** PLACE_SLOTS and VERDICT_SLOTS of bpf/abi/verdict.h: the strides of the metrics table. */
+const PLACE_SLOTS = 4;
+const VERDICT_SLOTS = 64;
 
 /** An address and port that packets are looked up by, and the service row it leads to. */
 export interface FrontendDump {
@@ -85,6 +87,22 @@ interface Rows<V> extends Disposable {
   at(index: number): V;
 }
 
+function openPinned<K, V>(directory: string, spec: TypedMapSpec<K, V>): TypedMap<K, V> {
+  const raw = BpfMap.openPinned(join(directory, spec.name));
+  try {
+    const { info } = raw;
+    const found = checkMap(spec, info, info.btfId === 0 ? undefined : readBtf(info.btfId));
+    if (found.kind === "refuse") throw new Error(found.reason);
+    if (found.kind === "migrate") {
+      throw new Error(`map ${spec.name} is of another version: read it with the program of then`);
+    }
+    return new TypedMap(raw, spec);
+  } catch (error) {
+    raw.close();
+    throw error;
+  }
+}
+
 function openRows<V>(directory: string, spec: TypedMapSpec<number, V>): Rows<V> {
   using map = openPinned(directory, spec);
   const mapping = map.raw.mmap({ readOnly: true });
@@ -93,10 +111,170 @@ function openRows<V>(directory: string, spec: TypedMapSpec<number, V>): Rows<V> 
   return {
     count,
     at(index) {
-      if (index >= count)
-        throw new Error(`table ${spec.name} has no row ${index}: it has ${count}`);
-      return spec.value.decode(view, index * mapping.stride);
+      if (index < count) return spec.value.decode(view, index * mapping.stride);
+      throw new Error(`table ${spec.name} has no row ${index}: it has ${count}`);
     },
     [Symbol.dispose]: () => mapping.close(),
   };
+}
+
+/** Every frontend that leads to a service row. */
+export function* dumpFrontends(directory: string): Generator<FrontendDump> {
+  using services = openRows(directory, maps.services);
+  for (const frontend of eachFrontend(directory)) {
+    const service = services.at(frontend.service);
+    yield {
+      frontend: endpoint(frontend.address, frontend.port),
+      protocol: protocolName(frontend.protocol),
+      row: frontend.service,
+      id: service.id,
+      ringSize: service.ringSize,
+      backends: service.backendCount,
+      flags: namesOf(service.flags, serviceFlagNames),
+    };
+  }
+}
+
+/** Every backend of every service that a frontend leads to. */
+export function* dumpBackends(directory: string): Generator<BackendDump> {
+  using backends = openRows(directory, maps.backends);
+  using nexthops = openRows(directory, maps.nexthops);
+  using counters = openRows(directory, maps.counters);
+  for (const service of eachService(directory)) {
+    for (let index = 0; index < service.backendCount; index += 1) {
+      const backend = backends.at(service.backends + index);
+      const nexthop = nexthops.at(backend.nexthop);
+      yield {
+        service: service.id,
+        index,
+        backend: endpoint(backend.address, backend.port),
+        local: (backend.flags & BackendFlag.local) !== 0,
+        device: nexthop.ifindex,
+        gateway: formatIpv4(nexthop.gateway),
+        ...sumTraffic(counters, backend.counter),
+      };
+    }
+  }
+}
+
+/** For every service, the slots of each of its backends. */
+export function* dumpRings(directory: string): Generator<RingDump> {
+  using backends = openRows(directory, maps.backends);
+  using rings = openRows(directory, maps.rings);
+  for (const service of eachService(directory)) {
+    for (const [index, slots] of countSlots(rings, service).entries()) {
+      const backend = backends.at(service.backends + index);
+      yield {
+        service: service.id,
+        ringSize: service.ringSize,
+        backend: endpoint(backend.address, backend.port),
+        slots,
+        share: slots / service.ringSize,
+      };
+    }
+  }
+}
+
+/** Every flow, by its entry of the request's direction. */
+export function* dumpFlows(directory: string): Generator<FlowDump> {
+  using conntrack = openPinned(directory, maps.conntrack);
+  const jiffies = readJiffies();
+  for (const [key, flow] of conntrack.entries()) {
+    if (key.direction !== FlowDirection.request) continue;
+    yield {
+      protocol: protocolName(key.protocol),
+      client: endpoint(flow.client, flow.clientPort),
+      service: endpoint(flow.serviceAddress, flow.servicePort),
+      pod: endpoint(flow.pod, flow.podPort),
+      flags: namesOf(flow.flags, flowFlagNames),
+      ageSeconds: secondsSince(flow.created, jiffies),
+      idleSeconds: secondsSince(flow.seen, jiffies),
+      packets: flow.packets,
+      bytes: flow.bytes,
+    };
+  }
+}
+
+/** Every place and verdict that a packet has met. */
+export function* dumpMetrics(directory: string): Generator<MetricDump> {
+  using metrics = openRows(directory, maps.metrics);
+  const perCpu = PLACE_SLOTS * VERDICT_SLOTS;
+  for (let slot = 0; slot < perCpu; slot += 1) {
+    let packets = 0n;
+    let bytes = 0n;
+    for (let index = slot; index < metrics.count; index += perCpu) {
+      const metric = metrics.at(index);
+      packets += metric.packets;
+      bytes += metric.bytes;
+    }
+    if (packets === 0n) continue;
+    const place = placeNames[Math.floor(slot / VERDICT_SLOTS)] ?? "unknown";
+    const verdict = verdictNames[slot % VERDICT_SLOTS] ?? "unknown";
+    yield { place, verdict: verdict.replaceAll("_", " "), packets, bytes };
+  }
+}
+
+function* eachFrontend(directory: string): Generator<Frontend> {
+  using buckets = openRows(directory, maps.frontends);
+  for (let index = 0; index < buckets.count; index += 1) {
+    for (const frontend of buckets.at(index).slot) {
+      if (frontend.kind === FrontendKind.service) yield frontend;
+    }
+  }
+}
+
+/** Service rows that frontends lead to, each once. */
+function* eachService(directory: string): Generator<Service> {
+  using services = openRows(directory, maps.services);
+  const rows = new Set<number>();
+  for (const { service } of eachFrontend(directory)) rows.add(service);
+  for (const row of rows) yield services.at(row);
+}
+
+function countSlots(
+  rings: Rows<{ readonly backend: ArrayLike<number> }>,
+  { ring, ringSize, backendCount }: Service,
+): number[] {
+  const slots = new Array<number>(backendCount).fill(0);
+  let left = ringSize;
+  for (let row = ring; left > 0; row += 1) {
+    const { backend } = rings.at(row);
+    for (let slot = 0; slot < backend.length && left > 0; slot += 1, left -= 1) {
+      const owner = backend[slot] ?? backendCount;
+      if (owner < backendCount) slots[owner] = (slots[owner] ?? 0) + 1;
+    }
+  }
+  return slots;
+}
+
+/** A row of counters over all CPUs; row 0 is shared by those that found no room and says nothing. */
+function sumTraffic(
+  counters: Rows<Pick<BackendDump, "packets" | "bytes" | "connections">>,
+  row: number,
+): Pick<BackendDump, "packets" | "bytes" | "connections"> {
+  const sum = { packets: 0n, bytes: 0n, connections: 0n };
+  const cpus = possibleCpus();
+  const stride = Math.floor(counters.count / cpus);
+  for (let cpu = 0; cpu < cpus && row !== 0; cpu += 1) {
+    const { packets, bytes, connections } = counters.at(cpu * stride + row);
+    sum.packets += packets;
+    sum.bytes += bytes;
+    sum.connections += connections;
+  }
+  return sum;
+}
+
+function endpoint(address: Ipv4, port: number): string {
+  return `${formatIpv4(address)}:${port}`;
+}
+
+function protocolName(protocol: number): string {
+  if (protocol === 6) return "tcp";
+  return protocol === 17 ? "udp" : String(protocol);
+}
+
+function namesOf(flags: number, names: { readonly [value: number]: string }): string[] {
+  return Object.entries(names)
+    .filter(([value]) => (flags & Number(value)) !== 0)
+    .map(([, name]) => name);
 }
