@@ -26,7 +26,7 @@ const agent: Command = {
   summary: "Run this node's agent in the foreground",
   detail:
     "Loads the datapath, keeps it as configuration and manifests want it, and serves the API.\n" +
-    "SIGHUP reads the configuration again; SIGTERM stops the agent and leaves the datapath at work.",
+    "SIGHUP reads the configuration again; SIGTERM ends the agent and leaves the datapath.",
   options: [configFile],
   load: async () => (await import("./commands/agent.ts")).agent,
 };

@@ -247,7 +247,7 @@ function countSlots(
   return slots;
 }
 
-/** A row of counters over all CPUs; row 0 is shared by those that found no room and says nothing. */
+/** A row of counters over all CPUs; row 0 is for those that found no room, and says nothing. */
 function sumTraffic(
   counters: Rows<Pick<BackendDump, "packets" | "bytes" | "connections">>,
   row: number,
