@@ -24,7 +24,7 @@ export class PacketSocket implements Disposable {
     this.#device = device;
   }
 
-  /** Sends one frame as it is; throws KernelError EMSGSIZE when it is longer than the MTU allows. */
+  /** Sends one frame as it is; throws KernelError EMSGSIZE when the MTU doesn't allow it. */
   send(frame: Uint8Array): void {
     check(send(this.#fd, frame), "send a frame out of", this.#device);
   }

@@ -15,7 +15,7 @@ function fileOf(key: string): string {
   return join("/proc/sys", key);
 }
 
-/** A sysctl's value without its newline; with `namespace`, of the network namespace at that path. */
+/** A sysctl's value without its newline; of the network namespace at a path, if one is given. */
 export function readSysctl(key: string, namespace?: string): string {
   const file = fileOf(key);
   const read = (): string => readFileSync(file, "utf8").trimEnd();

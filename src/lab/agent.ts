@@ -18,14 +18,8 @@ const LOG_TAIL_LINES = 15;
 const AF_INET = 2;
 const SOCK_STREAM = 1;
 
-/** How a node's agent is started. */
-export type AgentCommand = (
-  plan: LabPlan,
-  node: NodePlan,
-) => {
-  readonly argv: readonly string[];
-  readonly env?: NodeJS.ProcessEnv;
-};
+/** What a node's agent is started with. */
+export type AgentCommand = (plan: LabPlan, node: NodePlan) => readonly string[];
 
 function program(): string {
   // From the sources, the bundle in a checkout, or where it is installed.
@@ -36,17 +30,30 @@ function program(): string {
   throw new LabError(`no bin/ciliate above ${import.meta.dirname}: run from a whole checkout`);
 }
 
+/** What commands of ours in a node's place must know to find that node's agent and pins. */
+export function nodeEnvironment({ settings }: LabPlan, node: NodePlan): NodeJS.ProcessEnv {
+  const file = program();
+  return {
+    PATH: `${dirname(file)}:${process.env["PATH"] ?? ""}`,
+    CILIATE_BUNDLE: settings.bundle ? "1" : "0",
+    CILIATE_CONFIG: node.paths.config,
+    CILIATE_SOCKET: node.paths.socket,
+    CILIATE_BPFFS: node.paths.pins,
+  };
+}
+
 /** `bin/ciliate agent` with the node's configuration. */
-export const ciliateAgent: AgentCommand = ({ settings }, node) => ({
-  argv: [program(), "agent", "--config", node.paths.config],
-  env: { ...process.env, CILIATE_BUNDLE: settings.bundle ? "1" : "0" },
-});
+export const ciliateAgent: AgentCommand = (_plan, node) => [
+  program(),
+  "agent",
+  "--config",
+  node.paths.config,
+];
 
 /** Starts a node's agent; it outlives this process. */
 export function startAgent(plan: LabPlan, node: NodePlan, command: AgentCommand): ProcessId {
-  const { argv, env } = command(plan, node);
-  const more = env === undefined ? {} : { env };
-  return startIn(node.place, argv, { logFile: node.paths.log, ...more });
+  const env = { ...process.env, ...nodeEnvironment(plan, node) };
+  return startIn(node.place, command(plan, node), { logFile: node.paths.log, env });
 }
 
 /** What an HTTP server on loopback in a place answers; undefined when none does. */

@@ -85,7 +85,8 @@ export async function captureIn(
     ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
     ...(options.snapBytes === undefined ? [] : ["-s", String(options.snapBytes)]),
   ];
-  const child = spawnIn(place, argv, { stdio: ["ignore", "ignore", "pipe"] });
+  // In a session of its own: a person's Ctrl-C must not end it before the last packets are in.
+  const child = spawnIn(place, argv, { stdio: ["ignore", "ignore", "pipe"], detached: true });
   const ended = once(child, "close").then(() => {});
   await started(child, place);
   return {

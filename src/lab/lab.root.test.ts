@@ -57,7 +57,7 @@ function traces(name: string): string[] {
 /** A stand-in for the agent: answers /readyz, and does what its argument says. */
 const standIn =
   (script: string): AgentCommand =>
-  () => ({ argv: [process.execPath, "-e", script] });
+  () => [process.execPath, "-e", script];
 
 const READY = `
   require("node:http").createServer((q, r) => r.end("ok")).listen(9962, "127.0.0.1");
@@ -68,7 +68,8 @@ const ping = ["ping", "-c", "1", "-W", "2"];
 
 /** A web server in a place that answers with `text` at `port`. */
 async function serve(lab: Lab, where: string, port: number, text: string): Promise<void> {
-  const script = `require("node:http").createServer((q, r) => r.end(${JSON.stringify(text)})).listen(${port})`;
+  const answer = JSON.stringify(text);
+  const script = `require("node:http").createServer((_, r) => r.end(${answer})).listen(${port})`;
   lab.start(where, [process.execPath, "-e", script]);
   const probe = ["curl", "-s", `http://127.0.0.1:${port}`];
   await until(`${where} to serve`, 5000, async () => (await lab.run(where, probe)).code === 0);
@@ -223,7 +224,7 @@ test("a lab killed anywhere on its way up is no hindrance to the next", async (t
     import { createLab } from "./lab.ts";
     console.log("begin");
     const argv = [process.execPath, "-e", ${JSON.stringify(READY)}];
-    await createLab({ name: "${name}", nodes: 2 }, () => ({ argv }));
+    await createLab({ name: "${name}", nodes: 2 }, () => argv);
     console.log("up");
     setInterval(() => {}, 1000);
   `;
@@ -262,7 +263,7 @@ test("a living lab is not taken for ruins, and a lab that isn't there is named",
   const again = openLab(name);
   await again.output("client", [...ping, "10.244.1.1"]);
   await lab.down();
-  assert.throws(() => openLab(name), /no lab \w+ is up: bring it up with `ciliate lab up/);
+  assert.throws(() => openLab(name), /there is no lab \w+: bring it up with `ciliate lab up/);
   await assert.rejects(lab.run("client", ["true"]), /cil-\w+-client/);
 });
 
@@ -290,7 +291,10 @@ test("an agent is started, killed and started again; one that fails shows its lo
 test("status tells of every namespace, device, address and process", async (t) => {
   const lab = await up(t, { nodes: 2, podsPerNode: 2 });
   const sleeper = lab.start("pod2-1", ["sleep", "100"]);
-  const status = JSON.parse(JSON.stringify(lab.status())) as ReturnType<Lab["status"]>;
+  const now = (): ReturnType<Lab["status"]> => JSON.parse(JSON.stringify(lab.status()));
+  const pidsIn = (name: string) => now().places.find((place) => place.name === name)?.pids;
+  await until("sleep in its cgroup", 5000, () => pidsIn("pod2-1")?.includes(sleeper.pid) === true);
+  const status = now();
   assert.equal(status.places.length, placesOf(lab.plan).length);
   const pod = status.places.find(({ name }) => name === "pod2-1");
   assert.deepEqual(
@@ -300,7 +304,6 @@ test("status tells of every namespace, device, address and process", async (t) =
       ["eth0", ["10.244.2.1/32"], "node2/pod2-1"],
     ],
   );
-  assert.ok(pod?.pids.includes(sleeper.pid));
   assert.equal(
     pod?.inode,
     Number(execFileSync("stat", ["-L", "-c", "%i", pod?.path ?? ""]).toString()),

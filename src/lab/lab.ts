@@ -8,13 +8,21 @@ import { join } from "node:path";
 import { dump } from "js-yaml";
 import { namespacePath } from "../kernel/netns.ts";
 import { openPacketSocket } from "../kernel/packet-socket.ts";
-import { type AgentCommand, ciliateAgent, fetchIn, startAgent, waitReady } from "./agent.ts";
+import {
+  type AgentCommand,
+  ciliateAgent,
+  fetchIn,
+  nodeEnvironment,
+  startAgent,
+  waitReady,
+} from "./agent.ts";
 import { type Capture, type CaptureOptions, captureIn } from "./capture.ts";
 import { readCounters, resetCounters, type SwitchCounters, startCounting } from "./counters.ts";
 import {
   clusterManifests,
   type Document,
   manifestPath,
+  manifestText,
   nodeConfig,
   type ServiceSpec,
   serviceDocuments,
@@ -42,6 +50,7 @@ import {
 } from "./process.ts";
 import {
   type LabState,
+  labExists,
   newState,
   readState,
   refuseLiving,
@@ -68,7 +77,8 @@ export class Lab {
 
   /** Runs a command in a place (client, switch, node1, pod1-2) to its end. */
   run(where: string, argv: readonly string[], options?: RunOptions): Promise<RunResult> {
-    return runIn(placeNamed(this.plan, where), argv, options);
+    const place = placeNamed(this.plan, where);
+    return runIn(place, argv, { ...options, env: this.#environment(where, options?.env) });
   }
 
   /** Runs a command in a place and returns its output; throws LabError unless it exits with 0. */
@@ -81,12 +91,15 @@ export class Lab {
 
   /** Starts a command in a place as a child of this process. */
   spawn(where: string, argv: readonly string[], options?: SpawnOptions): ChildProcess {
-    return spawnIn(placeNamed(this.plan, where), argv, options);
+    const place = placeNamed(this.plan, where);
+    return spawnIn(place, argv, { ...options, env: this.#environment(where, options?.env) });
   }
 
   /** Starts a command that runs until the lab's end, its output in LAB'S DIRECTORY/`log`. */
   start(where: string, argv: readonly string[], log = `${where}.log`): ProcessId {
-    return startIn(placeNamed(this.plan, where), argv, { logFile: join(this.plan.state, log) });
+    const logFile = join(this.plan.state, log);
+    const env = this.#environment(where);
+    return startIn(placeNamed(this.plan, where), argv, { logFile, env });
   }
 
   /** What an HTTP server on a place's loopback answers; undefined when none does. */
@@ -121,7 +134,7 @@ export class Lab {
 
   /** Puts a manifest of several documents in force on all nodes, or on those named. */
   writeManifest(file: string, documents: readonly Document[], nodes?: readonly string[]): void {
-    const text = documents.map((document) => dump(document)).join("---\n");
+    const text = manifestText(documents);
     for (const node of this.#nodes(nodes)) replaceFile(manifestPath(node, file), text);
   }
 
@@ -177,13 +190,21 @@ export class Lab {
     return this.down();
   }
 
+  /** In a node's place the command line finds that node's agent. */
+  #environment(where: string, more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+    const node = this.plan.nodes.find(({ place }) => place.name === where);
+    const own = node === undefined ? {} : nodeEnvironment(this.plan, node);
+    return { ...process.env, ...own, ...more };
+  }
+
   #nodes(names: readonly string[] | undefined): readonly NodePlan[] {
     return names === undefined ? this.plan.nodes : names.map((name) => nodeNamed(this.plan, name));
   }
 
   #state(): LabState {
     const state = readState(this.name);
-    if (state === undefined) throw new LabError(`lab ${this.name} is gone: bring it up again`);
+    if (state === undefined)
+      throw new LabError(`lab ${this.name} is gone: bring it up again`, "not-found");
     return state;
   }
 }
@@ -233,5 +254,6 @@ export async function createLab(
 export function openLab(name: string, command: AgentCommand = ciliateAgent): Lab {
   const state = readState(name);
   if (state?.phase === "up") return new Lab(planLab(state.settings), command);
-  throw new LabError(`no lab ${name} is up: bring it up with \`ciliate lab up --name ${name}\``);
+  const why = labExists(name) ? `lab ${name} is not whole` : `there is no lab ${name}`;
+  throw new LabError(`${why}: bring it up with \`ciliate lab up --name ${name}\``, "not-found");
 }

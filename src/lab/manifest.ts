@@ -2,6 +2,7 @@
 // The lab's things as Kubernetes would tell of them.
 
 import { join } from "node:path";
+import { dump } from "js-yaml";
 import { namespacePath } from "../kernel/netns.ts";
 import { formatIpv4 } from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
@@ -180,6 +181,11 @@ export function nodeConfig(plan: LabPlan, node: NodePlan): Document {
   };
   const special = settings.nodeConfig[node.place.name] ?? {};
   return merge(merge(own, settings.config), special);
+}
+
+/** The documents as one YAML file. */
+export function manifestText(documents: readonly Document[]): string {
+  return documents.map((document) => dump(document)).join("---\n");
 }
 
 /** A node's manifest path for a file name; throws on one that would leave the directory. */

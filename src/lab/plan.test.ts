@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import test from "node:test";
-import { load } from "js-yaml";
+import { dump, load } from "js-yaml";
+import { parseConfig } from "../config/load.ts";
+import { readManifest } from "../lb/yaml/manifest.ts";
+import { splitDocuments } from "../lb/yaml/split.ts";
 import { formatIpv4 } from "../net/address.ts";
 import { formatPrefix } from "../net/prefix.ts";
-import { clusterManifests, manifestPath, nodeConfig, serviceDocuments } from "./manifest.ts";
+import {
+  clusterManifests,
+  manifestPath,
+  manifestText,
+  nodeConfig,
+  serviceDocuments,
+} from "./manifest.ts";
 import {
   LabError,
   namespacePrefix,
@@ -91,6 +100,41 @@ test("a node's configuration takes keys for all nodes and for one", () => {
   assert.equal(config["acceleration"], "generic");
   assert.equal(nodeConfig(plan, nodeNamed(plan, "node1"))["acceleration"], "off");
   assert.deepEqual(config["node"], { name: "node2", address: "10.0.2.1" });
+});
+
+test("the lab's own files are what the agent reads, without a fault or a warning", () => {
+  const plan = planLab(settle({ name: "x", nodes: 2, podsPerNode: 2, config: { hashSeed: 7 } }));
+  for (const node of plan.nodes) {
+    const { config } = parseConfig(dump(nodeConfig(plan, node)), "config.yaml");
+    assert.equal(config.node.name, node.place.name);
+    assert.equal(config.hashSeed, 7);
+    assert.deepEqual(config.manifests, [node.paths.manifests]);
+  }
+  const service = serviceDocuments(plan, {
+    name: "web",
+    addresses: ["198.51.100.1"],
+    externalIps: ["198.51.100.2"],
+    ports: [
+      { name: "http", port: 80, targetPort: 8080 },
+      { name: "dns", port: 53, targetPort: 5353, protocol: "UDP" },
+    ],
+    backends: ["pod1-1", "pod2-2"],
+    spec: { externalTrafficPolicy: "Cluster" },
+  });
+  const documents = [...Object.values(clusterManifests(plan)).flat(), ...service];
+  const objects = splitDocuments(manifestText(documents)).flatMap(readManifest);
+  assert.deepEqual(
+    objects.flatMap(({ faults, warnings }) => [...faults, ...warnings]),
+    [],
+  );
+  assert.deepEqual(
+    objects.map(({ id }) => id),
+    [
+      ...["Node node1", "Node node2"],
+      ...["Pod default/pod1-1", "Pod default/pod1-2", "Pod default/pod2-1", "Pod default/pod2-2"],
+      ...["Service default/web", "EndpointSlice default/web-lab"],
+    ],
+  );
 });
 
 test("manifests are Kubernetes objects", () => {

@@ -9,6 +9,12 @@ import { addressAt, type Prefix4, parsePrefix, subnetAt } from "../net/prefix.ts
 /** A failure of the lab itself; the text says the way out. */
 export class LabError extends Error {
   override readonly name = "LabError";
+  readonly code: "not-found" | "failed";
+
+  constructor(message: string, code: "not-found" | "failed" = "failed") {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** YAML's values, as they go into a node's configuration. */
@@ -271,7 +277,10 @@ export function nodeNamed(plan: LabPlan, name: string): NodePlan {
   const node = plan.nodes.find(({ place }) => place.name === name);
   if (node !== undefined) return node;
   const known = plan.nodes.map(({ place }) => place.name).join(", ");
-  throw new LabError(`lab ${plan.settings.name} has no node ${name}: its nodes are ${known}`);
+  throw new LabError(
+    `lab ${plan.settings.name} has no node ${name}: its nodes are ${known}`,
+    "not-found",
+  );
 }
 
 /** The pod of this name; throws LabError. */
@@ -280,6 +289,7 @@ export function podNamed(plan: LabPlan, name: string): PodPlan {
   if (pod !== undefined) return pod;
   throw new LabError(
     `lab ${plan.settings.name} has no pod ${name}: pods are named like pod1-2, the second of node1`,
+    "not-found",
   );
 }
 
@@ -289,6 +299,7 @@ export function placeNamed(plan: LabPlan, name: string): Place {
   if (place !== undefined) return place;
   throw new LabError(
     `lab ${plan.settings.name} has no ${name}: expected client, switch, node1 to node${plan.nodes.length}, or a pod like pod1-2`,
+    "not-found",
   );
 }
 

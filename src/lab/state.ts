@@ -116,13 +116,22 @@ async function endProcesses(name: string): Promise<void> {
   for (const agent of Object.values(readState(name)?.agents ?? {})) {
     if (isAlive(agent)) await endProcess(agent, "SIGKILL");
   }
-  const cgroup = cgroupPath(labPaths(name).cgroup);
-  if (!existsSync(cgroup)) return;
-  // cgroup v2: reaches every process below, also those that fork meanwhile.
-  writeFileSync(join(cgroup, "cgroup.kill"), "1");
-  const empty = (): boolean =>
-    readFileSync(join(cgroup, "cgroup.events"), "utf8").includes("populated 0");
-  await until(`processes in ${cgroup} to end`, KILL_LIMIT_MS, empty);
+  await removeCgroupWithProcesses(cgroupPath(labPaths(name).cgroup));
+}
+
+/** Again until it is gone: a process that was just being started may join after the kill. */
+async function removeCgroupWithProcesses(cgroup: string): Promise<void> {
+  await until(`processes in ${cgroup} to end`, KILL_LIMIT_MS, () => {
+    if (!existsSync(cgroup)) return true;
+    writeFileSync(join(cgroup, "cgroup.kill"), "1");
+    try {
+      removeCgroup(cgroup);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EBUSY") return false;
+      throw error;
+    }
+  });
 }
 
 function removeIfEmpty(directory: string): void {
@@ -139,11 +148,10 @@ function removeIfEmpty(directory: string): void {
  * removal that was cut short can be repeated. What isn't there is no error.
  */
 export async function removeLab(name: string): Promise<void> {
-  const { state, pins, cgroup } = labPaths(name);
+  const { state, pins } = labPaths(name);
   await endProcesses(name);
   rmSync(pins, { recursive: true, force: true });
   for (const namespace of namespaceFiles(name)) deleteNamespace(namespace);
-  removeCgroup(cgroupPath(cgroup));
   rmSync(state, { recursive: true, force: true });
   for (const parent of [cgroupPath(CGROUP_PARENT), PIN_DIRECTORY, RUN_DIRECTORY]) {
     removeIfEmpty(parent);

@@ -164,7 +164,7 @@ export function dissectFrame(bytes: Uint8Array): Dissected[] {
   return [{ layer, bytes }, ...dissectFromType(type, bytes.subarray(14))];
 }
 
-/** The layers of an Ethernet frame, outermost first; feeding them to `buildPacket` gives it back. */
+/** The layers of an Ethernet frame, outermost first; `buildPacket` makes the same frame of them. */
 export function parseFrame(bytes: Uint8Array): Layer[] {
   return dissectFrame(bytes).map(({ layer }) => layer);
 }
@@ -262,7 +262,7 @@ function formatLayer(layer: Layer): string {
   }
 }
 
-/** One line for a person: `eth … / ipv4 a > b ttl 64 len 48 / udp 1 > 53 len 10 / payload 2 bytes`. */
+/** One line for a person: `eth … / ipv4 a > b ttl 64 len 30 / udp 1 > 53 len 10 / payload …`. */
 export function formatFrame(frame: Uint8Array): string {
   return parseFrame(frame).map(formatLayer).join(" / ");
 }

@@ -112,7 +112,8 @@ test("a line for a person names every layer", () => {
   const frame = buildPacket(...(samples["tcp syn in ipip"] ?? []));
   assert.equal(
     formatFrame(frame),
-    "eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv4 10.0.0.1 > 10.244.1.5 ttl 64 len 64 dscp 46 ecn 1" +
+    "eth 02:00:00:00:00:01 > 02:00:00:00:00:02" +
+      " / ipv4 10.0.0.1 > 10.244.1.5 ttl 64 len 64 dscp 46 ecn 1" +
       " / ipv4 192.0.2.1 > 198.51.100.7 ttl 3 len 44 / tcp 40000 > 80 syn seq 0 ack 0",
   );
   assert.equal(layerOf(parseFrame(frame), "ipv4", 1).target, vip);

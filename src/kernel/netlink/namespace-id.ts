@@ -9,7 +9,10 @@ const RTM = { new: 88, get: 90 } as const;
 const NETNSA = { id: 1, fd: 3 } as const;
 const HEADER = new Uint8Array(4);
 
-/** In the socket's namespace, knows the one of `namespaceFd` as `id` (0…2^31-1); EEXIST if known. */
+/**
+ * Has the socket's namespace know the one of `namespaceFd` as `id` (0…2^31-1); EEXIST when it
+ * knows it already.
+ */
 export function addNamespaceId(namespaceFd: number, id: number): Request {
   const body = encodeBody(HEADER, [u32(NETNSA.id, id), u32(NETNSA.fd, namespaceFd)]);
   const message = { type: RTM.new, flags: FLAG.create | FLAG.exclusive, body };

@@ -46,10 +46,14 @@ function describe(event: NetworkEvent): string {
       return `${event.change} link ${event.link.name}`;
     case "address":
       return `${event.change} address ${formatPrefix(event.address.address)}`;
-    case "route":
-      return `${event.change} route ${formatPrefix(event.route.destination)} in ${event.route.table}`;
-    case "neighbour":
-      return `${event.change} neighbour ${formatIpv4(event.neighbour.address)} ${event.neighbour.state}`;
+    case "route": {
+      const { destination, table } = event.route;
+      return `${event.change} route ${formatPrefix(destination)} in ${table}`;
+    }
+    case "neighbour": {
+      const { address, state } = event.neighbour;
+      return `${event.change} neighbour ${formatIpv4(address)} ${state}`;
+    }
     case "resync":
       return "resync";
   }
