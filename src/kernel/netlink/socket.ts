@@ -124,23 +124,31 @@ interface Outcome {
   readonly detail: string;
 }
 
+/** How bytes get to the kernel and back, as send(2) and recv(2) would: a length, or -errno. */
+export interface Transport {
+  readonly fd: number;
+  send(bytes: Uint8Array): number;
+  receive(into: Uint8Array, flags: number): number;
+  close(): void;
+}
+
 /**
  * A netlink socket. The kernel answers inside send(2), so every call returns with the answer; a
  * call that waits longer than 30 s for the kernel's lock fails with EAGAIN.
  */
 export class Netlink {
-  readonly #fd: number;
+  readonly #transport: Transport;
   readonly #buffer = new Uint8Array(RECEIVE_BYTES);
   #sequence = 1;
   #closed = false;
 
-  constructor(fd: number) {
-    this.#fd = fd;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /** The descriptor, for those who wait for notifications. */
   get fd(): number {
-    return this.#fd;
+    return this.#transport.fd;
   }
 
   /** Runs a request; throws KernelError with the kernel's own words. */
@@ -221,7 +229,7 @@ export class Netlink {
 
   /** Takes what has arrived without waiting: undefined when nothing has, "lost" after overflow. */
   receiveMessages(): Received[] | "lost" | undefined {
-    const length = receive(this.#fd, this.#buffer, MSG_DONTWAIT);
+    const length = this.#transport.receive(this.#buffer, MSG_DONTWAIT);
     if (length === -EAGAIN || length === -EINTR) return undefined;
     if (length === -ENOBUFS) return "lost";
     check(length, "receive", "netlink notifications");
@@ -231,7 +239,7 @@ export class Netlink {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    close(this.#fd);
+    this.#transport.close();
   }
 
   [Symbol.dispose](): void {
@@ -240,14 +248,14 @@ export class Netlink {
 
   #send(request: Request, parts: readonly Uint8Array[]): void {
     const bytes = parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
-    const sent = send(this.#fd, bytes);
+    const sent = this.#transport.send(bytes);
     if (sent < 0) throw failure(request, sent, "");
   }
 
   /** Reads until `sequence` is acknowledged; answers to earlier, abandoned requests are skipped. */
   #collect(request: Request, sequence: number, replies: Received[]): Outcome {
     for (;;) {
-      const length = receive(this.#fd, this.#buffer, MSG_TRUNC);
+      const length = this.#transport.receive(this.#buffer, MSG_TRUNC);
       if (length === -EINTR) continue;
       if (length < 0) throw failure(request, length, "");
       if (length > this.#buffer.length) {
@@ -279,5 +287,10 @@ export function openNetlink(options: NetlinkOptions = {}): Netlink {
     namespace === undefined
       ? openSocket(options)
       : inNamespace(namespace, () => openSocket(options));
-  return new Netlink(fd);
+  return new Netlink({
+    fd,
+    send: (bytes) => send(fd, bytes),
+    receive: (into, flags) => receive(fd, into, flags),
+    close: () => close(fd),
+  });
 }
