@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { hostname } from "node:os";
+import { type TestContext, test } from "node:test";
+import { parseConfig } from "../config/load.ts";
+import { openNetlink } from "../kernel/netlink/socket.ts";
+import { createNamespace, deleteNamespace, namespacePath } from "../kernel/netns.ts";
+import { formatIpv4 } from "../net/address.ts";
+import { identifyNode } from "./uplinks.ts";
+
+let serial = 0;
+
+/** What `identifyNode` makes of a namespace set up by these `ip` commands. */
+function setUp(t: TestContext, commands: readonly string[]) {
+  serial += 1;
+  const name = `cilup${process.pid}x${serial}`;
+  createNamespace(name);
+  t.after(() => deleteNamespace(name));
+  for (const command of commands) {
+    execFileSync("ip", ["-n", name, ...command.split(" ")], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+  }
+  const netlink = openNetlink({ namespace: namespacePath(name) });
+  t.after(() => netlink.close());
+  return (config: string) => {
+    const {
+      name: node,
+      address,
+      uplinks,
+      mtu,
+    } = identifyNode(parseConfig(config, "c.yaml").config, netlink);
+    return [node, formatIpv4(address), uplinks.map((link) => link.name).join(","), mtu];
+  };
+}
+
+const WIRES = [
+  "link add a0 mtu 1400 type veth peer name a1",
+  "link add b0 mtu 9000 type veth peer name b1",
+  "link set a0 up",
+  "link set a1 up",
+  "link set b0 up",
+  "link set b1 up",
+  "addr add 10.1.0.5/24 dev a0",
+  "addr add 10.2.0.5/24 dev b0",
+];
+
+test("what is auto comes from the devices with a default route, best first", (t) => {
+  const identify = setUp(t, [
+    ...WIRES,
+    "route add default via 10.1.0.1 metric 200",
+    "route add default via 10.2.0.1 metric 100",
+  ]);
+  assert.deepEqual(identify(""), [hostname().toLowerCase(), "10.2.0.5", "b0,a0", 1400]);
+  const given = "node: {name: n1, address: 192.0.2.1}\ndevices: [a0]\nmtu: 1280\n";
+  assert.deepEqual(identify(given), ["n1", "192.0.2.1", "a0", 1280]);
+});
+
+test("a route with several hops names several uplinks", (t) => {
+  const hops = "nexthop via 10.1.0.1 dev a0 nexthop via 10.2.0.1 dev b0";
+  const identify = setUp(t, [...WIRES, `route add default ${hops}`]);
+  assert.deepEqual(identify("").slice(1), ["10.1.0.5", "a0,b0", 1400]);
+});
+
+test("what can't be found names the key to set", (t) => {
+  const identify = setUp(t, WIRES);
+  const fails = (config: string, message: RegExp): void =>
+    assert.throws(() => identify(config), { message });
+  fails("", /^no Ethernet device has a default route: name the uplinks in devices$/);
+  fails("devices: [c0]", /^there is no device c0: set devices$/);
+  fails("devices: [lo]", /^device lo is no Ethernet device: set devices$/);
+  fails("devices: [a1]", /^no address is on a1: set node\.address$/);
+});
