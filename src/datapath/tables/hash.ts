@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The frontends' keys and where they may stand: docs/packet-path.md, "Frontend lookup".
+
+import type { Ipv4 } from "../../net/address.ts";
+import { FrontendKind } from "../gen/abi.ts";
+
+/** What clients send to, or (kind ADDRESS, port and protocol 0) an address that is of services. */
+export interface FrontendKey {
+  readonly address: Ipv4;
+  readonly port: number;
+  /** As in the IP header. */
+  readonly protocol: number;
+  readonly kind: FrontendKind;
+}
+
+const TCP = 6;
+const UDP = 17;
+const MULTIPLIER = { low: 0x7f4a7c15, high: 0x9e3779b9 } as const;
+
+/** The key as a number (or, for what we never write, a text) that is different for each. */
+export function frontendId(key: FrontendKey): number | string {
+  const { address, port, protocol, kind } = key;
+  const code = protocol === TCP ? 1 : protocol === UDP ? 2 : protocol === 0 ? 0 : 3;
+  if (code === 3 || kind > FrontendKind.address) return `${address}:${port}/${protocol}/${kind}`;
+  return address * 2 ** 20 + port * 16 + code * 4 + kind;
+}
+
+/** The key's first four bytes as they lie in memory, read as a little-endian number. */
+export function lowWord({ address }: FrontendKey): number {
+  const swapped = ((address & 0xff00ff) << 8) | ((address >>> 8) & 0xff00ff);
+  return ((swapped << 16) | (swapped >>> 16)) >>> 0;
+}
+
+/** The same of the next four. */
+export function highWord({ port, protocol, kind }: FrontendKey): number {
+  return (((port & 0xff) << 8) | (port >>> 8) | (protocol << 16) | (kind << 24)) >>> 0;
+}
+
+/** The key of eight bytes in memory. */
+export function keyOfWords(low: number, high: number): FrontendKey {
+  return {
+    address: ((((low & 0xff) << 24) |
+      ((low & 0xff00) << 8) |
+      ((low >>> 8) & 0xff00) |
+      (low >>> 24)) >>>
+      0) as Ipv4,
+    port: ((high & 0xff) << 8) | ((high >>> 8) & 0xff),
+    protocol: (high >>> 16) & 0xff,
+    kind: (high >>> 24) as FrontendKind,
+  };
+}
+
+/** The bucket that a key belongs to; `mask` is the number of buckets, a power of two, minus one. */
+export function bucketOf(low: number, high: number, mask: number): number {
+  // Bits 32 to 63 of the 64-bit product.
+  const middle =
+    highProduct(low, MULTIPLIER.low) +
+    Math.imul(low, MULTIPLIER.high) +
+    Math.imul(high, MULTIPLIER.low);
+  return (middle & mask) >>> 0;
+}
+
+/** The upper half of the product of two 32-bit numbers. */
+function highProduct(a: number, b: number): number {
+  const [aLow, aHigh] = [a & 0xffff, a >>> 16];
+  const [bLow, bHigh] = [b & 0xffff, b >>> 16];
+  const lowest = aLow * bLow;
+  const one = aHigh * bLow + (lowest >>> 16);
+  const other = aLow * bHigh + (one & 0xffff);
+  return (aHigh * bHigh + Math.floor(one / 0x1_0000) + Math.floor(other / 0x1_0000)) >>> 0;
+}

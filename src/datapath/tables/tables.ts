@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// The hot tables as targets of a reconciler (src/state/target.ts), restored from what is in memory.
+
+import type { Ipv4 } from "../../net/address.ts";
+import { FrontendKind } from "../gen/abi.ts";
+import type { MapRefusal } from "../maps.ts";
+import { FrontendTable, TableFull } from "./frontends.ts";
+import { type FrontendKey, frontendId } from "./hash.ts";
+import { type BackendImage, ImageTable, type NexthopSource, type ServiceImage } from "./images.ts";
+import { FRONTEND, type HotMaps, mapTables, type TableMemory, WORDS } from "./memory.ts";
+import { type Grace, Quarantine } from "./quarantine.ts";
+
+/** The part of Target that a hot table is; src/state knows no kernel and is not known here. */
+export interface TableTarget<K, V> {
+  readonly name: string;
+  idOf(key: K): number | string;
+  same(a: V, b: V): boolean;
+  apply(
+    batch: readonly { readonly key: K; readonly value: V }[],
+  ): readonly MapRefusal[] | Promise<readonly MapRefusal[]>;
+  remove(batch: readonly { readonly key: K }[]): readonly MapRefusal[];
+  keys(): Iterable<K>;
+}
+
+/** A service found in the tables. */
+export interface FoundService {
+  readonly id: number;
+  /** Of kind SERVICE. */
+  readonly frontends: readonly FrontendKey[];
+  /** Backends, their counters, and slot → index of a backend: who owned each slot. */
+  readonly image: ServiceImage;
+  /** Jiffies of the ring's last change. */
+  readonly changed: number;
+}
+
+/** How full a table is. */
+export interface TableFill {
+  readonly table: "frontends" | "services" | "rings" | "backends";
+  readonly used: number;
+  readonly limit: number;
+  /** The key of the node's file that makes it larger. */
+  readonly key: string;
+}
+
+export interface HotTablesOptions {
+  readonly maps: HotMaps;
+  readonly nexthops: NexthopSource;
+  /** The low half of the kernel's jiffies. */
+  readonly now: () => number;
+  /** For tests: what is waited for before rows are used again. */
+  readonly grace?: Grace;
+}
+
+/** Services by id with their rings and backends, and the frontends that lead to them. */
+export interface HotTables extends Disposable {
+  /** Key: service id. Written before, and removed after, the frontends that lead there. */
+  readonly images: TableTarget<number, ServiceImage>;
+  /** Value: service id; 0 for keys of kind ADDRESS. */
+  readonly frontends: TableTarget<FrontendKey, number>;
+  /** What was there at the start, or is now. */
+  found(): Generator<FoundService>;
+  /** Changes the way to backends on other nodes: address → row of nexthops. */
+  reroute(rows: ReadonlyMap<Ipv4, number>): void;
+  fill(): readonly TableFill[];
+  /** Why rows are not used again, undefined while they are. */
+  readonly error: Error | undefined;
+  /** Settles when what was unpublished is free again. */
+  settled(): Promise<void>;
+}
+
+/**
+ * Maps the tables and takes over what is in them: services that frontends lead to keep their ids
+ * and places, everything else is free after a grace period, for which this waits.
+ */
+export async function openTables(options: HotTablesOptions): Promise<HotTables> {
+  const memory = mapTables(options.maps);
+  const quarantine = new Quarantine(options.grace);
+  try {
+    const { nexthops, now } = options;
+    const images = new ImageTable({ memory, quarantine, nexthops, now }, liveRows(memory));
+    const idOf = (row: number): number => images.idOfRow(row);
+    const frontends = new FrontendTable(memory.frontends, quarantine, idOf);
+    images.frontends = frontends;
+    quarantine.retire(() => undefined);
+    await quarantine.settled();
+    if (quarantine.error !== undefined) throw quarantine.error;
+    return assemble(memory, quarantine, images, frontends);
+  } catch (error) {
+    memory[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function assemble(
+  memory: TableMemory,
+  quarantine: Quarantine,
+  images: ImageTable,
+  frontends: FrontendTable,
+): HotTables {
+  return {
+    images: imageTarget(images, quarantine),
+    frontends: frontendTarget(frontends, images, quarantine),
+    found: () => findServices(images, frontends),
+    reroute: (rows) => images.reroute(rows),
+    fill: () => fillOf(memory, images, frontends),
+    get error() {
+      return quarantine.error;
+    },
+    settled: () => quarantine.settled(),
+    [Symbol.dispose]: () => memory[Symbol.dispose](),
+  };
+}
+
+/** Rows of services that some frontend leads to. */
+function* liveRows({ frontends: { words } }: TableMemory): Generator<number> {
+  for (let at = 0; at < words.length; at += WORDS.frontend) {
+    const high = words[at + FRONTEND.portProtocolKind] ?? 0;
+    if (high >>> 24 === FrontendKind.service) yield words[at + FRONTEND.service] ?? 0;
+  }
+}
+
+function imageTarget(
+  images: ImageTable,
+  quarantine: Quarantine,
+): TableTarget<number, ServiceImage> {
+  return {
+    name: "images",
+    idOf: (id) => id,
+    same: sameImage,
+    apply: (batch) => putAll(batch, quarantine, (id, image) => images.put(id, image)),
+    remove(batch) {
+      for (const { key } of batch) images.remove(key);
+      return [];
+    },
+    keys: () => images.ids(),
+  };
+}
+
+function frontendTarget(
+  frontends: FrontendTable,
+  images: ImageTable,
+  quarantine: Quarantine,
+): TableTarget<FrontendKey, number> {
+  return {
+    name: "frontends",
+    idOf: frontendId,
+    same: (a, b) => a === b,
+    apply: (batch) =>
+      putAll(batch, quarantine, (key, id) => frontends.put(key, id, images.rowOf(id))),
+    remove(batch) {
+      for (const { key } of batch) frontends.remove(key);
+      return [];
+    },
+    keys: () => frontends.keys(),
+  };
+}
+
+/** Puts each; what finds no room while other rows wait for their grace period is tried again. */
+function putAll<K, V>(
+  batch: readonly { readonly key: K; readonly value: V }[],
+  quarantine: Quarantine,
+  put: (key: K, value: V) => void,
+): readonly MapRefusal[] | Promise<readonly MapRefusal[]> {
+  const refused: MapRefusal[] = [];
+  const again: number[] = [];
+  const attempt = (index: number, retry: boolean): void => {
+    const element = batch[index];
+    if (element === undefined) return;
+    try {
+      put(element.key, element.value);
+    } catch (error) {
+      if (!(error instanceof TableFull)) throw error;
+      if (retry && error.mayHelp) again.push(index);
+      else refused.push({ index, error });
+    }
+  };
+  for (const index of batch.keys()) attempt(index, true);
+  if (again.length === 0) return refused;
+  return quarantine.settled().then(() => {
+    for (const index of again) attempt(index, false);
+    return refused;
+  });
+}
+
+function sameImage(a: ServiceImage, b: ServiceImage): boolean {
+  return (
+    a === b ||
+    (a.flags === b.flags &&
+      (a.ring === b.ring || sameSlots(a.ring, b.ring)) &&
+      (a.backends === b.backends ||
+        (a.backends.length === b.backends.length &&
+          a.backends.every((one, index) => sameBackend(one, b.backends[index])))))
+  );
+}
+
+function sameSlots(a: Uint16Array, b: Uint16Array): boolean {
+  if (a.length !== b.length) return false;
+  const bytes = (ring: Uint16Array): Buffer =>
+    Buffer.from(ring.buffer, ring.byteOffset, ring.byteLength);
+  return bytes(a).equals(bytes(b));
+}
+
+function sameBackend(a: BackendImage, b: BackendImage | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.address === b.address &&
+    a.port === b.port &&
+    a.local === b.local &&
+    a.counter === b.counter
+  );
+}
+
+function* findServices(images: ImageTable, frontends: FrontendTable): Generator<FoundService> {
+  const keys = new Map<number, FrontendKey[]>();
+  for (const [key, id] of frontends.entries()) {
+    if (key.kind !== FrontendKind.service) continue;
+    const list = keys.get(id);
+    if (list === undefined) keys.set(id, [key]);
+    else list.push(key);
+  }
+  for (const id of images.ids()) {
+    const image = images.read(id);
+    if (image === undefined) continue;
+    yield { id, frontends: keys.get(id) ?? [], image, changed: image.changed };
+  }
+}
+
+function fillOf(
+  memory: TableMemory,
+  images: ImageTable,
+  frontends: FrontendTable,
+): readonly TableFill[] {
+  const { used } = images;
+  const { services, rings, backends } = memory;
+  return [
+    {
+      table: "frontends",
+      used: frontends.size,
+      limit: frontends.slots,
+      key: "tables.services",
+    },
+    { table: "services", used: used.services, limit: services.rows, key: "tables.services" },
+    { table: "rings", used: used.rings, limit: rings.rows, key: "tables.ringEntries" },
+    { table: "backends", used: used.backends, limit: backends.rows, key: "tables.backends" },
+  ];
+}
