@@ -213,7 +213,7 @@ function readLength(bytes: Uint8Array): number {
 const cSetns: Call<[number, number]> = libc.func("int setns(int fd, int nstype)");
 const cUnshare: Call<[number]> = libc.func("int unshare(int flags)");
 const cMount: Call<[string, string, string | null, number, string | null]> = libc.func(
-  "int mount(const char *src, const char *dst, const char *type, unsigned long flags, const char *data)",
+  "int mount(const char *src, const char *dst, const char *type, unsigned long flags, void *data)",
 );
 const cUnmount: Call<[string, number]> = libc.func("int umount2(const char *target, int flags)");
 const cStatfs: Call<[string, Memory]> = libc.func("int statfs(const char *path, void *buf)");

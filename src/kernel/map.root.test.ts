@@ -107,10 +107,32 @@ test("batches larger than a chunk are written, read and deleted whole", () => {
     read += batch.count;
   }
   assert.equal(read, count);
-  // Every second key twice over: the second time it is not there any more.
-  const even = pack(count, (index) => (index * 2) % count);
-  assert.equal(map.deleteBatch(even, count), count / 2);
-  assert.equal([...map.entries()].length, count / 2);
+  assert.equal(
+    map.deleteBatch(
+      pack(9000, (index) => index),
+      9000,
+    ),
+    9000,
+  );
+  assert.equal([...map.entries()].length, 1000);
+  // Every other one of these keys is there.
+  const keys = pack(2000, (index) => 9000 + (index % 2 === 0 ? index / 2 : count + index));
+  assert.equal(map.deleteBatch(keys, 2000), 1000);
+  assert.equal(map.nextKey(), undefined);
+});
+
+test("a chunk grows until the fullest bucket of a hash fits", () => {
+  using map = makeHash(64);
+  map.updateBatch(
+    pack(64, (index) => index),
+    pack(64, (index) => index),
+    64,
+  );
+  const keys = new Set<number>();
+  for (const batch of map.lookupBatches(1)) {
+    for (let index = 0; index < batch.count; index += 1) keys.add(readU32(batch.keys, index));
+  }
+  assert.equal(keys.size, 64);
 });
 
 test("a batch that runs into the end of the map tells how far it came", () => {
@@ -149,7 +171,14 @@ test("a longest-prefix map is read in batches too", () => {
   const sizes = { keySize: 8, valueSize: 4, maxEntries: 100, flags: MapFlags.noPrealloc };
   using map = BpfMap.create({ name: "cil_lpm", type: "lpm_trie", ...sizes });
   for (let index = 0; index < 50; index += 1) map.update(u32(32, index), u32(index));
-  assert.equal([...map.entries()].length, 50);
+  const keys: number[] = [];
+  for (const batch of map.lookupBatches(7)) {
+    for (let index = 0; index < batch.count; index += 1) {
+      keys.push(readU32(batch.keys, index * 2 + 1));
+    }
+  }
+  assert.equal(new Set(keys).size, 50);
+  assert.equal(keys.length, 50);
   assert.equal(map.deleteBatch(u32(32, 7, 32, 8), 2), 2);
   assert.equal([...map.entries()].length, 48);
 });

@@ -42,7 +42,10 @@ export interface TestRun {
   readonly skb?: SkbContext;
   /** For XDP programs. */
   readonly xdp?: XdpContext;
-  /** How often the program runs on the same packet, without resetting it; 1 when left out. */
+  /**
+   * How often the program runs on the same packet, without resetting it; 1 when left out. More
+   * often if the kernel was interrupted and had to begin again.
+   */
   readonly repeat?: number;
   /** Room for the packet that comes out; 256 bytes more than went in when left out. */
   readonly dataOutBytes?: number;
@@ -70,6 +73,7 @@ export interface TestRunResult {
 
 const SKB_BYTES = 192;
 const XDP_BYTES = 24;
+const MAX_RETRIES = 10;
 const LIVE_FRAMES = 2; // BPF_F_TEST_XDP_LIVE_FRAMES
 
 /** BpfProgram.testRun. */
@@ -91,7 +95,7 @@ export function testRun(program: BpfProgram, run: TestRun): TestRunResult {
   if (out.byteLength > 0) attr.u32(12, out.byteLength).pointer(24, out);
   if (live) attr.u32(64, LIVE_FRAMES).u32(72, run.liveFrames?.batchSize ?? 0);
   else attr.u32(44, context.bytes.byteLength).pointer(56, context.bytes);
-  const result = onCpu(run.cpu, () => bpf(Command.testRun, attr));
+  const result = onCpu(run.cpu, () => runUninterrupted(attr));
   if (result < 0) {
     const detail = explain(result, run, attr.getU32(12));
     throw new KernelError("test-run program", program.name, result, { detail });
@@ -150,6 +154,18 @@ function decodeXdp(context: Attr): TestRunResult["xdp"] {
 const EMPTY_SKB = decodeSkb(new Attr(SKB_BYTES));
 const EMPTY_XDP = decodeXdp(new Attr(XDP_BYTES));
 
+/**
+ * A signal, or the io_uring of a child process that has just ended, cuts the repetitions short:
+ * then they begin again.
+ */
+function runUninterrupted(attr: Attr): number {
+  let result = bpf(Command.testRun, attr);
+  for (let retry = 0; retry < MAX_RETRIES && result === EINTR; retry += 1) {
+    result = bpf(Command.testRun, attr);
+  }
+  return result;
+}
+
 /** test.cpu is for tracing programs; packets are run where the thread is. */
 function onCpu(cpu: number | undefined, action: () => number): number {
   if (cpu === undefined) return action();
@@ -165,6 +181,7 @@ function onCpu(cpu: number | undefined, action: () => number): number {
   }
 }
 
+const EINTR = -4;
 const EINVAL = -22;
 const ENODEV = -19;
 const ENOSPC = -28;
