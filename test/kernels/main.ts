@@ -57,6 +57,7 @@ async function boot(version: string, arguments_: readonly string[]): Promise<num
     timeout: LIMIT_MS,
     killSignal: "SIGKILL",
   });
+  process.once("exit", () => qemu.kill("SIGKILL"));
   const ended = new Promise<number | null>((done, failed) => {
     qemu.on("error", failed).on("exit", done);
   });
@@ -77,6 +78,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 
+process.stdout.on("error", () => process.exit(1)); // nobody reads on
 let failed = false;
 for (const version of values.kernel) {
   const began = Date.now();
