@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* XDP on the node's uplinks: services balanced before the kernel's stack sees the packet. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+#include "stage/encap.h"
+#include "stage/icmp.h"
+#include "stage/metrics.h"
+#include "stage/parse.h"
+#include "stage/service.h"
+
+static __always_inline void *start_of(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data;
+}
+
+static __always_inline void *end_of(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
+
+static __always_inline int transmit(struct xdp_md *ctx, ifindex_t ifindex)
+{
+	return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
+}
+
+static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
+						      const struct nexthop *nexthop, int *action)
+{
+	__u32 sum;
+	ipv4_t source = outer_source_of(packet, nexthop, &sum);
+	struct iphdr *outer;
+	void *data;
+
+	if (bpf_xdp_adjust_head(ctx, -OUTER_BYTES))
+		return DROP_REWRITE;
+	data = start_of(ctx);
+	outer = data + ETH_HLEN;
+	if ((void *)(outer + 1) > end_of(ctx))
+		return DROP_REWRITE;
+	ethernet_write(data, nexthop->destination, nexthop->source);
+	outer_write(outer, packet, source, packet->backend, IP_DEFAULT_TTL, sum);
+	*action = transmit(ctx, nexthop->ifindex);
+	return SENT_ENCAPSULATED;
+}
+
+/* TCP alone travels plain. */
+static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet *packet,
+					       const struct backend *backend,
+					       const struct nexthop *nexthop, int *action)
+{
+	void *data = start_of(ctx);
+	struct iphdr *ip = data + ETH_HLEN;
+	__u32 change = checksum_change(packet->destination, backend->address);
+	struct tcphdr *tcp;
+
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	if ((void *)(ip + 1) > end_of(ctx))
+		return DROP_REWRITE;
+	tcp = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
+	if ((void *)(tcp + 1) > end_of(ctx))
+		return DROP_REWRITE;
+	ethernet_write(data, nexthop->destination, nexthop->source);
+	ip->daddr = backend->address;
+	ip->ttl--;
+	/* The time to live is the first byte of its word, whose sum shrinks by one unit of it. */
+	ip->check = checksum_apply(ip->check, change + (__u16)~bpf_htons(0x0100));
+	tcp->dest = backend->port;
+	tcp->check =
+	    checksum_apply(tcp->check, change + (__u16)~packet->destination_port + backend->port);
+	*action = transmit(ctx, nexthop->ifindex);
+	return SENT_PLAIN;
+}
+
+/* Back to the client out of the device that it came in by. */
+static __always_inline enum verdict send_frag_needed(struct xdp_md *ctx, struct packet *packet,
+						     __u32 mtu, int *action)
+{
+	__u32 quote_bytes = icmp_quote_bytes(packet);
+	long cut = (long)(ETH_HLEN + quote_bytes) - (long)packet->frame_bytes;
+	struct ethhdr *eth = start_of(ctx);
+	mac_t client, own;
+	struct iphdr *ip;
+
+	if ((void *)(eth + 1) > end_of(ctx))
+		return DROP_REWRITE;
+	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
+	if (bpf_xdp_adjust_tail(ctx, (int)cut) || bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
+		return DROP_REWRITE;
+	eth = start_of(ctx);
+	ip = (void *)(eth + 1);
+	if ((void *)ip + ICMP_BYTES > end_of(ctx))
+		return DROP_REWRITE;
+	ethernet_write(eth, client, own);
+	icmp_write(ip, packet, mtu,
+		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
+	*action = XDP_TX;
+	return SENT_FRAG_NEEDED;
+}
+
+static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	struct service *service = service_find(packet);
+	struct backend *backend;
+	struct nexthop *nexthop;
+	enum verdict verdict;
+	__u32 row;
+
+	if (!service)
+		return PASS_NOT_OURS;
+	packet->service = service->id;
+	if (!service->backend_count)
+		return DROP_NO_BACKEND;
+	backend = backend_select(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	if (backend->flags & BACKEND_LOCAL)
+		return PASS_LOCAL;
+	row = backend->nexthop;
+	nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	if (!nexthop)
+		return DROP_TABLE;
+	if (!(nexthop->flags & NEXTHOP_RESOLVED))
+		return PASS_UNRESOLVED;
+	packet->backend = backend->address;
+	if (travels_plain(service, packet))
+		verdict = send_plain(ctx, packet, backend, nexthop, action);
+	else if (packet->total_bytes + OUTER_BYTES > nexthop->mtu)
+		return send_frag_needed(ctx, packet, nexthop->mtu, action);
+	else
+		verdict = send_encapsulated(ctx, packet, nexthop, action);
+	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
+		traffic_count(backend->counter, packet);
+	return verdict;
+}
+
+static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	struct ethhdr *eth = start_of(ctx);
+
+	if ((void *)(eth + 1) > end_of(ctx) || eth->h_proto != bpf_htons(ETH_P_IP))
+		return PASS_NOT_OURS;
+	switch (
+	    parse_ipv4(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {
+	case PARSED_WHOLE:
+		return balance(ctx, packet, action);
+	case PARSED_FRAGMENT:
+		if (!service_has_address(packet->destination))
+			return PASS_NOT_OURS;
+		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
+	default:
+		return PASS_NOT_OURS;
+	}
+}
+
+SEC("xdp")
+int edge_ingress(struct xdp_md *ctx)
+{
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	int action = XDP_PASS;
+	enum verdict verdict = edge(ctx, &packet, &action);
+
+	if (verdict >= DROP_NO_BACKEND)
+		action = XDP_DROP;
+	conclude(&packet, PLACE_EDGE, verdict, ctx->ingress_ifindex);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * tc on the node's uplinks, towards the node: the balancer for whatever XDP left, and the receiver
+ * of what other nodes encapsulated.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+#include "stage/owners.h"
+#include "stage/parse.h"
+#include "stage/skb.h"
+#include "stage/too-big.h"
+
+/* Ethernet, outer and inner IPv4 with all options, and a TCP header. */
+#define HEADER_BYTES (ETH_HLEN + 60 + 60 + 20)
+
+#define ECN_MASK 3
+#define ECN_ECT1 1
+#define ECN_ECT0 2
+#define ECN_CE 3
+
+/* The TOS of an inner packet after its outer header is gone (RFC 6040, 4.2); false: drop it. */
+static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
+{
+	__u8 outer = packet->outer_tos & ECN_MASK, inner = packet->tos & ECN_MASK;
+
+	*tos = packet->tos;
+	if (!packet->outer_source)
+		return true;
+	if (outer == ECN_CE) {
+		*tos |= ECN_CE;
+		return inner;
+	}
+	if (outer == ECN_ECT1 && inner == ECN_ECT0)
+		*tos = (packet->tos & ~ECN_MASK) | ECN_ECT1;
+	return true;
+}
+
+/* Strips, translates and puts the packet into the flow's pod. */
+static __always_inline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
+					     const struct flow *flow, __u8 tos, int *action)
+{
+	struct endpoint *endpoint = endpoint_find(flow->pod);
+	struct translation to = {
+	    .source = packet->source,
+	    .destination = flow->pod,
+	    .source_port = flow->alias_port,
+	    .destination_port = flow->pod_port,
+	    .tos = tos,
+	    .ttl = packet->ttl,
+	};
+
+	packet->backend = flow->pod;
+	if (!endpoint)
+		return DROP_ENDPOINT_GONE;
+	if (!translate_l4_checksum(skb, packet, packet->l3, &to))
+		return DROP_REWRITE;
+	if (packet->outer_source && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
+							BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return DROP_REWRITE;
+	if (!translate_headers(skb, packet, ETH_HLEN, &to) ||
+	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+		return DROP_REWRITE;
+	*action = bpf_redirect_peer(endpoint->ifindex, 0);
+	return SENT_POD;
+}
+
+/* Points the outer header to the next owner; what came without one gets one. */
+static __always_inline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
+					    struct decision *decision, int *action)
+{
+	__u8 ttl = hop_ttl(decision->hop);
+	struct way way = {};
+	struct iphdr *outer;
+
+	if (!way_find(skb, node_address, decision->next, &way))
+		return DROP_NO_ROUTE;
+	packet->backend = decision->next;
+	if (!packet->outer_source) {
+		__u32 sum = IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_IPIP) +
+			    checksum_word(node_address);
+
+		if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
+			return skb_frag_needed(skb, packet, way.mtu, action);
+		if (!skb_encapsulate(skb, packet, node_address, ttl, sum, &way))
+			return DROP_REWRITE;
+	} else {
+		__u32 change = checksum_change(packet->outer_source, node_address) +
+			       checksum_change(packet->outer_destination, decision->next) +
+			       (__u16)~packet->outer_ttl + ttl;
+
+		outer = skb_start(skb) + ETH_HLEN;
+		if ((void *)(outer + 1) > skb_end(skb))
+			return DROP_REWRITE;
+		outer->check = checksum_apply(outer->check, change);
+		outer->saddr = node_address;
+		outer->daddr = decision->next;
+		outer->ttl = ttl;
+		if (!skb_ethernet(skb, way.destination, way.source))
+			return DROP_REWRITE;
+	}
+	if (decision->hop < HOP_FINAL)
+		remember_owner(packet, decision->next, &decision->flow);
+	*action = way_take(&way);
+	return decision->hop < HOP_FINAL ? SENT_PASSED : SENT_FINAL;
+}
+
+/* A request for `pod` of this node, with or without an outer header. */
+static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet *packet,
+					    ipv4_t pod, __u32 hop, int *action)
+{
+	struct decision decision = {.hop = hop};
+	__u8 tos;
+
+	if (!ecn_decapsulate(packet, &tos))
+		return DROP_ECN;
+	decide(skb, packet, pod, &decision);
+	if (decision.kind == DECIDE_POD)
+		return into_pod(skb, packet, &decision.flow, tos, action);
+	if (decision.kind == DECIDE_PASS)
+		return pass_on(skb, packet, &decision, action);
+	return decision.verdict;
+}
+
+static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *nexthop,
+				   ipv4_t source, ipv4_t destination, struct way *way)
+{
+	if (!(nexthop->flags & NEXTHOP_RESOLVED))
+		return way_find(skb, source, destination, way);
+	way->ifindex = nexthop->ifindex;
+	way->mtu = nexthop->mtu;
+	way->neighbour = true;
+	__builtin_memcpy(way->destination, nexthop->destination, ETH_ALEN);
+	__builtin_memcpy(way->source, nexthop->source, ETH_ALEN);
+	return true;
+}
+
+static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct packet *packet,
+					       const struct backend *backend, const struct way *way,
+					       int *action)
+{
+	struct translation to = {
+	    .source = packet->source,
+	    .destination = backend->address,
+	    .source_port = packet->source_port,
+	    .destination_port = backend->port,
+	    .tos = packet->tos,
+	    .ttl = packet->ttl - 1,
+	};
+
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
+	    !translate_headers(skb, packet, ETH_HLEN, &to) ||
+	    !skb_ethernet(skb, way->destination, way->source))
+		return DROP_REWRITE;
+	*action = way_take(way);
+	return SENT_PLAIN;
+}
+
+static __always_inline enum verdict to_node(struct __sk_buff *skb, struct packet *packet,
+					    const struct service *service,
+					    const struct backend *backend, int *action)
+{
+	__u32 row = backend->nexthop;
+	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	struct way way = {};
+	ipv4_t source;
+	__u32 sum;
+
+	if (!nexthop)
+		return DROP_TABLE;
+	source = outer_source_of(packet, nexthop, &sum);
+	if (!(nexthop->flags & NEXTHOP_RESOLVED) && !outer_host_mask) {
+		source = node_address;
+		sum = OUTER_CONSTANT_SUM + checksum_word(source);
+	}
+	if (!way_of(skb, nexthop, source, backend->address, &way))
+		return DROP_NO_ROUTE;
+	if (travels_plain(service, packet))
+		return send_plain(skb, packet, backend, &way, action);
+	if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
+		return skb_frag_needed(skb, packet, way.mtu, action);
+	if (!skb_encapsulate(skb, packet, source, IP_DEFAULT_TTL, sum, &way))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return SENT_ENCAPSULATED;
+}
+
+static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
+					    const struct service *service, int *action)
+{
+	struct backend *backend;
+	enum verdict verdict;
+
+	packet->service = service->id;
+	if (!service->backend_count)
+		return DROP_NO_BACKEND;
+	backend = backend_select(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	packet->backend = backend->address;
+	if (backend->flags & BACKEND_LOCAL) {
+		traffic_count(backend->counter, packet);
+		return deliver(skb, packet, backend->address, 0, action);
+	}
+	verdict = to_node(skb, packet, service, backend, action);
+	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
+		traffic_count(backend->counter, packet);
+	return verdict;
+}
+
+/* `encapsulate: first`: later packets of a flow come to the pod's own address. */
+static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct endpoint *endpoint = endpoint_find(packet->destination);
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!endpoint)
+		return PASS_NOT_OURS;
+	key = (struct flow_key){
+	    .source = packet->destination,
+	    .destination = packet->source,
+	    .source_port = packet->destination_port,
+	    .destination_port = packet->source_port,
+	    .protocol = packet->protocol,
+	    .direction = FLOW_REPLY,
+	};
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	if (!flow)
+		return PASS_NOT_OURS;
+	flow_update(flow, packet, false, true);
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+		return DROP_REWRITE;
+	*action = bpf_redirect_peer(endpoint->ifindex, 0);
+	return SENT_POD;
+}
+
+static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
+					     int *action)
+{
+	struct trusted_key key = {.prefix_length = 32, .address = packet->source};
+	__u16 outer_bytes = packet->total_bytes - packet->header_bytes;
+	struct trusted *sender;
+
+	if (!endpoint_find(packet->destination))
+		return PASS_NOT_OURS;
+	packet->outer_source = packet->source;
+	packet->outer_destination = packet->destination;
+	packet->outer_tos = packet->tos;
+	packet->outer_ttl = packet->ttl;
+	if (packet->fragment)
+		return DROP_OUTER_FRAGMENT;
+	sender = bpf_map_lookup_elem(&trusted, &key);
+	if (!sender)
+		return DROP_UNTRUSTED;
+	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
+	switch (parse_ipv4(packet, skb_start(skb) + packet->l3, skb_end(skb), outer_bytes)) {
+	case PARSED_INVALID:
+		return DROP_INNER_INVALID;
+	case PARSED_PROTOCOL:
+		return DROP_INNER_PROTOCOL;
+	case PARSED_FRAGMENT:
+		return DROP_FRAGMENT;
+	default:
+		return deliver(skb, packet, packet->outer_destination,
+			       sender->kind == TRUST_NODE ? hop_of(packet->outer_ttl) : 0, action);
+	}
+}
+
+static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct ethhdr *eth;
+	struct service *service;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    !skb_readable(skb, HEADER_BYTES))
+		return PASS_NOT_OURS;
+	eth = skb_start(skb);
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != bpf_htons(ETH_P_IP))
+		return PASS_NOT_OURS;
+	switch (parse_ipv4(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN)) {
+	case PARSED_WHOLE:
+		service = service_find(packet);
+		return service ? balance(skb, packet, service, action) : plain(skb, packet, action);
+	case PARSED_FRAGMENT:
+		if (!service_has_address(packet->destination))
+			return PASS_NOT_OURS;
+		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		return packet->protocol == IPPROTO_IPIP ? received(skb, packet, action)
+							: PASS_NOT_OURS;
+	default:
+		return PASS_NOT_OURS;
+	}
+}
+
+SEC("tc")
+int from_network(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = host(skb, &packet, &action);
+
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);
+	return action;
+}
+
+/* What the kernel's clocks say, for user space to tell jiffies from time. */
+struct clock_reading {
+	time_ns_t monotonic;
+	__u64 jiffies;
+};
+
+EXPORT(struct clock_reading);
+
+SEC("syscall")
+int clock(struct clock_reading *reading)
+{
+	reading->monotonic = bpf_ktime_get_ns();
+	reading->jiffies = bpf_jiffies64();
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* tc on a pod's device on the node's side: replies of balanced flows go straight to the client. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+#include "stage/conntrack.h"
+#include "stage/parse.h"
+#include "stage/skb.h"
+
+#define HEADER_BYTES (ETH_HLEN + 60 + 60)
+
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+#define TCP_OPTION_BYTES 40
+
+/* Lowers the MSS that a pod offers, so that a client's segments fit with the outer header. */
+static __always_inline void clamp(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 first = packet->l3 + packet->header_bytes + sizeof(struct tcphdr);
+	__u32 end = packet->l3 + packet->header_bytes + packet->l4_bytes;
+	__u32 at = first;
+
+	for (__u32 i = 0; i < TCP_OPTION_BYTES; i++) {
+		__u8 option[4] = {};
+		__u16 limit = bpf_htons(clamp_mss), offered;
+
+		if (at + 4 > end || bpf_skb_load_bytes(skb, at, option, sizeof(option)))
+			return;
+		if (option[0] == TCP_OPTION_END)
+			return;
+		if (option[0] == TCP_OPTION_NOP) {
+			at++;
+			continue;
+		}
+		if (option[1] < 2)
+			return;
+		if (option[0] != TCP_OPTION_MSS || option[1] != 4) {
+			at += option[1];
+			continue;
+		}
+		offered = option[2] | option[3] << 8;
+		if (bpf_ntohs(offered) > clamp_mss) {
+			__u32 check = packet->l3 + packet->header_bytes + 16;
+			__u32 change = (__u16)~offered + limit;
+
+			/* An option at an odd offset lies across two words of the sum. */
+			if ((at - first) & 1)
+				change = (__u16)~bpf_htons(offered) + bpf_htons(limit);
+			if (!bpf_l4_csum_replace(skb, check, 0, change, 0))
+				bpf_skb_store_bytes(skb, at + 2, &limit, sizeof(limit), 0);
+		}
+		return;
+	}
+}
+
+static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *packet,
+					  struct flow *flow, int *action)
+{
+	struct translation to = {
+	    .source = flow->service_address,
+	    .destination = packet->destination,
+	    .source_port = flow->service_port,
+	    .destination_port = flow->client_port,
+	    .tos = packet->tos,
+	    .ttl = packet->ttl,
+	};
+	struct way way = {};
+	bool routed;
+
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	flow_update(flow, packet, true, true);
+	if (clamp_mss && packet->tcp_flags & TCP_SYN)
+		clamp(skb, packet);
+	routed = way_find(skb, to.source, to.destination, &way);
+	to.ttl -= routed;
+	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
+	    !translate_headers(skb, packet, ETH_HLEN, &to))
+		return DROP_REWRITE;
+	if (!routed)
+		return PASS_STACK;
+	if (!skb_ethernet(skb, way.destination, way.source))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return SENT_REPLY;
+}
+
+static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct ethhdr *eth;
+	struct flow_key key;
+	struct flow *flow;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    !skb_readable(skb, HEADER_BYTES))
+		return PASS_NOT_OURS;
+	eth = skb_start(skb);
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != bpf_htons(ETH_P_IP))
+		return PASS_NOT_OURS;
+	if (parse_ipv4(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN) !=
+	    PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	key = flow_key_of(packet, FLOW_REPLY);
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	return flow ? reply(skb, packet, flow, action) : PASS_NOT_OURS;
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = pod(skb, &packet, &action);
+
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(&packet, PLACE_POD, verdict, skb->ifindex);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_CONNTRACK_H
+#define CILIATE_STAGE_CONNTRACK_H
+
+#include "abi/config.h"
+#include "metrics.h"
+#include "packet.h"
+
+/* Candidates for another client port when the client's own is taken. */
+#define ALIAS_TRIES 8
+
+static __always_inline jiffies_t jiffies_now(void)
+{
+	return (jiffies_t)bpf_jiffies64();
+}
+
+/* The key of a packet from `from`, as it is written in the packet. */
+static __always_inline struct flow_key flow_key_of(const struct packet *packet, __u8 direction)
+{
+	return (struct flow_key){
+	    .source = packet->source,
+	    .destination = packet->destination,
+	    .source_port = packet->source_port,
+	    .destination_port = packet->destination_port,
+	    .protocol = packet->protocol,
+	    .direction = direction,
+	};
+}
+
+static __always_inline struct flow_key request_key(const struct flow *flow, __u8 protocol)
+{
+	return (struct flow_key){
+	    .source = flow->client,
+	    .destination = flow->service_address,
+	    .source_port = flow->client_port,
+	    .destination_port = flow->service_port,
+	    .protocol = protocol,
+	    .direction = FLOW_REQUEST,
+	};
+}
+
+static __always_inline struct flow_key reply_key(const struct flow *flow, __u8 protocol)
+{
+	return (struct flow_key){
+	    .source = flow->pod,
+	    .destination = flow->client,
+	    .source_port = flow->pod_port,
+	    .destination_port = flow->alias_port,
+	    .protocol = protocol,
+	    .direction = FLOW_REPLY,
+	};
+}
+
+static __always_inline bool flow_is_over(const struct flow *flow)
+{
+	const __u16 both = FLOW_FIN_CLIENT | FLOW_FIN_POD;
+
+	return flow->flags & FLOW_RESET || (flow->flags & both) == both;
+}
+
+/* Counts a packet; flags that both entries must know are set in the other one too. */
+static __always_inline void flow_update(struct flow *flow, const struct packet *packet,
+					bool from_pod, bool reply_entry)
+{
+	__u16 own = 0, both = 0;
+
+	if (from_pod)
+		both |= FLOW_REPLIED;
+	if (packet->protocol == IPPROTO_TCP) {
+		if (!from_pod && !packet_is_syn(packet))
+			own |= FLOW_CONFIRMED;
+		if (packet->tcp_flags & TCP_FIN)
+			both |= from_pod ? FLOW_FIN_POD : FLOW_FIN_CLIENT;
+		if (packet->tcp_flags & TCP_RST)
+			both |= FLOW_RESET;
+	}
+	flow->seen = jiffies_now();
+	flow->packets++;
+	flow->bytes += packet->frame_bytes;
+	if ((flow->flags | own) != flow->flags)
+		flow->flags |= own;
+	if ((flow->flags & both) != both) {
+		struct flow_key key = reply_entry ? request_key(flow, packet->protocol)
+						  : reply_key(flow, packet->protocol);
+		struct flow *other = bpf_map_lookup_elem(&conntrack, &key);
+
+		flow->flags |= both;
+		if (other)
+			other->flags |= both;
+	}
+}
+
+static __always_inline void flow_delete(const struct flow *flow, __u8 protocol)
+{
+	/* Keys first: deleting an entry may recycle the memory of `flow`. */
+	struct flow_key request = request_key(flow, protocol);
+	struct flow_key reply = reply_key(flow, protocol);
+
+	if (!(flow->flags & FLOW_REMOTE))
+		bpf_map_delete_elem(&conntrack, &reply);
+	bpf_map_delete_elem(&conntrack, &request);
+}
+
+/* Whether another flow uses this REPLY key. */
+static __always_inline bool reply_key_taken(const struct flow *flow, const struct flow_key *key)
+{
+	struct flow *other = bpf_map_lookup_elem(&conntrack, key);
+
+	return other && !flow_is_over(other) &&
+	       (other->service_address != flow->service_address ||
+		other->service_port != flow->service_port ||
+		other->client_port != flow->client_port);
+}
+
+/* Gives the flow a client port that no other flow of the same client and pod uses. */
+static __always_inline bool alias_choose(struct flow *flow, const struct packet *packet)
+{
+	struct flow_key key = reply_key(flow, packet->protocol);
+
+	if (!reply_key_taken(flow, &key))
+		return true;
+	for (__u32 i = 0; i < ALIAS_TRIES; i++) {
+		flow->alias_port = bpf_htons(0x8000 | ((packet->hash + i * 4099) & 0x7fff));
+		key.destination_port = flow->alias_port;
+		if (!reply_key_taken(flow, &key))
+			return true;
+	}
+	return false;
+}
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_OWNERS_H
+#define CILIATE_STAGE_OWNERS_H
+
+#include "conntrack.h"
+#include "service.h"
+
+/*
+ * Which pod a flow belongs to: docs/decisions/per-connection-consistency.md. A packet of a flow
+ * that is not known here goes along the former owners of its slot; how far it is stands in the
+ * outer TTL.
+ */
+
+#define HOP_FINAL 4
+
+/* Pods of this node that one packet may be offered to. */
+#define OWNER_ROUNDS 5
+
+#define TCP_LISTEN_STATE 10
+
+enum decision_kind {
+	DECIDE_VERDICT, /* it ends here */
+	DECIDE_POD,	/* into the pod, by a flow's entry */
+	DECIDE_PASS,	/* to another owner */
+};
+
+struct decision {
+	enum decision_kind kind;
+	enum verdict verdict;
+	__u32 hop;
+	ipv4_t next;
+	struct flow flow; /* of DECIDE_POD */
+};
+
+static __always_inline __u32 hop_of(__u8 ttl)
+{
+	return ttl <= 64 ? 0 : ttl <= 112 ? 1 : ttl <= 160 ? 2 : ttl <= 208 ? 3 : HOP_FINAL;
+}
+
+static __always_inline __u8 hop_ttl(__u32 hop)
+{
+	return hop >= HOP_FINAL ? 255 : 64 + 48 * hop;
+}
+
+static __always_inline struct endpoint *endpoint_find(ipv4_t address)
+{
+	struct endpoint_key key = {.address = address};
+
+	return bpf_map_lookup_elem(&endpoints, &key);
+}
+
+/* The owner after `pod`: the ring's own first, then its former ones; 0 at the end. */
+static __always_inline ipv4_t owner_after(ipv4_t pod, ipv4_t present,
+					  const struct former_owners *former)
+{
+	if (pod == present)
+		return former ? former->owner[0] : 0;
+	if (former) {
+		if (pod == former->owner[0])
+			return former->owner[1];
+		if (former->owner[0] && pod == former->owner[1])
+			return former->owner[2];
+		if (former->owner[1] && pod == former->owner[2])
+			return 0;
+	}
+	return present;
+}
+
+/* Whether the pod has a socket for this flow that does more than listen. */
+static __always_inline bool socket_knows(struct __sk_buff *skb, const struct packet *packet,
+					 ipv4_t pod, port_t port)
+{
+	struct endpoint *endpoint = endpoint_find(pod);
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool known;
+
+	if (!endpoint || endpoint->netns < 0)
+		return false;
+	tuple.ipv4.saddr = packet->source;
+	tuple.ipv4.sport = packet->source_port;
+	tuple.ipv4.daddr = pod;
+	tuple.ipv4.dport = port;
+	sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), (__u32)endpoint->netns, 0);
+	if (!sk)
+		return false;
+	known = sk->state != TCP_LISTEN_STATE;
+	bpf_sk_release(sk);
+	return known;
+}
+
+/* A window's worth of packets that a service may pass on; approximate across CPUs. */
+static __always_inline bool pass_allowed(__u32 service)
+{
+	struct pass_window *window = bpf_map_lookup_elem(&pass_limits, &service);
+	jiffies_t now = jiffies_now();
+
+	if (!window)
+		return true;
+	if (now - window->since >= pass_window) {
+		window->since = now;
+		window->passed = 0;
+	}
+	return window->passed++ < pass_limit;
+}
+
+static __always_inline void decide_verdict(struct decision *decision, enum verdict verdict)
+{
+	decision->kind = DECIDE_VERDICT;
+	decision->verdict = verdict;
+}
+
+/* `remembered`: by the flow's own REMOTE entry, which no limit counts. */
+static __always_inline void decide_pass(struct decision *decision, const struct packet *packet,
+					ipv4_t next, __u32 hop, bool remembered)
+{
+	if (!remembered && !pass_allowed(packet->service)) {
+		decide_verdict(decision, DROP_PASS_LIMIT);
+		return;
+	}
+	decision->kind = DECIDE_PASS;
+	decision->next = next;
+	decision->hop = hop;
+}
+
+/* Makes both entries of a flow that this node takes up; SENT_POD or why not. */
+static __noinline enum verdict flow_adopt(struct flow *flow, struct packet *packet)
+{
+	struct flow_key key;
+
+	if (!flow || !packet)
+		return DROP_TABLE;
+	if (!alias_choose(flow, packet))
+		return DROP_PORT_COLLISION;
+	key = reply_key(flow, packet->protocol);
+	if (bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY))
+		return DROP_CONNTRACK_FULL;
+	flow->packets = 1;
+	flow->bytes = packet->frame_bytes;
+	key = request_key(flow, packet->protocol);
+	if (!bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY))
+		return SENT_POD;
+	key = reply_key(flow, packet->protocol);
+	bpf_map_delete_elem(&conntrack, &key);
+	return DROP_CONNTRACK_FULL;
+}
+
+static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
+					 ipv4_t pod, const struct target *target, __u16 flags)
+{
+	struct flow *flow = &decision->flow;
+	struct traffic *traffic;
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = packet->source;
+	flow->service_address = packet->destination;
+	flow->pod = pod;
+	flow->client_port = packet->source_port;
+	flow->service_port = packet->destination_port;
+	flow->pod_port = target->port;
+	flow->alias_port = packet->source_port;
+	flow->service = packet->service;
+	flow->created = flow->seen = jiffies_now();
+	flow->flags = flags;
+	if (packet->protocol == IPPROTO_TCP && !packet_is_syn(packet))
+		flow->flags |= FLOW_CONFIRMED;
+	decision->verdict = flow_adopt(flow, packet);
+	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
+	if (decision->kind != DECIDE_POD)
+		return;
+	traffic = traffic_of(target->counter);
+	if (traffic) {
+		traffic->adopted++;
+		traffic->connections += packet->protocol == IPPROTO_UDP;
+	}
+}
+
+/* Nobody else can be asked: RST and FIN have nothing to say to a pod that doesn't know them. */
+static __always_inline void decide_last(struct decision *decision, struct packet *packet,
+					ipv4_t pod, const struct target *target)
+{
+	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+		decide_verdict(decision, DROP_UNKNOWN_FLOW);
+	else
+		decide_adopt(decision, packet, pod, target, 0);
+}
+
+static __always_inline void decide_final(struct decision *decision, struct packet *packet,
+					 ipv4_t pod, const struct target *target,
+					 const struct service *service)
+{
+	if (packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
+	    jiffies_now() - service->changed < quiet_jiffies)
+		decide_verdict(decision, DROP_UNKNOWN_FINAL);
+	else
+		decide_last(decision, packet, pod, target);
+}
+
+/* One round: `pod` is of this node. Returns whether another pod of this node has to be asked. */
+static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *packet,
+					 const struct service *service, ipv4_t *pod,
+					 struct decision *decision, bool last_round)
+{
+	struct target_key key = {.service = service->id, .pod = *pod};
+	struct target *target = bpf_map_lookup_elem(&targets, &key);
+	struct former_owners *former;
+	struct backend *present;
+	ipv4_t next;
+
+	if (!target && (!decision->hop || decision->hop >= HOP_FINAL)) {
+		decide_verdict(decision, DROP_NOT_A_BACKEND);
+		return false;
+	}
+	if (target && packet_is_syn(packet)) {
+		decide_adopt(decision, packet, *pod, target, 0);
+		return false;
+	}
+	if (target && socket_lookup && packet->protocol == IPPROTO_TCP &&
+	    socket_knows(skb, packet, *pod, target->port)) {
+		decide_adopt(decision, packet, *pod, target, FLOW_CONFIRMED);
+		return false;
+	}
+	if (target && decision->hop >= HOP_FINAL) {
+		decide_final(decision, packet, *pod, target, service);
+		return false;
+	}
+	present = service->backend_count ? backend_select(service, packet) : NULL;
+	former = former_owners_of(service, packet->slot);
+	next = present && decision->hop < HOP_FINAL - 1
+		   ? owner_after(*pod, present->address, former)
+		   : 0;
+	if (!present || last_round || (!next && present->address == *pod)) {
+		if (target)
+			decide_last(decision, packet, *pod, target);
+		else
+			decide_verdict(decision, DROP_NOT_A_BACKEND);
+		return false;
+	}
+	if (!next) {
+		decision->hop = HOP_FINAL;
+		next = present->address;
+	}
+	if (endpoint_find(next)) {
+		*pod = next;
+		return true;
+	}
+	decide_pass(decision, packet, next,
+		    decision->hop >= HOP_FINAL ? HOP_FINAL : decision->hop + 1, false);
+	return false;
+}
+
+static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet *packet, ipv4_t pod,
+					   struct decision *decision)
+{
+	struct service *service = service_find(packet);
+
+	if (!service) {
+		decide_verdict(decision, DROP_NO_SERVICE);
+		return;
+	}
+	packet->service = service->id;
+	flow_hash(packet);
+	for (__u32 round = 1; round <= OWNER_ROUNDS; round++)
+		if (!decide_round(skb, packet, service, &pod, decision, round == OWNER_ROUNDS))
+			return;
+}
+
+/*
+ * What becomes of a request for `pod` that came at `decision->hop`. Not inlined: the verifier
+ * then walks it once for both kinds of arrival.
+ */
+static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_t pod,
+			     struct decision *decision)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!packet || !decision)
+		return 0;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	if (flow && !(flow->flags & FLOW_REMOTE) &&
+	    !(packet_is_syn(packet) && flow_is_over(flow))) {
+		flow_update(flow, packet, false, false);
+		packet->service = flow->service;
+		decision->kind = DECIDE_POD;
+		decision->flow = *flow;
+		return 0;
+	}
+	if (flow && flow->flags & FLOW_REMOTE && !packet_is_syn(packet) &&
+	    decision->hop < HOP_FINAL) {
+		flow_update(flow, packet, false, false);
+		packet->service = flow->service;
+		decide_pass(decision, packet, flow->pod, decision->hop + 1, true);
+		return 0;
+	}
+	if (flow)
+		flow_delete(flow, packet->protocol);
+	decide_unknown(skb, packet, pod, decision);
+	return 0;
+}
+
+/* Remembers to whom a flow's packets go; without room the chain is walked again next time. */
+static __always_inline void remember_owner(const struct packet *packet, ipv4_t owner,
+					   struct flow *flow)
+{
+	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = packet->source;
+	flow->service_address = packet->destination;
+	flow->pod = owner;
+	flow->client_port = packet->source_port;
+	flow->service_port = packet->destination_port;
+	flow->service = packet->service;
+	flow->flags = FLOW_REMOTE;
+	flow->packets = 1;
+	flow->bytes = packet->frame_bytes;
+	flow->created = flow->seen = jiffies_now();
+	bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
+}
+
+#endif

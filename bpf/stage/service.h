@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_SERVICE_H
+#define CILIATE_STAGE_SERVICE_H
+
+#include "abi/config.h"
+#include "packet.h"
+
+typedef __u64 __attribute__((may_alias)) frontend_word_t;
+
+static __always_inline __u64 frontend_word(ipv4_t address, port_t port, __u8 protocol, __u8 kind)
+{
+	struct frontend key = {
+	    .address = address, .port = port, .protocol = protocol, .kind = kind};
+
+	return *(frontend_word_t *)&key;
+}
+
+static __always_inline struct frontend *bucket_find(struct frontend_bucket *bucket, __u64 word)
+{
+	for (int i = 0; i < 4; i++)
+		if (*(frontend_word_t *)&bucket->slot[i] == word)
+			return &bucket->slot[i];
+	return NULL;
+}
+
+static __always_inline struct frontend *frontend_find(__u64 word)
+{
+	__u32 index = (word * 0x9E3779B97F4A7C15ULL >> 32) & frontend_mask;
+
+	for (int probe = 0; probe < FRONTEND_PROBES; probe++) {
+		struct frontend_bucket *bucket = bpf_map_lookup_elem(&frontends, &index);
+		struct frontend *found;
+
+		if (!bucket)
+			return NULL;
+		found = bucket_find(bucket, word);
+		if (found || !bucket->slot[3].spill)
+			return found;
+		index = (index + 1) & frontend_mask;
+	}
+	return NULL;
+}
+
+/* Whether services have this address, whatever the port. */
+static __always_inline bool service_has_address(ipv4_t address)
+{
+	return frontend_find(frontend_word(address, 0, 0, FRONTEND_ADDRESS));
+}
+
+static __always_inline struct service *service_find(const struct packet *packet)
+{
+	struct frontend *frontend = frontend_find(frontend_word(
+	    packet->destination, packet->destination_port, packet->protocol, FRONTEND_SERVICE));
+	__u32 row;
+
+	if (!frontend)
+		return NULL;
+	row = *(volatile __u32 *)&frontend->service;
+	return bpf_map_lookup_elem(&services, &row);
+}
+
+/* Hash of the flow as the client sends it: the same on every node. */
+static __always_inline void flow_hash(struct packet *packet)
+{
+	__u64 a = (__u64)bpf_ntohl(packet->source) << 32 |
+		  (__u32)bpf_ntohs(packet->source_port) << 16 | bpf_ntohs(packet->destination_port);
+	__u64 b = (__u64)bpf_ntohl(packet->destination) << 8 | packet->protocol;
+	__u64 x = (a ^ hash_seed) * 0x9E3779B97F4A7C15ULL;
+
+	x ^= x >> 32;
+	x = (x ^ b) * 0xD6E8FEB86659FD93ULL;
+	x ^= x >> 32;
+	x *= 0xCA4BCAA75EC3F625ULL;
+	x ^= x >> 32;
+	packet->hash = (__u32)x;
+	packet->spread = x >> 32;
+}
+
+/* The backend of the flow's slot; NULL if a row points outside its table. Needs a backend_count. */
+static __always_inline struct backend *backend_select(const struct service *service,
+						      struct packet *packet)
+{
+	struct ring_row *row;
+	__u32 index;
+
+	flow_hash(packet);
+	packet->slot = (__u64)packet->hash * service->ring_size >> 32;
+	index = service->ring + packet->slot / RING_ROW_SLOTS;
+	row = bpf_map_lookup_elem(&rings, &index);
+	if (!row)
+		return NULL;
+	index = row->backend[packet->slot % RING_ROW_SLOTS];
+	if (index >= service->backend_count)
+		return NULL;
+	index += service->backends;
+	return bpf_map_lookup_elem(&backends, &index);
+}
+
+static __always_inline struct former_owners *former_owners_of(const struct service *service,
+							      __u32 slot)
+{
+	struct slot_key key = {.service = service->id, .slot = slot};
+
+	if (!(service->flags & SERVICE_FORMER_OWNERS))
+		return NULL;
+	return bpf_map_lookup_elem(&former_owners, &key);
+}
+
+/* `encapsulate: first`: whether this packet travels without an outer header. */
+static __always_inline bool travels_plain(const struct service *service,
+					  const struct packet *packet)
+{
+	return service->flags & SERVICE_ENCAPSULATE_FIRST && packet->protocol == IPPROTO_TCP &&
+	       !packet_is_syn(packet) && !former_owners_of(service, packet->slot);
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_SKB_H
+#define CILIATE_STAGE_SKB_H
+
+#include <linux/pkt_cls.h>
+#include "checksum.h"
+#include "encap.h"
+#include "packet.h"
+
+#define FAMILY_IPV4 2
+
+/*
+ * Packets changed at tc. Checksums of TCP and UDP may still be partial there (the sender left them
+ * to a device), so they change through the kernel's helpers; those of IPv4 headers are always
+ * whole.
+ */
+
+static __always_inline void *skb_start(struct __sk_buff *skb)
+{
+	return (void *)(long)skb->data;
+}
+
+static __always_inline void *skb_end(struct __sk_buff *skb)
+{
+	return (void *)(long)skb->data_end;
+}
+
+/* How a packet from `source` gets to `destination`, by this node's FIB. */
+static __always_inline bool way_find(struct __sk_buff *skb, ipv4_t source, ipv4_t destination,
+				     struct way *way)
+{
+	/* Length 0: a GSO packet's own length would not fit any device. */
+	struct bpf_fib_lookup fib = {
+	    .family = FAMILY_IPV4,
+	    .ifindex = skb->ifindex,
+	    .ipv4_src = source,
+	    .ipv4_dst = destination,
+	};
+	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return false;
+	way->ifindex = fib.ifindex;
+	way->mtu = found == BPF_FIB_LKUP_RET_NO_NEIGH ? 0xffff : fib.mtu_result;
+	way->neighbour = found == BPF_FIB_LKUP_RET_SUCCESS;
+	way->gateway = fib.ipv4_dst;
+	__builtin_memcpy(way->destination, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(way->source, fib.smac, ETH_ALEN);
+	return true;
+}
+
+/* Sends a packet whose MACs are written already if they are known. */
+static __always_inline int way_take(const struct way *way)
+{
+	struct bpf_redir_neigh neighbour = {.nh_family = FAMILY_IPV4, .ipv4_nh = way->gateway};
+
+	if (way->neighbour)
+		return bpf_redirect(way->ifindex, 0);
+	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
+}
+
+/* Bytes of IPv4 that one packet on the wire will have: of a GSO packet, one segment's. */
+static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 segment = skb->gso_size;
+
+	return segment ? packet->header_bytes + packet->l4_bytes + segment : packet->total_bytes;
+}
+
+static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *packet,
+					    ipv4_t source, __u8 ttl, __u32 sum,
+					    const struct way *way)
+{
+	const __u64 flags =
+	    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	struct ethhdr *eth;
+	struct iphdr *outer;
+
+	if (bpf_skb_adjust_room(skb, OUTER_BYTES, BPF_ADJ_ROOM_MAC, flags))
+		return false;
+	eth = skb_start(skb);
+	outer = (void *)(eth + 1);
+	if ((void *)(outer + 1) > skb_end(skb))
+		return false;
+	ethernet_write(eth, way->destination, way->source);
+	outer_write(outer, packet, source, packet->backend, ttl, sum);
+	return true;
+}
+
+/* What a translation writes into a packet's headers. */
+struct translation {
+	ipv4_t source;
+	ipv4_t destination;
+	port_t source_port;
+	port_t destination_port;
+	__u8 tos;
+	__u8 ttl;
+};
+
+/* The checksum of TCP or UDP, before the headers themselves change. `l3`: where IPv4 begins. */
+static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
+						  const struct packet *packet, __u32 l3,
+						  const struct translation *to)
+{
+	bool udp = packet->protocol == IPPROTO_UDP;
+	__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 at = l3 + packet->header_bytes +
+		   (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
+	__u32 addresses = checksum_change(packet->source, to->source) +
+			  checksum_change(packet->destination, to->destination);
+	__u32 ports = checksum_word(~(__u32)packet->source_port) + to->source_port +
+		      checksum_word(~(__u32)packet->destination_port) + to->destination_port;
+
+	if (bpf_l4_csum_replace(skb, at, 0, addresses, BPF_F_PSEUDO_HDR | flags))
+		return false;
+	if (packet->source_port == to->source_port &&
+	    packet->destination_port == to->destination_port)
+		return true;
+	return !bpf_l4_csum_replace(skb, at, 0, ports, flags);
+}
+
+static __always_inline bool translate_headers(struct __sk_buff *skb, const struct packet *packet,
+					      __u32 l3, const struct translation *to)
+{
+	struct iphdr *ip = skb_start(skb) + l3;
+	struct udphdr *ports;
+	__u32 change;
+
+	if ((void *)(ip + 1) > skb_end(skb))
+		return false;
+	change = checksum_change(packet->source, to->source) +
+		 checksum_change(packet->destination, to->destination) +
+		 (__u16) ~(packet->tos << 8) + (to->tos << 8) + (__u16)~packet->ttl + to->ttl;
+	ip->check = checksum_apply(ip->check, change);
+	ip->saddr = to->source;
+	ip->daddr = to->destination;
+	ip->tos = to->tos;
+	ip->ttl = to->ttl;
+	ports = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
+	if ((void *)(ports + 1) > skb_end(skb))
+		return false;
+	ports->source = to->source_port;
+	ports->dest = to->destination_port;
+	return true;
+}
+
+static __always_inline bool skb_ethernet(struct __sk_buff *skb, const __u8 *destination,
+					 const __u8 *source)
+{
+	struct ethhdr *eth = skb_start(skb);
+
+	if ((void *)(eth + 1) > skb_end(skb))
+		return false;
+	ethernet_write(eth, destination, source);
+	return true;
+}
+
+/* Parses the packet behind its MACs, pulling headers into linear memory where they aren't. */
+static __always_inline bool skb_readable(struct __sk_buff *skb, __u32 bytes)
+{
+	__u32 want = bytes < skb->len ? bytes : skb->len;
+
+	if (skb_start(skb) + want <= skb_end(skb))
+		return true;
+	return !bpf_skb_pull_data(skb, want);
+}
+
+#endif
