@@ -881,6 +881,24 @@ export const TrustedKey: Codec<TrustedKey> = {
   },
 };
 
+/** struct clock_reading */
+export interface ClockReading {
+  readonly monotonic: TimeNs;
+  readonly jiffies: bigint;
+}
+export const ClockReading: Codec<ClockReading> = {
+  name: "struct clock_reading",
+  size: 16,
+  decode: (view, offset) => ({
+    monotonic: view.getBigUint64(offset, true) as TimeNs,
+    jiffies: view.getBigUint64(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.monotonic, true);
+    view.setBigUint64(offset + 8, value.jiffies, true);
+  },
+};
+
 /** The maps that the objects declare. */
 export const maps = {
   /** __u32 → struct backend */
@@ -1167,10 +1185,14 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
 
 /** The programs of the objects. */
 export const programs = {
+  edgeIngress: { name: "edge_ingress", object: "edge", section: "xdp", type: "xdp" },
+  fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
+  clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
+  fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "e98acf9c1bd4b382048fd00b337a07b220924da8a48dbdb68b609e75095dec08";
+export const abiDigest = "884a9fca673cf89cc1c5c41ed6638ff705526e1c08c7ccea42104924f2bb7955";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1266,6 +1288,10 @@ struct backend 16
   6 __u16 nexthop
   8 __u32 counter
   12 __u32 flags
+
+struct clock_reading 16
+  0 time_ns_t monotonic
+  8 __u64 jiffies
 
 struct endpoint 24
   0 ifindex_t ifindex
@@ -1498,4 +1524,8 @@ config pass_window __u32
 config quiet_jiffies __u32
 config socket_lookup __u8
 
+program edge_ingress edge xdp xdp
+program from_network host tc sched_cls
+program clock host syscall syscall
+program from_pod pod tc sched_cls
 `;

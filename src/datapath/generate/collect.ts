@@ -65,6 +65,7 @@ const PROGRAM_SECTIONS: readonly (readonly [RegExp, ProgramType])[] = [
   [/^cgroup\/(connect|sendmsg|recvmsg|getpeername|getsockname|bind)[46]$/, "cgroup_sock_addr"],
   [/^sockops$/, "sock_ops"],
   [/^iter\/\w+$/, "tracing"],
+  [/^syscall$/, "syscall"],
 ];
 
 /** Reads objects that were built together. Throws AbiRefusal, BtfError or ElfError. */
