@@ -149,6 +149,8 @@ const CLIENT_NETWORK = parsePrefix("192.0.2.0/24");
 const VIRTUAL_IPS = parsePrefix("198.51.100.0/24");
 const NODE_NETWORKS = parsePrefix("10.0.0.0/16");
 const POD_NETWORKS = parsePrefix("10.244.0.0/16");
+/** Out of the way of the numbers that the kernel picks by itself, from 0 on. */
+const FIRST_NAMESPACE_ID = 100;
 const IP_HEADER_BYTES = 20;
 const TCP_HEADER_BYTES = 20;
 
@@ -212,7 +214,7 @@ function planPod(lab: string, podCidr: Prefix4, node: string, index: number, pod
       { place: node, device: name, mac: macFor(KIND.podHost, index, pod) },
       { place: name, device: "eth0", mac: macFor(KIND.pod, index, pod) },
     ],
-    namespaceId: pod,
+    namespaceId: FIRST_NAMESPACE_ID + pod,
   };
 }
 

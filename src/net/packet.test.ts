@@ -46,6 +46,12 @@ const samples: Record<string, LayerInit[]> = {
     ipv4({ source: client, target: vip, ttl: 3 }),
     tcp({ sourcePort: 40000, targetPort: 80, flags: TCP_FLAG.syn, options: mssOption(1460) }),
   ],
+  "padded udp": [
+    eth,
+    ipv4({ source: client, target: vip }),
+    udp({ sourcePort: 1, targetPort: 9 }),
+    trailer(new Uint8Array(18).fill(0x55)),
+  ],
   "tagged icmp": [
     eth,
     vlan({ id: 100, priority: 5 }),
@@ -157,6 +163,7 @@ test("tshark reads the same packets and finds their checksums good", (t) => {
   assert.deepEqual(output.toString().trim().split("\n"), [
     "eth:ethertype:ip:udp:dns;1;;1;",
     "eth:ethertype:ip:ip:tcp;1,1;1;;",
+    "eth:ethertype:ip:udp;1;;1;",
     "eth:ethertype:vlan:ethertype:ip:icmp:ip;1;;;1",
   ]);
 });
