@@ -44,20 +44,24 @@ export interface TableMemory extends Disposable {
   readonly backends: Region;
 }
 
+/** A table of so many rows in this memory. */
+export function regionOf(buffer: ArrayBuffer, rows: number): Region {
+  return {
+    rows,
+    view: new DataView(buffer),
+    words: new Uint32Array(buffer),
+    halves: new Uint16Array(buffer),
+    pairs: new BigUint64Array(buffer),
+  };
+}
+
 /** Maps the tables for reading and writing; close it by Symbol.dispose. */
 export function mapTables(maps: HotMaps): TableMemory {
   const mappings: MapMapping[] = [];
   const region = (map: BpfMap): Region => {
     const mapping = map.mmap();
     mappings.push(mapping);
-    const { buffer } = mapping;
-    return {
-      rows: map.info.maxEntries,
-      view: new DataView(buffer),
-      words: new Uint32Array(buffer),
-      halves: new Uint16Array(buffer),
-      pairs: new BigUint64Array(buffer),
-    };
+    return regionOf(mapping.buffer, map.info.maxEntries);
   };
   const close = (): void => {
     for (const mapping of mappings) mapping.close();

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// From objects and pins to typed maps and loaded programs. What was pinned before is used again, so
+// that flows, services and their ids outlive the agent.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { possibleCpus } from "../kernel/bpf.ts";
+import { ensurePinDirectory } from "../kernel/bpffs.ts";
+import { readBtf } from "../kernel/btf-load.ts";
+import type { MapShape, TypedMapSpec } from "../kernel/codec.ts";
+import { BpfMap } from "../kernel/map.ts";
+import { type LoadedObject, openObject } from "../kernel/object.ts";
+import type { BpfProgram } from "../kernel/program.ts";
+import { checkMap, checkObject } from "./check.ts";
+import { writeConstants } from "./constants.ts";
+import { type Takeover, takeOver } from "./copy.ts";
+import { type Config, maps as specs } from "./gen/abi.ts";
+import { TypedMap } from "./maps.ts";
+import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
+
+/** How a datapath is loaded. */
+export interface DatapathOptions {
+  /** Directory of edge.bpf.o, host.bpf.o and pod.bpf.o. */
+  readonly objects: string;
+  /** Directory of this node's pins, on a bpffs. */
+  readonly pins: string;
+  readonly limits: Limits;
+  readonly constants: Omit<Config, "frontendMask" | "counterStride">;
+}
+
+/** Every map of the packet path, through its types. */
+export type DatapathMaps = {
+  readonly [Key in keyof typeof specs]: (typeof specs)[Key] extends TypedMapSpec<infer K, infer V>
+    ? TypedMap<K, V>
+    : BpfMap;
+};
+
+/** The programs of the packet path. */
+export interface DatapathPrograms {
+  readonly edgeIngress: BpfProgram;
+  readonly fromNetwork: BpfProgram;
+  readonly fromPod: BpfProgram;
+}
+
+/** The packet path in the kernel, not yet attached to anything new. */
+export interface Datapath extends Disposable {
+  readonly maps: DatapathMaps;
+  readonly programs: DatapathPrograms;
+  readonly sizes: Sizes;
+  /** What became of pinned maps that were not as wanted, one sentence each, for status. */
+  readonly notes: readonly string[];
+}
+
+const OBJECTS = ["edge", "host", "pod"] as const;
+
+/** Maps by name as they are found and made, from one object to the next. */
+class MapSet implements Disposable {
+  readonly found = new Map<string, BpfMap>();
+  readonly takeovers: { readonly name: string; readonly old: BpfMap; readonly how: Takeover }[] =
+    [];
+  readonly #pins: string;
+  readonly #fresh: string[] = [];
+
+  constructor(pins: string) {
+    this.#pins = pins;
+  }
+
+  /** Uses the pinned map again, or remembers what is to be taken over from it. Throws a refusal. */
+  lookForPin(spec: MapShape | TypedMapSpec<unknown, unknown>): void {
+    const path = join(this.#pins, spec.name);
+    if (!existsSync(path)) return;
+    const map = BpfMap.openPinned(path);
+    try {
+      const { btfId } = map.info;
+      const check = checkMap(spec, map.info, btfId === 0 ? undefined : readBtf(btfId));
+      if (check.kind === "refuse") throw new Error(check.reason);
+      if (check.kind === "reuse") this.found.set(spec.name, map);
+      else this.takeovers.push({ name: spec.name, old: map, how: check });
+    } catch (error) {
+      map.close();
+      throw error;
+    }
+  }
+
+  add(name: string, map: BpfMap): void {
+    this.found.set(name, map);
+    this.#fresh.push(name);
+  }
+
+  get(name: string): BpfMap {
+    const map = this.found.get(name);
+    if (map === undefined) throw new Error(`no object of the packet path has a map ${name}`);
+    return map;
+  }
+
+  /** Fills new maps from those whose place they take, then pins them there. */
+  publish(): string[] {
+    const notes = this.takeovers.map(({ name, old, how }) => takeOver(old, this.get(name), how));
+    for (const name of this.#fresh) this.get(name).pinByRename(join(this.#pins, name));
+    for (const { old } of this.takeovers) old.close();
+    return notes;
+  }
+
+  [Symbol.dispose](): void {
+    for (const map of this.found.values()) map.close();
+    for (const { old } of this.takeovers) old.close();
+  }
+}
+
+/**
+ * Loads the programs on the node's pinned maps, or on new ones. Nothing that is attached changes:
+ * that is for attach.ts. Throws AbiError, KernelError with the verifier's log, or an Error that
+ * names the pinned map that can't be used; pins are then as they were.
+ */
+export function openDatapath(options: DatapathOptions): Datapath {
+  ensurePinDirectory(options.pins);
+  const sizes = sizesOf(options.limits, possibleCpus());
+  const { frontendMask, counterStride } = sizes;
+  const constants: Config = { ...options.constants, frontendMask, counterStride };
+  const maps = new MapSet(options.pins);
+  const programs = new Map<string, BpfProgram>();
+  try {
+    for (const spec of Object.values(specs)) maps.lookForPin(withSize(spec, sizes));
+    for (const name of OBJECTS) {
+      const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
+      for (const [program, held] of loaded.programs) programs.set(program, held);
+      for (const [map, held] of loaded.maps) {
+        if (map.startsWith(".") || maps.found.has(map)) held.close();
+        else maps.add(map, held);
+      }
+    }
+    const notes = maps.publish();
+    return assemble(maps, programs, sizes, notes);
+  } catch (error) {
+    maps[Symbol.dispose]();
+    for (const program of programs.values()) program.close();
+    throw error;
+  }
+}
+
+function withSize<Spec extends MapShape>(spec: Spec, { entries }: Sizes): Spec {
+  return { ...spec, maxEntries: entries[spec.name] ?? spec.maxEntries };
+}
+
+function loadObject(path: string, maps: MapSet, sizes: Sizes, constants: Config): LoadedObject {
+  using object = openObject(path);
+  checkObject(object.name, object.btf);
+  for (const map of object.maps.values()) {
+    const { initialValue } = map;
+    if (map.name === ".rodata" && initialValue !== undefined) {
+      writeConstants(object.btf, initialValue, constants);
+    }
+    const there = maps.found.get(map.name);
+    if (there !== undefined) map.reuse(there);
+    else map.maxEntries = sizes.entries[map.name] ?? map.maxEntries;
+  }
+  return object.load();
+}
+
+function assemble(
+  set: MapSet,
+  programs: ReadonlyMap<string, BpfProgram>,
+  sizes: Sizes,
+  notes: readonly string[],
+): Datapath {
+  const typed = <K, V>(spec: TypedMapSpec<K, V>): TypedMap<K, V> =>
+    new TypedMap(set.get(spec.name), withSize(spec, sizes));
+  const program = (name: string): BpfProgram => {
+    const found = programs.get(name);
+    if (found === undefined) throw new Error(`no object of the packet path has a program ${name}`);
+    return found;
+  };
+  return {
+    maps: {
+      backends: typed(specs.backends),
+      conntrack: typed(specs.conntrack),
+      counters: typed(specs.counters),
+      endpoints: typed(specs.endpoints),
+      events: set.get(specs.events.name),
+      formerOwners: typed(specs.formerOwners),
+      frontends: typed(specs.frontends),
+      metrics: typed(specs.metrics),
+      nexthops: typed(specs.nexthops),
+      passLimits: typed(specs.passLimits),
+      rings: typed(specs.rings),
+      runtime: typed(specs.runtime),
+      services: typed(specs.services),
+      targets: typed(specs.targets),
+      trusted: typed(specs.trusted),
+    },
+    programs: {
+      edgeIngress: program("edge_ingress"),
+      fromNetwork: program("from_network"),
+      fromPod: program("from_pod"),
+    },
+    sizes,
+    notes,
+    [Symbol.dispose]() {
+      set[Symbol.dispose]();
+      for (const held of programs.values()) held.close();
+    },
+  };
+}
