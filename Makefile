@@ -13,6 +13,8 @@ NPM_BIN := node_modules/.bin
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB = $(DESTDIR)$(PREFIX)/lib/ciliate
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
+EXAMPLES = $(DESTDIR)$(PREFIX)/share/doc/ciliate
 
 # build/X.bpf.o comes from X.bpf.c: the packet path from bpf/, and what bench and tests have
 # beside them.
@@ -39,19 +41,21 @@ setup: ## Bring packages, Node and npm modules (twice in a row costs a second)
 	@tools/setup node build check lab
 
 .PHONY: install
-install: bundle ## Install the bundle under PREFIX (/usr/local), below DESTDIR
+install: bundle ## Install the bundle and its Node under PREFIX (/usr/local), below DESTDIR
 	rm -rf $(LIB)
-	install -d $(LIB)/bin $(LIB)/bpf $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(LIB)/bin $(LIB)/bpf $(DESTDIR)$(PREFIX)/bin $(UNITS) $(EXAMPLES)
 	install -m 644 build/bundle/*.mjs build/bundle/koffi.node $(LIB)
 	install -m 644 build/bundle/bpf/*.o $(LIB)/bpf
 	install -m 755 "$$($(NODE) -p process.execPath)" $(LIB)/node
 	install -m 755 bin/ciliate $(LIB)/bin/ciliate
 	ln -sf ../lib/ciliate/bin/ciliate $(DESTDIR)$(PREFIX)/bin/ciliate
+	sed 's,/usr/local/bin,$(PREFIX)/bin,' deploy/ciliate.service >$(UNITS)/ciliate.service
+	install -m 644 deploy/ciliate.yaml $(EXAMPLES)
 
 .PHONY: uninstall
 uninstall: ## Remove what install put there
-	rm -rf $(LIB)
-	rm -f $(DESTDIR)$(PREFIX)/bin/ciliate
+	rm -rf $(LIB) $(EXAMPLES)
+	rm -f $(DESTDIR)$(PREFIX)/bin/ciliate $(UNITS)/ciliate.service
 
 ##@ Work
 
@@ -66,6 +70,12 @@ tests: run-ready ## Run tests only: all, or T=FILE|GLOB
 .PHONY: check
 check: setup-check setup-node bpf bpf-headers ## Generated files, format, lint, types, the house's rules
 	@GENERATED="$(GENERATED)" CLANG_FORMAT=$(CLANG_FORMAT) tools/check
+
+.PHONY: format
+format: setup-check setup-node ## Format TypeScript and C as check wants them
+	@$(NPM_BIN)/biome check --write .
+	@find $(wildcard bpf bench src test) \( -name '*.c' -o -name '*.h' \) \
+		-not -path '*/gen/*' -exec $(CLANG_FORMAT) -i {} +
 
 .PHONY: generate
 generate: setup-node bpf ## Rewrite what follows from C, from the schema and from .proto files

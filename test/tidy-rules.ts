@@ -147,7 +147,7 @@ export function nameFaults({ path, text }: Source): string[] {
     isTypeScript(path) && !/^[a-z0-9]+(-[a-z0-9]+)*(\.root)?(\.test)?\.ts$/.test(name)
       ? [`${path}: a file's name is kebab-case`]
       : [];
-  if (!path.endsWith(".bpf.c")) return wrongFile;
+  if (!/^(bpf|bench)\/.*\.bpf\.c$/.test(path)) return wrongFile;
   const programs = [...text.matchAll(/^SEC\("[^"]+"\)\s*(?:static )?int (\w+)\(/gm)];
   return programs.flatMap(([, program = ""]) =>
     program.length > MAX_PROGRAM_NAME

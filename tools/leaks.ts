@@ -44,9 +44,10 @@ export function remains(): Set<string> {
   ]);
 }
 
+/** Shorter numbers count nodes and pods; a kernel thread, which has no program, owns nothing. */
 function hasLiveOwner(name: string): boolean {
-  const numbers = name.match(/\d+/g) ?? [];
-  return numbers.some((number) => Number(number) > 1 && existsSync(`/proc/${number}`));
+  const numbers = name.match(/\d{3,}/g) ?? [];
+  return numbers.some((number) => existsSync(`/proc/${number}/exe`));
 }
 
 /** What `after` holds that `before` did not and no live process owns, sorted. */
