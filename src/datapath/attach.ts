@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps our programs on the devices that they belong to, and nobody else's.
+
+import { join } from "node:path";
+import { listPins, unpin } from "../kernel/bpffs.ts";
+import { KernelError } from "../kernel/error.ts";
+import { attachTcx, attachXdp, BpfLink, type XdpMode } from "../kernel/link.ts";
+import { findLink, listLinks } from "../kernel/netlink/link.ts";
+import type { Netlink } from "../kernel/netlink/socket.ts";
+import {
+  addClsact,
+  type BpfFilter,
+  deleteBpfFilter,
+  type FilterPlace,
+  hasClsact,
+  listBpfFilters,
+  replaceBpfFilter,
+} from "../kernel/netlink/traffic-control.ts";
+import { hasFeature } from "../kernel/probe.ts";
+import type { BpfProgram } from "../kernel/program.ts";
+import type { DatapathPrograms } from "./load.ts";
+
+/** Where services are balanced: the node's file calls it `acceleration`. */
+export type Acceleration = XdpMode | "off";
+
+/** A device of this node's namespace. */
+export interface AttachDevice {
+  readonly ifindex: number;
+  readonly name: string;
+}
+
+/** Which devices shall have programs. */
+export interface Wanted {
+  readonly uplinks: readonly AttachDevice[];
+  /** Devices of this node's pods, on the node's side. */
+  readonly pods: readonly AttachDevice[];
+  readonly acceleration: Acceleration;
+}
+
+/** What a device has. */
+export interface DeviceStatus extends AttachDevice {
+  readonly role: "uplink" | "pod";
+  /** How XDP runs, for uplinks. */
+  readonly xdp: XdpMode | "none";
+  /** How tc runs. */
+  readonly tc: "tcx" | "clsact" | "none";
+  /** Why it has less than was asked for, "" when it has all. */
+  readonly reason: string;
+}
+
+export interface AttacherOptions {
+  readonly programs: DatapathPrograms;
+  /** Directory of the links' pins, the one of the maps. */
+  readonly pins: string;
+  /** For looking at devices, in the caller's namespace. */
+  readonly netlink: Netlink;
+}
+
+/** Attaches and detaches; the links are pinned and outlive it. */
+export interface Attacher {
+  /**
+   * Makes devices as wanted and says how they are now. To be called again whenever devices come,
+   * go or change; what is in place already is left alone. Never throws for a single device.
+   */
+  sync(wanted: Wanted): readonly DeviceStatus[];
+}
+
+type Hook = "edge_ingress" | "from_network" | "from_pod";
+
+/** `link_<hook>_<ifindex>`: names of devices may have dots, which bpffs refuses. */
+const PIN = /^link_(edge_ingress|from_network|from_pod)_(\d+)$/;
+/** Filters with this prefix are ours. */
+const FILTER_PREFIX = "ciliate_";
+/** Before anybody who leaves the choice to the kernel, which begins at 49152. */
+const PRIORITY = 1;
+
+/** Takes over the links that a predecessor pinned, at the first sync. */
+export function createAttacher(options: AttacherOptions): Attacher {
+  const hooks = new Hooks(options.programs, options.pins, options.netlink);
+  return { sync: (wanted) => hooks.sync(wanted) };
+}
+
+interface TcResult {
+  readonly tc: DeviceStatus["tc"];
+  readonly reason: string;
+}
+
+interface XdpResult {
+  readonly xdp: DeviceStatus["xdp"];
+  readonly reason: string;
+}
+
+class Hooks {
+  readonly #programs: Readonly<Record<Hook, BpfProgram>>;
+  readonly #pins: string;
+  readonly #netlink: Netlink;
+  /** Devices with clsact filters of ours; undefined as long as tcx does. */
+  #filtered: Set<number> | undefined;
+
+  constructor(programs: DatapathPrograms, pins: string, netlink: Netlink) {
+    this.#programs = {
+      edge_ingress: programs.edgeIngress,
+      from_network: programs.fromNetwork,
+      from_pod: programs.fromPod,
+    };
+    this.#pins = pins;
+    this.#netlink = netlink;
+  }
+
+  sync({ uplinks, pods, acceleration }: Wanted): readonly DeviceStatus[] {
+    const statuses: DeviceStatus[] = [];
+    const kept = new Set<string>();
+    const keep = (hook: Hook, ifindex: number): void => void kept.add(pinName(hook, ifindex));
+    for (const device of uplinks) {
+      keep("from_network", device.ifindex);
+      const tc = this.#tc("from_network", device);
+      const xdp = this.#xdp(device, acceleration);
+      if (xdp.xdp !== "none") keep("edge_ingress", device.ifindex);
+      const reason = [xdp.reason, tc.reason].filter((text) => text !== "").join("; ");
+      statuses.push({ ...device, role: "uplink", xdp: xdp.xdp, tc: tc.tc, reason });
+    }
+    for (const device of pods) {
+      keep("from_pod", device.ifindex);
+      statuses.push({ ...device, role: "pod", xdp: "none", ...this.#tc("from_pod", device) });
+    }
+    this.#removeOthers(kept, [...uplinks, ...pods]);
+    return statuses;
+  }
+
+  #tc(hook: "from_network" | "from_pod", device: AttachDevice): TcResult {
+    const program = this.#programs[hook];
+    try {
+      if (this.#adopt(hook, device.ifindex)) return { tc: "tcx", reason: "" };
+      const { ifindex } = device;
+      using link = attachTcx({ program, ifindex, direction: "ingress", position: "first" });
+      link.pinByRename(this.#pinPath(hook, ifindex));
+      return { tc: "tcx", reason: "" };
+    } catch (error) {
+      if (isOldKernel(error)) return this.#clsact(program, device);
+      return { tc: "none", reason: words(error) };
+    }
+  }
+
+  /** The way of kernels before 6.6. */
+  #clsact(program: BpfProgram, { ifindex }: AttachDevice): TcResult {
+    const name = `${FILTER_PREFIX}${program.name}`;
+    try {
+      const there = listBpfFilters(this.#netlink, ifindex, "ingress");
+      const ours = there.find((filter) => filter.name === name);
+      if (ours?.programId !== program.id) {
+        if (!hasClsact(this.#netlink, ifindex)) this.#netlink.run(addClsact(ifindex));
+        const place = { ...(ours ?? freePlace(there)), device: ifindex };
+        this.#netlink.run(replaceBpfFilter(place, program.fd, name));
+      }
+      this.#filtered ??= this.#findFiltered();
+      this.#filtered.add(ifindex);
+      return { tc: "clsact", reason: "" };
+    } catch (error) {
+      return { tc: "none", reason: words(error) };
+    }
+  }
+
+  #xdp({ ifindex }: AttachDevice, acceleration: Acceleration): XdpResult {
+    if (acceleration === "off") return { xdp: "none", reason: "" };
+    const path = this.#pinPath("edge_ingress", ifindex);
+    try {
+      const mode = findLink(this.#netlink, ifindex)?.xdp.mode;
+      const otherMode = mode !== acceleration && (mode === "native" || mode === "generic");
+      if (otherMode) removeLink(path);
+      else if (this.#adopt("edge_ingress", ifindex)) return { xdp: acceleration, reason: "" };
+      const program = this.#programs.edge_ingress;
+      using link = attachXdp({ program, ifindex, mode: acceleration });
+      link.pinByRename(path);
+      return { xdp: acceleration, reason: "" };
+    } catch (error) {
+      return { xdp: "none", reason: `balanced in tc: ${words(error)}` };
+    }
+  }
+
+  /** Puts our program into the link that is pinned for a device; false if there is none alive. */
+  #adopt(hook: Hook, ifindex: number): boolean {
+    const path = this.#pinPath(hook, ifindex);
+    const link = openLink(path);
+    if (link === undefined) return false;
+    using held = link;
+    const program = this.#programs[hook];
+    const info = held.info();
+    if (info.ifindex !== ifindex) {
+      unpin(path);
+      return false;
+    }
+    if (info.programId !== program.id) held.update(program);
+    return true;
+  }
+
+  #removeOthers(kept: ReadonlySet<string>, devices: readonly AttachDevice[]): void {
+    for (const name of listPins(this.#pins)) {
+      if (PIN.test(name) && !kept.has(name)) removeLink(join(this.#pins, name));
+    }
+    if (this.#filtered === undefined) return;
+    const wanted = new Set(devices.map(({ ifindex }) => ifindex));
+    for (const ifindex of this.#filtered) {
+      if (wanted.has(ifindex)) continue;
+      this.#filtered.delete(ifindex);
+      for (const filter of this.#ourFilters(ifindex)) this.#netlink.run(deleteBpfFilter(filter));
+    }
+  }
+
+  /** A predecessor may have left some. */
+  #findFiltered(): Set<number> {
+    const indexes = listLinks(this.#netlink).map(({ index }) => index);
+    return new Set(indexes.filter((index) => this.#ourFilters(index).length > 0));
+  }
+
+  #ourFilters(ifindex: number): BpfFilter[] {
+    try {
+      const filters = listBpfFilters(this.#netlink, ifindex, "ingress");
+      return filters.filter(({ name }) => name.startsWith(FILTER_PREFIX));
+    } catch (error) {
+      if (error instanceof KernelError && error.code === "ENODEV") return [];
+      throw error;
+    }
+  }
+
+  #pinPath(hook: Hook, ifindex: number): string {
+    return join(this.#pins, pinName(hook, ifindex));
+  }
+}
+
+function pinName(hook: Hook, ifindex: number): string {
+  return `link_${hook}_${ifindex}`;
+}
+
+/** The first place at our priority that no other eBPF filter has. */
+function freePlace(filters: readonly BpfFilter[]): FilterPlace {
+  const handles = filters
+    .filter(({ priority }) => priority === PRIORITY)
+    .map(({ handle }) => handle);
+  const handle = Math.max(0, ...handles) + 1;
+  return { device: 0, direction: "ingress", priority: PRIORITY, handle };
+}
+
+function openLink(path: string): BpfLink | undefined {
+  try {
+    return BpfLink.openPinned(path);
+  } catch (error) {
+    if (error instanceof KernelError && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Off its hook at once, not when the last holder of the link goes. */
+function removeLink(path: string): void {
+  const link = openLink(path);
+  if (link === undefined) return;
+  using held = link;
+  if (held.info().ifindex !== 0) held.detach();
+  unpin(path);
+}
+
+function isOldKernel(error: unknown): boolean {
+  return error instanceof KernelError && error.code === "EINVAL" && !hasFeature("tcx");
+}
+
+function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
