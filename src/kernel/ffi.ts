@@ -73,8 +73,7 @@ const cFcntl: Call<[number, number, number]> = libc.func("int fcntl(int fd, int 
 const cFlock: Call<[number, number]> = libc.func("int flock(int fd, int operation)");
 
 export const O_RDONLY = 0;
-export const O_RDWR = 2;
-export const O_CLOEXEC = 0o2000000;
+const O_CLOEXEC = 0o2000000;
 
 /** open(2); O_CLOEXEC is always added. Returns an fd. */
 export function open(path: string, flags: number, mode = 0): number {
@@ -118,9 +117,6 @@ const cSend: Call<[number, Memory, number, number]> = libc.func(
 const cSendTo: Call<[number, Memory, number, number, Memory, number]> = libc.func(
   "int64_t sendto(int fd, const void *buf, size_t len, int flags, const void *addr, uint32_t alen)",
 );
-const cSendMessage: Call<[number, Memory, number]> = libc.func(
-  "int64_t sendmsg(int fd, const void *msg, int flags)",
-);
 const cReceive: Call<[number, Memory, number, number]> = libc.func(
   "int64_t recv(int fd, void *buf, size_t len, int flags)",
 );
@@ -129,9 +125,6 @@ const cSetSockOpt: Call<[number, number, number, Memory, number]> = libc.func(
 );
 const cGetSockOpt: Call<[number, number, number, Memory, Memory]> = libc.func(
   "int getsockopt(int fd, int level, int name, void *value, void *len)",
-);
-const cGetSockName: Call<[number, Memory, Memory]> = libc.func(
-  "int getsockname(int fd, void *addr, void *len)",
 );
 const SOCK_CLOEXEC = O_CLOEXEC;
 
@@ -156,14 +149,6 @@ export function send(fd: number, bytes: Uint8Array, flags = 0): number {
 /** sendto(2) to an encoded sockaddr. Returns the bytes sent. */
 export function sendTo(fd: number, bytes: Uint8Array, flags: number, sockaddr: Uint8Array): number {
   return checked(cSendTo(fd, bytes, bytes.byteLength, flags, sockaddr, sockaddr.byteLength));
-}
-
-/**
- * sendmsg(2) with an encoded struct msghdr, whose pointers the caller keeps alive. Returns the
- * bytes sent.
- */
-export function sendMessage(fd: number, header: Uint8Array, flags = 0): number {
-  return checked(cSendMessage(fd, header, flags));
 }
 
 /**
@@ -195,13 +180,6 @@ export function getSocketOption(
   return result < 0 ? result : readLength(length);
 }
 
-/** getsockname(2) into `sockaddr`. Returns the address's length. */
-export function getSocketName(fd: number, sockaddr: Uint8Array): number {
-  const length = lengthBytes(sockaddr.byteLength);
-  const result = checked(cGetSockName(fd, sockaddr, length));
-  return result < 0 ? result : readLength(length);
-}
-
 function lengthBytes(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
@@ -213,7 +191,9 @@ function readLength(bytes: Uint8Array): number {
 const cSetns: Call<[number, number]> = libc.func("int setns(int fd, int nstype)");
 const cUnshare: Call<[number]> = libc.func("int unshare(int flags)");
 const cMount: Call<[string, string, string | null, number, string | null]> = libc.func(
-  "int mount(const char *src, const char *dst, const char *type, unsigned long flags, void *data)",
+  "mount",
+  "int",
+  ["const char *", "const char *", "const char *", "unsigned long", "const char *"],
 );
 const cUnmount: Call<[string, number]> = libc.func("int umount2(const char *target, int flags)");
 const cStatfs: Call<[string, Memory]> = libc.func("int statfs(const char *path, void *buf)");
@@ -277,8 +257,9 @@ export function pageSize(): number {
   return cSysconf(SC_PAGESIZE);
 }
 
-const cPoll = libc.func("int poll(void *fds, unsigned long count, int timeout)");
-const poll1: Call<[Memory, number, number]> = cPoll;
+const cPoll: Call<[Memory, number, number]> = libc.func(
+  "int poll(void *fds, unsigned long count, int timeout)",
+);
 const cMmap: (
   at: Pointer,
   length: number,
@@ -297,30 +278,17 @@ export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
 export const POLLIN = 1;
 
-function pollRequest(fd: number, events: number): Uint8Array {
-  const request = new Uint8Array(8);
-  const view = new DataView(request.buffer);
-  view.setInt32(0, fd, true);
-  view.setInt16(4, events, true);
-  return request;
-}
-
 /**
  * poll(2) on one fd, blocking the thread for at most `timeoutMs`. Returns the events that came, 0
  * for none.
  */
 export function poll(fd: number, events: number, timeoutMs: number): number {
-  const request = pollRequest(fd, events);
-  const result = checked(poll1(request, 1, timeoutMs));
-  return result <= 0 ? result : new DataView(request.buffer).getInt16(6, true);
-}
-
-/** The same on koffi's thread pool: for the main thread only, never in a Worker. */
-export async function pollAsync(fd: number, events: number, timeoutMs: number): Promise<number> {
-  const request = pollRequest(fd, events);
-  const at = address(request);
-  const result = await promised((done) => cPoll.async(at, 1, timeoutMs, done));
-  return result <= 0 ? result : new DataView(request.buffer).getInt16(6, true);
+  const request = new Uint8Array(8); // struct pollfd
+  const view = new DataView(request.buffer);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, events, true);
+  const result = checked(cPoll(request, 1, timeoutMs));
+  return result <= 0 ? result : view.getInt16(6, true);
 }
 
 /** mmap(2) at an address of the kernel's choice. Returns the address, or -errno as a number. */
@@ -375,11 +343,6 @@ export function bpf(command: number, attr: Uint8Array): number {
 /** membarrier(2) on koffi's thread pool: for the main thread only, never in a Worker. */
 export function membarrierAsync(command: number): Promise<number> {
   return promised((done) => cSyscall.async(syscalls.membarrier, command, 0, 0, done));
-}
-
-/** membarrier(2), blocking. */
-export function membarrier(command: number): number {
-  return checked(cSyscall(syscalls.membarrier, command, 0, 0));
 }
 
 /**

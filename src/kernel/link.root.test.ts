@@ -8,7 +8,10 @@ import { check } from "./error.ts";
 import * as sys from "./ffi.ts";
 import { attachTcx, attachXdp, BpfLink, type Direction, queryTcx } from "./link.ts";
 import { openObject } from "./object.ts";
+import { hasFeature } from "./probe.ts";
 import { buildObject, makePinDirectory } from "./testdata/build.ts";
+
+const NEEDS_TCX = hasFeature("tcx") ? {} : { skip: "tcx came with Linux 6.6" };
 
 // A namespace without a name: it goes, devices and all, with this process.
 const CLONE_NEWNET = 0x4000_0000;
@@ -34,7 +37,7 @@ function order(direction: Direction): number[] {
   return queryTcx(cil0, direction).programs.map(({ programId }) => programId);
 }
 
-test("tcx programs run in the order of their positions, ours and others'", () => {
+test("tcx programs run in the order of their positions, ours and others'", NEEDS_TCX, () => {
   const direction = "ingress";
   assert.deepEqual(order(direction), []);
   using last = attachTcx({ program: count, ifindex: cil0, direction });
@@ -55,7 +58,7 @@ test("tcx programs run in the order of their positions, ours and others'", () =>
   assert.deepEqual(order("egress"), []);
 });
 
-test("a program that was attached without a link is an anchor too", () => {
+test("a program that was attached without a link is an anchor too", NEEDS_TCX, () => {
   const direction = "egress";
   const attr = new Uint8Array(32);
   const view = new DataView(attr.buffer);
@@ -70,7 +73,7 @@ test("a program that was attached without a link is an anchor too", () => {
   check(sys.bpf(9, attr), "detach", "without a link"); // BPF_PROG_DETACH
 });
 
-test("tcx refuses what it cannot do, and says why", () => {
+test("tcx refuses what it cannot do, and says why", NEEDS_TCX, () => {
   const to = { ifindex: cil0, direction: "ingress" } as const;
   using link = attachTcx({ program: count, ...to });
   const { revision } = queryTcx(cil0, "ingress");
@@ -90,7 +93,7 @@ test("tcx refuses what it cannot do, and says why", () => {
   });
 });
 
-test("a link's program is replaced in place, but not under another's hands", () => {
+test("a link's program is replaced in place, but not under another's hands", NEEDS_TCX, () => {
   using link = attachTcx({ program: count, ifindex: cil0, direction: "ingress" });
   link.update(grow);
   assert.equal(link.info().programId, grow.id);
@@ -102,7 +105,7 @@ test("a link's program is replaced in place, but not under another's hands", () 
   assert.deepEqual(order("ingress"), [emit.id]);
 });
 
-test("a pinned link outlives its descriptor, and detaches when told", () => {
+test("a pinned link outlives its descriptor, and detaches when told", NEEDS_TCX, () => {
   const path = join(makePinDirectory(), "from_network");
   const made = attachTcx({ program: count, ifindex: cil0, direction: "ingress" });
   made.pin(path);

@@ -146,6 +146,9 @@ test("a batch that runs into the end of the map tells how far it came", () => {
       error.detail === "4 of 6 written, it is full with 4 entries",
   );
   assert.equal([...map.entries()].length, 4);
+  using larger = makeHash(5000);
+  const packed = pack(6000, (index) => index);
+  assert.throws(() => larger.updateBatch(packed, packed, 6000), { applied: 5000 });
 });
 
 test("a batch that creates stops at the key that is there", () => {

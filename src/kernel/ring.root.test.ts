@@ -172,7 +172,7 @@ test("a stream closes soon, and says which record fits no batch", async (context
   const idle = new RingStream(loaded.map("events"), { receive, fail: assert.fail });
   const before = performance.now();
   await idle.close();
-  assert.ok(performance.now() - before < 2000);
+  assert.ok(performance.now() - before < 10_000); // a Worker starts in 4 s in an emulator
   emit(loaded, 1);
   const failed = Promise.withResolvers<Error>();
   const options = { receive, fail: failed.resolve, batchBytes: 8 };

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmdirSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, readdirSync, rmdirSync, statSync } from "node:fs";
+import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
@@ -16,7 +16,7 @@ import { MapFlags } from "./kinds.ts";
 import { BpfMap } from "./map.ts";
 import { gracePeriod } from "./membarrier.ts";
 import { openObject } from "./object.ts";
-import { explainFeature, hasFeature } from "./probe.ts";
+import { explainFeature, type Feature, hasFeature } from "./probe.ts";
 import { buildObject, makePinDirectory, readU32, u32 } from "./testdata/build.ts";
 
 test("a bpffs is mounted where there is none, once", () => {
@@ -31,6 +31,7 @@ test("a bpffs is mounted where there is none, once", () => {
     ensureBpffs(directory);
     ensureBpffs(directory);
     assert.equal(isBpffs(directory), true);
+    assert.equal(statSync(directory).mode & 0o777, 0o700);
     ensurePinDirectory(join(directory, "a", "b"));
     assert.deepEqual(listPins(directory), ["a"]);
     assert.equal(sys.unmount(directory), 0);
@@ -102,13 +103,21 @@ test("grace periods asked for during one share the next, and none that has begun
   await seen;
 });
 
-test("this kernel has what it was built for, and a probe leaves nothing behind", () => {
-  const maps = listIds(Command.mapNextId).length;
-  for (const feature of ["tcx", "xdpLink", "ringbuf", "mmapableArray", "loopHelper"] as const) {
-    if (!hasFeature(feature)) assert.match(explainFeature(feature), /came with Linux/);
-    else assert.equal(explainFeature(feature), "");
+test("a probe finds what the kernel's version promises, and leaves nothing behind", () => {
+  const number = (version: string): number => {
+    const [major, minor] = version.split(".").map((part) => Number.parseInt(part, 10));
+    return (major ?? 0) * 1000 + (minor ?? 0);
+  };
+  const maps = { ringbuf: "5.8", mmapableArray: "5.5" };
+  const since = { tcx: "6.6", xdpLink: "5.9", loopHelper: "5.17", liveFrames: "5.18", ...maps };
+  const descriptors = readdirSync("/proc/self/fd").length;
+  for (const [feature, version] of Object.entries(since) as [Feature, string][]) {
+    const promised = number(release()) >= number(version);
+    assert.equal(hasFeature(feature), promised, feature);
+    const words = `${feature} came with Linux ${version} and this is ${release()}`;
+    assert.ok(promised ? explainFeature(feature) === "" : explainFeature(feature).includes(words));
   }
-  assert.ok(Math.abs(listIds(Command.mapNextId).length - maps) <= 2);
+  assert.equal(readdirSync("/proc/self/fd").length, descriptors);
 });
 
 test("a mapping of a hundred megabytes is no trouble", () => {
