@@ -28,7 +28,6 @@ export interface ConfigDeclaration {
 /** Where CONFIG puts constants. */
 export const CONFIG_SECTION = ".rodata";
 
-
 /** The maps of an object, in the order in which it declares them. */
 export function declaredMaps(btf: Btf): MapDeclaration[] {
   return sectionVars(btf, ".maps").map(({ variable }) => {

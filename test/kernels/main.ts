@@ -21,8 +21,8 @@ const MEMORY_MB = 2048;
 const USUAL = [
   "test/kernels/smoke.ts",
   "test/kernels/service.ts",
-  "src/kernel/**/*.test.ts",
-  "src/datapath/**/*.test.ts",
+  "src/kernel/**/*.root.test.ts",
+  "src/datapath/**/*.root.test.ts",
   "bpf/**/*.test.ts",
 ];
 

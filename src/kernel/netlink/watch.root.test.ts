@@ -176,6 +176,6 @@ test("a watch keeps no process alive, and a change after its end kills none", ()
   `;
   execFileSync(process.execPath, ["--input-type=module", "-e", code], {
     cwd: import.meta.dirname,
-    timeout: 5000,
+    timeout: 30_000,
   });
 });
