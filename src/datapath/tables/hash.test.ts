@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ipv4FromNumber } from "../../net/address.ts";
+import { Frontend, type FrontendKind, type Port } from "../gen/abi.ts";
+import { bucketOf, type FrontendKey, frontendId, highWord, keyOfWords, lowWord } from "./hash.ts";
+
+const MULTIPLIER = 0x9e3779b97f4a7c15n;
+
+/** Some of everything, always the same. */
+function* someKeys(count: number): Generator<FrontendKey> {
+  let state = 12345;
+  const next = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state;
+  };
+  for (let index = 0; index < count; index++) {
+    const kind = ((next() >>> 30) % 2 === 0 ? 1 : 2) as FrontendKind;
+    const protocol = kind === 2 ? 0 : (next() >>> 31) * 11 + 6;
+    yield { address: ipv4FromNumber(next()), port: next() >>> 16, protocol, kind };
+  }
+}
+
+test("a key's words are those of struct frontend in memory", () => {
+  const view = new DataView(new ArrayBuffer(Frontend.size));
+  for (const key of someKeys(1000)) {
+    Frontend.encode(view, 0, { ...key, port: key.port as Port, service: 0, spill: 0 });
+    assert.equal(lowWord(key), view.getUint32(0, true));
+    assert.equal(highWord(key), view.getUint32(4, true));
+    assert.deepEqual(keyOfWords(lowWord(key), highWord(key)), key);
+  }
+});
+
+test("a key's bucket is the one of the packet path", () => {
+  for (const key of someKeys(10_000)) {
+    const [low, high] = [lowWord(key), highWord(key)];
+    const word = (BigInt(high) << 32n) | BigInt(low);
+    const wide = (BigInt.asUintN(64, word * MULTIPLIER) >> 32n) & 0xffffffn;
+    assert.equal(bucketOf(low, high, 0xffffff), Number(wide));
+  }
+});
+
+test("different keys have different ids", () => {
+  const keys = [...someKeys(20_000)];
+  const texts = new Set(keys.map((key) => JSON.stringify(key)));
+  assert.equal(new Set(keys.map(frontendId)).size, texts.size);
+});
