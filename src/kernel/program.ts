@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { Attr, Command, objectInfo, openId, openPin } from "./bpf.ts";
+import { Attr, bpf, Command, objectInfo, openId, openPin } from "./bpf.ts";
+import { KernelError } from "./error.ts";
 import * as sys from "./ffi.ts";
-import { type ProgramType, programTypeName } from "./kinds.ts";
+import { PROGRAM_TYPES, type ProgramType, programTypeName } from "./kinds.ts";
 import { pin, pinByRename } from "./pin.ts";
 import { type TestRun, type TestRunResult, testRun } from "./test-run.ts";
 
@@ -50,6 +51,25 @@ export class BpfProgram implements Disposable {
   /** Opens the program with this id, whoever loaded it. */
   static openId(id: number): BpfProgram {
     return new BpfProgram(openId(Command.programFdById, "program", id));
+  }
+
+  /** Loads a program of a few instructions, 8 bytes each, that needs no object file. */
+  static fromInstructions(
+    type: ProgramType,
+    name: string,
+    instructions: Uint8Array,
+    attachType = 0,
+  ): BpfProgram {
+    const attr = new Attr(LOAD_BYTES)
+      .u32(0, PROGRAM_TYPES[type])
+      .u32(4, instructions.length / INSTRUCTION_BYTES)
+      .pointer(8, instructions)
+      .string(16, "Dual BSD/GPL")
+      .name(48, 16, name)
+      .u32(68, attachType);
+    const fd = bpf(Command.programLoad, attr);
+    if (fd < 0) throw new KernelError("load program", name, fd);
+    return new BpfProgram(fd);
   }
 
   /** The descriptor; it stays this object's. Throws after close. */
@@ -108,3 +128,5 @@ export class BpfProgram implements Disposable {
 }
 
 const INFO_BYTES = 232;
+const LOAD_BYTES = 128;
+const INSTRUCTION_BYTES = 8;

@@ -22,6 +22,7 @@ import {
   podMss,
   type Wire,
 } from "./plan.ts";
+import { receiveFromXdp } from "./receive.ts";
 
 const DEFAULT_ROUTE = parsePrefix("0.0.0.0/0");
 const LOOSE_REVERSE_PATH = 2;
@@ -184,7 +185,8 @@ function setFeatures(place: Place, features: Readonly<Record<string, Features>>)
 /**
  * Makes wires behave like wires where XDP is: what comes in has its checksums filled and is cut
  * to segments, as its sender offloads nothing; and what XDP sends out is received, which a veth
- * does only when its peer polls (NAPI, by way of GRO).
+ * does only when it polls (NAPI, by way of GRO) for what is redirected, and with an XDP program of
+ * its own for what is sent back.
  */
 function tameOffloads(plan: LabPlan): void {
   if (plan.settings.acceleration === "off") return;
@@ -197,6 +199,7 @@ function tameOffloads(plan: LabPlan): void {
   for (const pod of plan.nodes.flatMap(({ pods }) => pods)) {
     setFeatures(pod.place, { [pod.wire[1].device]: { [GRO]: true } });
   }
+  receiveFromXdp(plan);
 }
 
 /** Makes all namespaces of a lab with everything in them; what is made when it fails stays. */
