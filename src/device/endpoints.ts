@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pods of this node as the packet path sees them: a target whose values name devices, which come,
+// go and come back.
+
+import type {
+  EndpointKey,
+  Endpoint as EndpointRow,
+  Identity,
+  Ifindex,
+} from "../datapath/gen/abi.ts";
+import { createMapTarget } from "../datapath/map-target.ts";
+import type { TypedMap } from "../datapath/maps.ts";
+import type { Attachment } from "../endpoint/rows.ts";
+import { type Link, listLinks } from "../kernel/netlink/link.ts";
+import { openNetlink } from "../kernel/netlink/socket.ts";
+import { isNamespace, namespacePath } from "../kernel/netns.ts";
+import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import type { Mac } from "../net/mac.ts";
+import type { Outcome, Target } from "../state/target.ts";
+import type { DeviceChanges, Devices } from "./devices.ts";
+
+/** The pods' target, and the devices on which their programs belong. */
+export interface EndpointTarget extends Target<Ipv4, Attachment>, Disposable {
+  /** Devices of pods that are there, each once. */
+  devices(): readonly Link[];
+  /** Whether a pod with this address is in the map: for conntrack. */
+  has(address: Ipv4): boolean;
+}
+
+export interface EndpointOptions {
+  readonly map: TypedMap<EndpointKey, EndpointRow>;
+  readonly devices: Devices;
+  /** Called when `devices()` has changed, or a device of it has come back. */
+  readonly changed: () => void;
+  /** Called when an entry can't follow its device. */
+  readonly failed: (error: Error) => void;
+}
+
+interface Held {
+  readonly attachment: Attachment;
+  ifindex: number;
+}
+
+/**
+ * Entries follow their devices: one whose device is gone stays as it was until the device is back
+ * under its name, or the row goes.
+ */
+export function createEndpointTarget(options: EndpointOptions): EndpointTarget {
+  return new Endpoints(options);
+}
+
+class Endpoints implements EndpointTarget {
+  readonly name = "endpoints";
+  readonly #options: EndpointOptions;
+  readonly #target: ReturnType<typeof createMapTarget<EndpointKey, EndpointRow>>;
+  readonly #held = new Map<Ipv4, Held>();
+  readonly #unlisten: () => void;
+
+  constructor(options: EndpointOptions) {
+    this.#options = options;
+    this.#target = createMapTarget(options.map);
+    this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
+  }
+
+  idOf(address: Ipv4): number {
+    return address;
+  }
+
+  same(a: Attachment, b: Attachment): boolean {
+    return a.device === b.device && a.mac === b.mac && a.netns === b.netns;
+  }
+
+  apply(batch: readonly { readonly key: Ipv4; readonly value: Attachment }[]): Outcome {
+    const refused: { index: number; error: Error }[] = [];
+    for (const [index, { key, value }] of batch.entries()) {
+      try {
+        this.#put(key, value);
+      } catch (error) {
+        refused.push({ index, error: error instanceof Error ? error : new Error(String(error)) });
+      }
+    }
+    this.#options.changed();
+    return refused;
+  }
+
+  remove(batch: readonly { readonly key: Ipv4 }[]): Outcome {
+    const outcome = this.#target.remove(batch.map(({ key: address }) => ({ key: { address } })));
+    for (const { key } of batch) this.#held.delete(key);
+    this.#options.changed();
+    return outcome;
+  }
+
+  *keys(): Generator<Ipv4> {
+    for (const { address } of this.#target.keys()) yield address;
+  }
+
+  devices(): readonly Link[] {
+    const indexes = new Set([...this.#held.values()].map(({ ifindex }) => ifindex));
+    return [...indexes].flatMap((index) => this.#options.devices.links.get(index) ?? []);
+  }
+
+  has(address: Ipv4): boolean {
+    return this.#held.has(address);
+  }
+
+  [Symbol.dispose](): void {
+    this.#unlisten();
+  }
+
+  #put(address: Ipv4, attachment: Attachment): void {
+    const held: Held = { attachment, ifindex: 0 };
+    this.#held.set(address, held);
+    const { devices } = this.#options;
+    const link = devices.link(attachment.device);
+    if (link === undefined) {
+      const pod = formatIpv4(address);
+      throw new Error(`no device ${attachment.device} for pod ${pod}: it is waited for`);
+    }
+    const podMac = attachment.mac ?? findPodMac(link, attachment, address, devices);
+    if (link.mac === undefined || podMac === undefined) {
+      throw new Error(
+        `no MAC of pod ${formatIpv4(address)} behind device ${link.name}: ` +
+          "give the endpoint's mac or netns",
+      );
+    }
+    const value: EndpointRow = {
+      ifindex: link.index as Ifindex,
+      netns: link.peerNamespaceId ?? -1,
+      podMac,
+      nodeMac: link.mac,
+      identity: 0 as Identity,
+    };
+    const [refusal] = this.#target.apply([{ key: { address }, value }]);
+    if (refusal !== undefined) throw refusal.error;
+    held.ifindex = link.index;
+  }
+
+  #follow({ all, links }: DeviceChanges): void {
+    const { devices, changed, failed } = this.#options;
+    if (!all && links.size === 0) return;
+    let moved = false;
+    for (const [address, { attachment, ifindex }] of this.#held) {
+      const link = devices.link(attachment.device);
+      const touched = all || links.has(ifindex) || (link !== undefined && links.has(link.index));
+      if (link === undefined || !touched) continue;
+      try {
+        this.#put(address, attachment);
+        moved = true;
+      } catch (error) {
+        failed(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+    if (moved) changed();
+  }
+}
+
+/** From the pod's own namespace, or from what the kernel has learnt of it. */
+function findPodMac(
+  link: Link,
+  { netns }: Attachment,
+  address: Ipv4,
+  devices: Devices,
+): Mac | undefined {
+  if (netns !== undefined) {
+    const path = netns.startsWith("/") ? netns : namespacePath(netns);
+    if (!isNamespace(path)) return undefined;
+    using netlink = openNetlink({ namespace: path });
+    return listLinks(netlink).find(({ index }) => index === link.peer)?.mac;
+  }
+  return devices.neighbour(link.index, address)?.mac;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel's tables hold when the agent starts.
+
+import type { FormerOwnersTarget } from "../datapath/former-owners.ts";
+import type { ServiceId, Target, TargetKey } from "../datapath/gen/abi.ts";
+import type { TypedMap } from "../datapath/maps.ts";
+import type { HotTables } from "../datapath/tables/tables.ts";
+import type { KernelState } from "./restore.ts";
+import type { CounterId } from "./rows.ts";
+
+const UDP = 17;
+
+/** Reads services, targets and former owners of before, for who keeps their ids and flows. */
+export function readKernelState(
+  tables: HotTables,
+  targets: TypedMap<TargetKey, Target>,
+  formerOwners: FormerOwnersTarget,
+): KernelState {
+  const services = [...tables.found()].map(({ id, frontends, image }) => ({
+    id: id as ServiceId,
+    frontends: frontends.map(({ address, port, protocol }) => ({
+      address,
+      port,
+      protocol: protocol === UDP ? ("udp" as const) : ("tcp" as const),
+    })),
+    ring: image.ring,
+    backends: image.backends.map(({ address, port, counter }) => ({
+      address,
+      port,
+      counter: counter as CounterId,
+    })),
+  }));
+  const served = [...targets.entries()].map(([{ service, pod }, { port, counter }]) => ({
+    service,
+    address: pod,
+    port,
+    counter: counter as CounterId,
+  }));
+  return { services, targets: served, formerOwners: [...formerOwners.found()] };
+}

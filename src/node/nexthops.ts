@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of nexthops: for each device and gateway on the way to some backend, everything that a
+// packet needs to leave. Programs read a row while it is flagged as resolved; so the flag goes
+// first, then a grace period, then the row is rewritten and the flag comes back.
+
+import { type Ifindex, Nexthop, NexthopFlag } from "../datapath/gen/abi.ts";
+import type { TypedMap } from "../datapath/maps.ts";
+import type { NexthopSource } from "../datapath/tables/images.ts";
+import { type Grace, Quarantine } from "../datapath/tables/quarantine.ts";
+import { type DeviceChanges, type Devices, neighbourKey } from "../device/devices.ts";
+import { KernelError } from "../kernel/error.ts";
+import type { MapMapping } from "../kernel/map-memory.ts";
+import { manageNeighbour, type Neighbour, resolveNeighbour } from "../kernel/netlink/neighbour.ts";
+import { ANY_IPV4, formatIpv4, type Ipv4 } from "../net/address.ts";
+import { type Mac, ZERO_MAC } from "../net/mac.ts";
+import { prefixContains } from "../net/prefix.ts";
+import { outerChecksum } from "./outer.ts";
+
+/** One way out of this node, for status. */
+export interface NexthopStatus {
+  readonly row: number;
+  readonly device: string;
+  readonly gateway: Ipv4;
+  readonly mtu: number;
+  /** Backends that it leads to. */
+  readonly backends: number;
+  readonly resolved: boolean;
+  /** Why it isn't, "" when it is. */
+  readonly reason: string;
+}
+
+export interface NexthopOptions {
+  readonly map: TypedMap<number, Nexthop>;
+  readonly devices: Devices;
+  /** This node's address: the outer source, and the one by which rows differ from hashed ones. */
+  readonly outerSource: Ipv4;
+  /** Outer sources are made from the flow's hash: only the packet path knows them. */
+  readonly hashedSource: boolean;
+  /** The largest IP packet between nodes in bytes, where it is configured. */
+  readonly mtu: number | undefined;
+  /** Called when backends have another way: address → row. */
+  readonly rerouted: (rows: ReadonlyMap<Ipv4, number>) => void;
+  /** Called when a neighbour can't be asked for; it is tried again. */
+  readonly failed: (error: Error) => void;
+  readonly grace?: Grace;
+}
+
+/** Knows the way to every backend on another node. */
+export interface Nexthops extends NexthopSource, Disposable {
+  status(): readonly NexthopStatus[];
+  /** Frees rows of before that nobody asked for; to be called once the hot tables are open. */
+  prune(): void;
+  /** Settles when every row is as the kernel's tables were when it was called. */
+  settled(): Promise<void>;
+}
+
+/** Row 0 is never resolved: programs ask the FIB. */
+const UNRESOLVED = 0;
+const ETHERNET = 1;
+const RETRY_MS = 1000;
+const MAX_MTU = 0xffff;
+
+interface Row {
+  readonly row: number;
+  readonly device: number;
+  readonly gateway: Ipv4;
+  /** The smallest of the routes that lead here, undefined for none. */
+  mtu: number | undefined;
+  readonly addresses: Set<Ipv4>;
+  /** What is in memory now, "" while it isn't resolved. */
+  written: string;
+  /** The flag has gone and the grace period is not over. */
+  waiting: boolean;
+}
+
+interface Destination {
+  wanters: number;
+  row: Row | undefined;
+}
+
+/** Takes the map over: rows that are there are used for the same device and gateway. */
+export function createNexthops(options: NexthopOptions): Nexthops {
+  return new NexthopTable(options);
+}
+
+class NexthopTable implements Nexthops {
+  readonly #options: NexthopOptions;
+  readonly #quarantine: Quarantine;
+  readonly #mapping: MapMapping;
+  readonly #view: DataView;
+  readonly #flags: Uint16Array;
+  readonly #limit: number;
+  readonly #destinations = new Map<Ipv4, Destination>();
+  readonly #rows = new Map<number, Row>();
+  readonly #free: number[] = [];
+  /** Rows from before this process that nobody has asked for yet, by neighbourKey. */
+  readonly #found = new Map<number, number>();
+  readonly #unlisten: () => void;
+  readonly #timer: NodeJS.Timeout;
+  #managed = true;
+
+  constructor(options: NexthopOptions) {
+    this.#options = options;
+    this.#quarantine = new Quarantine(options.grace);
+    this.#mapping = options.map.raw.mmap();
+    this.#view = new DataView(this.#mapping.buffer);
+    this.#flags = new Uint16Array(this.#mapping.buffer);
+    this.#limit = options.map.raw.info.maxEntries;
+    this.#restore();
+    this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
+    this.#timer = setInterval(() => this.#retry(), RETRY_MS).unref();
+  }
+
+  acquire(address: Ipv4): number {
+    const known = this.#destinations.get(address);
+    if (known !== undefined) {
+      known.wanters++;
+      return known.row?.row ?? UNRESOLVED;
+    }
+    const destination: Destination = { wanters: 1, row: undefined };
+    this.#destinations.set(address, destination);
+    this.#route(address, destination);
+    return destination.row?.row ?? UNRESOLVED;
+  }
+
+  release(address: Ipv4): void {
+    const destination = this.#destinations.get(address);
+    if (destination === undefined || --destination.wanters > 0) return;
+    this.#destinations.delete(address);
+    this.#leave(address, destination);
+  }
+
+  status(): readonly NexthopStatus[] {
+    return [...this.#rows.values()].map((row) => {
+      const { device, gateway, addresses } = row;
+      const reason = row.written === "" ? this.#reasonOf(row) : "";
+      const name = this.#options.devices.links.get(device)?.name ?? `number ${device}`;
+      const mtu = this.#mtuOf(row);
+      const resolved = row.written !== "";
+      return {
+        row: row.row,
+        device: name,
+        gateway,
+        mtu,
+        backends: addresses.size,
+        resolved,
+        reason,
+      };
+    });
+  }
+
+  prune(): void {
+    for (const row of this.#found.values()) this.#empty(row);
+    this.#found.clear();
+  }
+
+  settled(): Promise<void> {
+    return this.#quarantine.settled();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#unlisten();
+    // A grace period that is still under way must not write into memory that is gone.
+    this.#rows.clear();
+    this.#mapping.close();
+  }
+
+  /** Old rows stay in force until backends have been asked for; the rest is given out anew. */
+  #restore(): void {
+    this.#flags.fill(0, 0, Nexthop.size / 2);
+    for (let row = this.#limit - 1; row > UNRESOLVED; row--) {
+      const it = Nexthop.decode(this.#view, row * Nexthop.size);
+      if (it.ifindex === 0 || this.#found.has(neighbourKey(it.ifindex, it.gateway))) {
+        this.#free.push(row);
+      } else {
+        this.#found.set(neighbourKey(it.ifindex, it.gateway), row);
+      }
+    }
+  }
+
+  /** Gives an address the row of the way that its route says. */
+  #route(address: Ipv4, destination: Destination): void {
+    const { devices } = this.#options;
+    const way = devices.routes.wayTo(address, (device) => this.#usable(device));
+    const row = way === undefined ? undefined : this.#rowOf(way.device, way.gateway);
+    if (row !== destination.row) {
+      this.#leave(address, destination);
+      destination.row = row;
+      row?.addresses.add(address);
+    }
+    if (row === undefined || way === undefined) return;
+    row.mtu = way.mtu;
+    this.#refresh(row);
+  }
+
+  #usable(device: number): boolean {
+    const link = this.#options.devices.links.get(device);
+    return link?.up === true && link.hardware === ETHERNET && link.mac !== undefined;
+  }
+
+  #rowOf(device: number, gateway: Ipv4): Row | undefined {
+    const key = neighbourKey(device, gateway);
+    const known = this.#rows.get(key);
+    if (known !== undefined) return known;
+    const number = this.#found.get(key) ?? this.#free.pop();
+    this.#found.delete(key);
+    if (number === undefined) return undefined;
+    const row: Row = {
+      row: number,
+      device,
+      gateway,
+      mtu: undefined,
+      addresses: new Set(),
+      written: this.#isResolved(number) ? "before" : "",
+      waiting: false,
+    };
+    this.#rows.set(key, row);
+    this.#ask(row);
+    return row;
+  }
+
+  /** The last address that leaves takes the row along, once no program reads it any more. */
+  #leave(address: Ipv4, destination: Destination): void {
+    const { row } = destination;
+    destination.row = undefined;
+    if (row === undefined) return;
+    row.addresses.delete(address);
+    // A whole turn later: another address may come for the same row meanwhile.
+    if (row.addresses.size === 0) this.#quarantine.retire(() => this.#discard(row));
+  }
+
+  #discard(row: Row): void {
+    const key = neighbourKey(row.device, row.gateway);
+    if (row.addresses.size > 0 || this.#rows.get(key) !== row) return;
+    this.#rows.delete(key);
+    this.#empty(row.row);
+  }
+
+  #empty(row: number): void {
+    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, 0);
+    this.#quarantine.retire(() => {
+      this.#write(row, EMPTY);
+      this.#free.push(row);
+    });
+  }
+
+  #isResolved(row: number): boolean {
+    return ((this.#flags[row * (Nexthop.size / 2) + 3] ?? 0) & NexthopFlag.resolved) !== 0;
+  }
+
+  #clear(row: Row): void {
+    row.written = "";
+    Atomics.store(this.#flags, row.row * (Nexthop.size / 2) + 3, 0);
+  }
+
+  #write(row: number, value: Nexthop): void {
+    if (this.#flags.length === 0) return;
+    Nexthop.encode(this.#view, row * Nexthop.size, { ...value, flags: 0 });
+    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, value.flags);
+  }
+
+  #mtuOf({ device, mtu }: Row): number {
+    const link = this.#options.devices.links.get(device);
+    return Math.min(mtu ?? MAX_MTU, link?.mtu ?? MAX_MTU, this.#options.mtu ?? MAX_MTU, MAX_MTU);
+  }
+
+  /** What the row should be; undefined while the neighbour isn't resolved. */
+  #wanted(row: Row): Nexthop | undefined {
+    const { devices, outerSource, hashedSource } = this.#options;
+    const link = devices.links.get(row.device);
+    const destination = macOf(devices.neighbour(row.device, row.gateway));
+    if (link?.mac === undefined || !link.up || destination === undefined) return undefined;
+    return {
+      ifindex: row.device as Ifindex,
+      mtu: this.#mtuOf(row),
+      flags: NexthopFlag.resolved,
+      destination,
+      source: link.mac,
+      gateway: row.gateway,
+      outerSource,
+      checksum: outerChecksum(hashedSource ? undefined : outerSource),
+    };
+  }
+
+  #refresh(row: Row): void {
+    const wanted = this.#wanted(row);
+    const text = wanted === undefined ? "" : textOf(wanted);
+    if (row.written === "before" && text !== "") {
+      const there = textOf(Nexthop.decode(this.#view, row.row * Nexthop.size));
+      row.written = there === text ? text : "other";
+    }
+    if (row.waiting || text === row.written) return;
+    this.#clear(row);
+    if (wanted === undefined) return;
+    row.waiting = true;
+    this.#quarantine.retire(() => this.#rewrite(row));
+  }
+
+  #rewrite(row: Row): void {
+    row.waiting = false;
+    if (this.#rows.get(neighbourKey(row.device, row.gateway)) !== row) return;
+    const wanted = this.#wanted(row);
+    if (wanted === undefined) return;
+    this.#write(row.row, wanted);
+    row.written = textOf(wanted);
+  }
+
+  /** Has the kernel resolve the gateway and keep it so; older kernels are asked again and again. */
+  #ask(row: Row): void {
+    const { devices, failed } = this.#options;
+    const ask = this.#managed ? manageNeighbour : resolveNeighbour;
+    const there = devices.neighbour(row.device, row.gateway);
+    if (there?.state === "permanent" || there?.state === "noArp" || there?.managed === true) return;
+    try {
+      devices.netlink.run(ask(row.device, row.gateway));
+    } catch (error) {
+      if (this.#managed && error instanceof KernelError && error.code === "EINVAL") {
+        this.#managed = false;
+        this.#ask(row);
+        return;
+      }
+      failed(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #retry(): void {
+    for (const row of this.#rows.values()) {
+      if (row.addresses.size === 0 || !this.#usable(row.device)) continue;
+      const state = this.#options.devices.neighbour(row.device, row.gateway);
+      if (state?.managed !== true || !this.#managed) this.#ask(row);
+    }
+  }
+
+  #follow({ all, links, routes, neighbours }: DeviceChanges): void {
+    if (all || routes.length > 0 || links.size > 0) {
+      const moved = new Map<Ipv4, number>();
+      for (const [address, destination] of this.#destinations) {
+        const near = routes.some((prefix) => prefixContains(prefix, address));
+        const on = destination.row === undefined || links.has(destination.row.device);
+        if (!all && !near && !(links.size > 0 && on)) continue;
+        const before = destination.row;
+        this.#route(address, destination);
+        if (destination.row !== before) moved.set(address, destination.row?.row ?? UNRESOLVED);
+      }
+      if (moved.size > 0) this.#options.rerouted(moved);
+    }
+    for (const row of this.#rows.values()) {
+      const touched = neighbours.has(neighbourKey(row.device, row.gateway));
+      if (all || links.has(row.device) || touched) this.#refresh(row);
+    }
+  }
+
+  #reasonOf({ device, gateway }: Row): string {
+    const { devices } = this.#options;
+    const link = devices.links.get(device);
+    if (link === undefined) return "its device is gone";
+    if (!link.up) return `device ${link.name} is down`;
+    const state = devices.neighbour(device, gateway)?.state ?? "none";
+    return `${formatIpv4(gateway)} has no MAC on ${link.name} yet (neighbour ${state})`;
+  }
+}
+
+const EMPTY: Nexthop = {
+  ifindex: 0 as Ifindex,
+  mtu: 0,
+  flags: 0,
+  destination: ZERO_MAC,
+  source: ZERO_MAC,
+  gateway: ANY_IPV4,
+  outerSource: ANY_IPV4,
+  checksum: 0,
+};
+
+function textOf(row: Nexthop): string {
+  return Object.values(row).join(" ");
+}
+
+/** An old MAC is good until the kernel says that it isn't. */
+function macOf(neighbour: Neighbour | undefined): Mac | undefined {
+  if (neighbour === undefined) return undefined;
+  const { state, mac } = neighbour;
+  return state === "failed" || state === "incomplete" || state === "none" ? undefined : mac;
+}
