@@ -260,6 +260,8 @@ static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet 
 	}
 	packet->service = service->id;
 	flow_hash(packet);
+	/* Linux 6.1 takes a call that falls through to the loop's head for an endless loop. */
+#pragma clang loop unroll(full)
 	for (__u32 round = 1; round <= OWNER_ROUNDS; round++)
 		if (!decide_round(skb, packet, service, &pod, decision, round == OWNER_ROUNDS))
 			return;

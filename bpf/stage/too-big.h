@@ -22,9 +22,13 @@ static __noinline enum verdict skb_frag_needed(struct __sk_buff *skb, struct pac
 	if (!packet || !action)
 		return DROP_REWRITE;
 	quote_bytes = icmp_quote_bytes(packet);
-	room = quote_bytes + 8;
-	if ((void *)(eth + 1) > skb_end(skb) || quote_bytes < 28 || quote_bytes > sizeof(quote))
+	if ((void *)(eth + 1) > skb_end(skb) || quote_bytes < 28)
 		return DROP_REWRITE;
+	/* Else the comparisons become one of a copy, which verifiers up to 6.12 can't follow. */
+	asm volatile("" : "+r"(quote_bytes));
+	if (quote_bytes > sizeof(quote))
+		return DROP_REWRITE;
+	room = quote_bytes + 8;
 	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, quote, quote_bytes) ||
