@@ -4,7 +4,7 @@
 // so that tidy.test.ts can show every rule a text that it refuses.
 
 import { dirname, join } from "node:path";
-import { importsOf, target } from "./layers.ts";
+import { importsOf, isForTests, target } from "./layers.ts";
 
 /** A file of the repository: its path from the top, and what is in it. */
 export interface Source {
@@ -165,20 +165,27 @@ function isEntry(path: string): boolean {
   );
 }
 
-/** Files that nobody imports or includes, and imports of files that aren't there. */
+/**
+ * Files that nobody imports or includes, files of the product that only tests import, and imports
+ * of files that aren't there.
+ */
 export function deadFaults(sources: readonly Source[]): string[] {
   const paths = new Set(sources.map(({ path }) => path));
-  const wanted = new Set<string>();
+  const users = new Map<string, string[]>();
   const faults: string[] = [];
   for (const source of sources) {
     for (const to of mentions(source, paths)) {
-      if (to !== source.path) wanted.add(to);
+      if (to !== source.path) users.set(to, [...(users.get(to) ?? []), source.path]);
       if (!paths.has(to)) faults.push(`${source.path}: imports ${to}, which is not there`);
     }
   }
   for (const { path } of sources) {
-    if (wanted.has(path) || (isTypeScript(path) ? isEntry(path) : !path.endsWith(".h"))) continue;
-    faults.push(`${path}: nobody ${isTypeScript(path) ? "imports" : "includes"} it`);
+    const imports = isTypeScript(path);
+    if (imports ? isEntry(path) : !path.endsWith(".h")) continue;
+    const by = users.get(path) ?? [];
+    if (by.length === 0) faults.push(`${path}: nobody ${imports ? "imports" : "includes"} it`);
+    else if (!isForTests(path) && by.every(isForTests))
+      faults.push(`${path}: only tests import it`);
   }
   return faults;
 }

@@ -204,6 +204,14 @@ test("no file is dead", () => {
   const program: Source = { path: "bpf/host.bpf.c", text: '#include "stage/nat.h"\n' };
   refused(rules.deadFaults([used]), /used\.ts: nobody imports/);
   refused(rules.deadFaults([user]), /not there/);
+  const tester: Source = { path: "src/net/used.test.ts", text: 'import "./used.ts";' };
+  refused(rules.deadFaults([used, tester]), /used\.ts: only tests import it/);
+  none(
+    rules.deadFaults([
+      { path: "src/net/testing.ts", text: "" },
+      { path: "src/net/a.test.ts", text: 'import "./testing.ts";' },
+    ]),
+  );
   refused(rules.deadFaults([header]), /nat\.h: nobody includes/);
   none(rules.deadFaults([used, user]));
   none(rules.deadFaults([used, worker]));
