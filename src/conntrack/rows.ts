@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import { FlowFlag } from "../datapath/gen/abi.ts";
+
+/** Where a flow is in its life, as far as its timeout goes. */
+export type FlowState = "syn" | "established" | "closing" | "udp" | "remote";
+
+/** For how long a flow without traffic is kept, in milliseconds. */
+export interface FlowTimeouts {
+  readonly tcpEstablishedMs: number;
+  readonly tcpSynMs: number;
+  readonly tcpClosingMs: number;
+  readonly udpMs: number;
+}
+
+const TCP = 6;
+const BOTH_FINS = FlowFlag.finClient | FlowFlag.finPod;
+
+/** A flow whose pod is elsewhere: its owner knows it, here it is only remembered who that is. */
+const REMOTE_MS = { tcp: 300_000, udp: 60_000 } as const;
+
+/** The state of a flow; `flags` are those of both its entries together. */
+export function flowState(protocol: number, flags: number): FlowState {
+  if ((flags & FlowFlag.remote) !== 0) return "remote";
+  if (protocol !== TCP) return "udp";
+  if ((flags & FlowFlag.reset) !== 0 || (flags & BOTH_FINS) === BOTH_FINS) return "closing";
+  return (flags & FlowFlag.confirmed) !== 0 ? "established" : "syn";
+}
+
+/** After how many milliseconds without a packet a flow is forgotten. */
+export function flowTimeoutMs(protocol: number, flags: number, timeouts: FlowTimeouts): number {
+  switch (flowState(protocol, flags)) {
+    case "remote":
+      return protocol === TCP ? REMOTE_MS.tcp : REMOTE_MS.udp;
+    case "udp":
+      return timeouts.udpMs;
+    case "closing":
+      return timeouts.tcpClosingMs;
+    case "established":
+      return timeouts.tcpEstablishedMs;
+    case "syn":
+      return timeouts.tcpSynMs;
+  }
+}
+
+/** Why an entry was removed. */
+export type Removal = "expired" | "pod-gone" | "orphan";
