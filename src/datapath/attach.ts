@@ -54,6 +54,8 @@ export interface AttacherOptions {
   readonly pins: string;
   /** For looking at devices, in the caller's namespace. */
   readonly netlink: Netlink;
+  /** Whether the kernel has tcx; asked of it when left out. */
+  readonly tcx?: boolean;
 }
 
 /** Attaches and detaches; the links are pinned and outlive it. */
@@ -76,7 +78,7 @@ const PRIORITY = 1;
 
 /** Takes over the links that a predecessor pinned, at the first sync. */
 export function createAttacher(options: AttacherOptions): Attacher {
-  const hooks = new Hooks(options.programs, options.pins, options.netlink);
+  const hooks = new Hooks(options);
   return { sync: (wanted) => hooks.sync(wanted) };
 }
 
@@ -94,10 +96,11 @@ class Hooks {
   readonly #programs: Readonly<Record<Hook, BpfProgram>>;
   readonly #pins: string;
   readonly #netlink: Netlink;
+  readonly #tcx: boolean;
   /** Devices with clsact filters of ours; undefined as long as tcx does. */
   #filtered: Set<number> | undefined;
 
-  constructor(programs: DatapathPrograms, pins: string, netlink: Netlink) {
+  constructor({ programs, pins, netlink, tcx }: AttacherOptions) {
     this.#programs = {
       edge_ingress: programs.edgeIngress,
       from_network: programs.fromNetwork,
@@ -105,6 +108,7 @@ class Hooks {
     };
     this.#pins = pins;
     this.#netlink = netlink;
+    this.#tcx = tcx ?? hasFeature("tcx");
   }
 
   sync({ uplinks, pods, acceleration }: Wanted): readonly DeviceStatus[] {
@@ -129,6 +133,7 @@ class Hooks {
 
   #tc(hook: "from_network" | "from_pod", device: AttachDevice): TcResult {
     const program = this.#programs[hook];
+    if (!this.#tcx) return this.#clsact(program, device);
     try {
       if (this.#adopt(hook, device.ifindex)) return { tc: "tcx", reason: "" };
       const { ifindex } = device;
@@ -136,7 +141,6 @@ class Hooks {
       link.pinByRename(this.#pinPath(hook, ifindex));
       return { tc: "tcx", reason: "" };
     } catch (error) {
-      if (isOldKernel(error)) return this.#clsact(program, device);
       return { tc: "none", reason: words(error) };
     }
   }
@@ -256,10 +260,6 @@ function removeLink(path: string): void {
   using held = link;
   if (held.info().ifindex !== 0) held.detach();
   unpin(path);
-}
-
-function isOldKernel(error: unknown): boolean {
-  return error instanceof KernelError && error.code === "EINVAL" && !hasFeature("tcx");
 }
 
 function words(error: unknown): string {
