@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The hand-minimal balancers of bench/floor.bpf.c, with the services that a world has.
+
+import { type LoadedObject, openObject } from "../src/kernel/object.ts";
+import { type Ipv4, writeIpv4 } from "../src/net/address.ts";
+import { PROTOCOL } from "../src/net/packet.ts";
+import { BUILD } from "./variation.ts";
+import { BACKENDS, BACKENDS_PER_SERVICE, SERVICE_PORT, VIPS } from "./world.ts";
+
+const SLOTS = 65_536;
+const SLOT_BYTES = 16;
+const MULTIPLIER = 0x9e3779b97f4a7c15n;
+
+/** Loads the floors and gives them `services` services of TCP and UDP. */
+export function loadFloor(services: number): LoadedObject {
+  using opened = openObject(`${BUILD}/floor.bpf.o`);
+  const floor = opened.load();
+  using memory = floor.map(".bss.table").mmap();
+  const slots = new DataView(memory.buffer);
+  const reals = new Uint8Array(memory.buffer, SLOTS * SLOT_BYTES);
+  for (let service = 0; service < services; service++) {
+    const first = service * BACKENDS_PER_SERVICE;
+    const vip = new Uint8Array(Uint32Array.of(first, BACKENDS_PER_SERVICE).buffer);
+    for (const protocol of [PROTOCOL.tcp, PROTOCOL.udp]) {
+      const key = keyOf((VIPS + service) as Ipv4, protocol);
+      floor.map("vips").update(key, vip);
+      putSlot(slots, key, vip);
+    }
+    for (let real = first; real < first + BACKENDS_PER_SERVICE; real++) {
+      const value = new Uint8Array(8);
+      writeIpv4(value, 0, (BACKENDS + real) as Ipv4);
+      reals.set(value, real * 8);
+      floor.map("reals").update(new Uint8Array(Uint32Array.of(real).buffer), value);
+    }
+  }
+  return floor;
+}
+
+function keyOf(address: Ipv4, protocol: number): Uint8Array {
+  const key = new Uint8Array(8);
+  writeIpv4(key, 0, address);
+  key.set([SERVICE_PORT >> 8, SERVICE_PORT & 0xff, protocol], 4);
+  return key;
+}
+
+/** Where floor_none looks: the slot of the key's hash, or the first free one after it. */
+function putSlot(slots: DataView, key: Uint8Array, vip: Uint8Array): void {
+  const word = new DataView(key.buffer).getBigUint64(0, true);
+  let index = Number(BigInt.asUintN(64, word * MULTIPLIER) >> 48n);
+  while (slots.getUint32(index * SLOT_BYTES) !== 0) index = (index + 1) % SLOTS;
+  const at = index * SLOT_BYTES;
+  for (const [offset, byte] of [...key, ...vip].entries()) slots.setUint8(at + offset, byte);
+}

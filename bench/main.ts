@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
+// and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
+
+import { type Budget, FULL, QUICK } from "./budget.ts";
+import { Results } from "./results.ts";
+import { benchXdp } from "./xdp.ts";
+
+type Group = (results: Results, budget: Budget) => void | Promise<void>;
+
+const GROUPS: Readonly<Record<string, Group>> = {
+  xdp: benchXdp,
+};
+
+async function main(words: readonly string[]): Promise<void> {
+  const quick = words.includes("--quick");
+  const named = words.filter((word) => word !== "--quick");
+  const unknown = named.find((name) => !Object.hasOwn(GROUPS, name));
+  if (unknown !== undefined) {
+    throw new Error(`no group ${unknown}: there are ${Object.keys(GROUPS).join(", ")}`);
+  }
+  const results = new Results();
+  for (const [name, bench] of Object.entries(GROUPS)) {
+    if (named.length > 0 && !named.includes(name)) continue;
+    await bench(results, quick ? QUICK : FULL);
+    if (!quick) results.save();
+  }
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

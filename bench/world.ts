@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node's kernel tables with so many services in them, and the programs loaded on them. No device
+// is attached: packets come by BPF_PROG_TEST_RUN.
+
+import { rmSync } from "node:fs";
+import { resolve } from "node:path";
+import {
+  type Config,
+  FrontendKind,
+  type Ifindex,
+  NexthopFlag,
+  type Place,
+  Trust,
+  type Verdict,
+} from "../src/datapath/gen/abi.ts";
+import { type Datapath, openDatapath } from "../src/datapath/load.ts";
+import type { FrontendKey } from "../src/datapath/tables/hash.ts";
+import type { ServiceImage } from "../src/datapath/tables/images.ts";
+import { openTables } from "../src/datapath/tables/tables.ts";
+import { listPins, unpin } from "../src/kernel/bpffs.ts";
+import { createRing, ringSizeFor } from "../src/lb/maglev.ts";
+import { type Ipv4, parseIpv4 } from "../src/net/address.ts";
+import { parseMac } from "../src/net/mac.ts";
+import { PROTOCOL } from "../src/net/packet.ts";
+
+/** Service i has address VIPS + i; its backends are BACKENDS + i × BACKENDS_PER_SERVICE and on. */
+export const VIPS = parseIpv4("10.96.0.0");
+export const BACKENDS = parseIpv4("10.128.0.0");
+export const BACKENDS_PER_SERVICE = 10;
+export const SERVICE_PORT = 80;
+export const TARGET_PORT = 8080;
+export const NODE_ADDRESS = parseIpv4("192.0.2.10");
+export const CLIENT_MAC = parseMac("02:00:00:00:00:01");
+export const NODE_MAC = parseMac("02:00:00:00:00:02");
+const GATEWAY_MAC = parseMac("02:00:00:00:00:03");
+const PODS = resolve(import.meta.dirname, "../build/bpf");
+const OUTER_MTU = 1500;
+/** The device that a test run's packet comes in by unless told otherwise. */
+export const LOOPBACK = 1 as Ifindex;
+
+export interface WorldOptions {
+  readonly services: number;
+  /** Whether backends are pods of this node. */
+  readonly local?: boolean;
+  /** Where packets to other nodes leave; the device they came in by when left out. */
+  readonly egress?: Ifindex;
+  readonly constants?: Partial<Config>;
+  /** Directory of the objects; what `make bpf` built when left out. */
+  readonly objects?: string;
+}
+
+/** A datapath with services in its tables. */
+export interface World extends Disposable {
+  readonly datapath: Datapath;
+  readonly services: number;
+  /** Packets that ended in a verdict at a place since the world was made. */
+  count(place: Place, verdict: Verdict): number;
+}
+
+const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
+  nodeAddress: NODE_ADDRESS,
+  hashSeed: 0x1122334455667788n,
+  outerPrefix: 0 as Ipv4,
+  outerHostMask: 0,
+  clampMss: 1440,
+  fragmentsPass: 0,
+  socketLookup: 1,
+  quietJiffies: 1000,
+  passLimit: 1000,
+  passWindow: 100,
+};
+
+/** The defaults of a node's file, but for room in `ringEntries` that three worlds can afford. */
+const LIMITS = {
+  services: 65_536,
+  backends: 262_144,
+  ringEntries: 16_777_216,
+  formerOwners: 1_048_576,
+  endpoints: 4096,
+  nodes: 16_384,
+  flows: 262_144,
+};
+
+let worlds = 0;
+
+/** Loads the programs and fills the tables through the writers that the agent has. */
+export async function createWorld(options: WorldOptions): Promise<World> {
+  worlds += 1;
+  const pins = `/sys/fs/bpf/ciliate-bench-${process.pid}-${worlds}`;
+  try {
+    const datapath = openDatapath({
+      objects: options.objects ?? PODS,
+      pins,
+      limits: LIMITS,
+      constants: { ...CONSTANTS, ...options.constants },
+    });
+    await fill(datapath, options);
+    return {
+      datapath,
+      services: options.services,
+      count: (place, verdict) => countOf(datapath, place, verdict),
+      [Symbol.dispose]: () => datapath[Symbol.dispose](),
+    };
+  } finally {
+    // The descriptors keep the maps; nothing has to find them by name.
+    for (const name of listPins(pins)) unpin(`${pins}/${name}`);
+    rmSync(pins, { recursive: true, force: true });
+  }
+}
+
+async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
+  const { maps } = datapath;
+  maps.nexthops.update(1, {
+    ifindex: options.egress ?? LOOPBACK,
+    mtu: OUTER_MTU,
+    flags: NexthopFlag.resolved,
+    destination: GATEWAY_MAC,
+    source: NODE_MAC,
+    gateway: parseIpv4("192.0.2.1"),
+    outerSource: NODE_ADDRESS,
+    checksum: outerSum(NODE_ADDRESS),
+  });
+  maps.trusted.update({ prefixLength: 8, address: parseIpv4("10.0.0.0") }, { kind: Trust.node });
+  using tables = await openTables({
+    maps: {
+      frontends: maps.frontends.raw,
+      services: maps.services.raw,
+      rings: maps.rings.raw,
+      backends: maps.backends.raw,
+    },
+    nexthops: { acquire: () => 1, release: () => undefined },
+    now: () => 0,
+  });
+  const images = Array.from({ length: options.services }, (_, index) => ({
+    key: index + 1,
+    value: imageOf(index, options.local ?? false),
+  }));
+  const frontends = images.flatMap(({ key }, index) =>
+    frontendsOf(index).map((frontend) => ({
+      key: frontend,
+      value: frontend.kind === FrontendKind.service ? key : 0,
+    })),
+  );
+  const refused = [
+    ...(await tables.images.apply(images)),
+    ...(await tables.frontends.apply(frontends)),
+  ];
+  if (refused[0] !== undefined) throw refused[0].error;
+}
+
+function frontendsOf(index: number): FrontendKey[] {
+  const address = (VIPS + index) as Ipv4;
+  const service = (protocol: number): FrontendKey => ({
+    address,
+    port: SERVICE_PORT,
+    protocol,
+    kind: FrontendKind.service,
+  });
+  const whole = { address, port: 0, protocol: 0, kind: FrontendKind.address };
+  return [service(PROTOCOL.tcp), service(PROTOCOL.udp), whole];
+}
+
+function imageOf(index: number, local: boolean): ServiceImage {
+  const backends = Array.from({ length: BACKENDS_PER_SERVICE }, (_, backend) => {
+    const number = index * BACKENDS_PER_SERVICE + backend;
+    const address = (BACKENDS + number) as Ipv4;
+    return { address, port: TARGET_PORT, local, counter: number + 1, weight: 1 };
+  });
+  const ring = createRing(backends, ringSizeFor(backends.length));
+  return { flags: 0, ring, backends };
+}
+
+/** struct nexthop's checksum: the constant words of the outer header, as they lie in memory. */
+function outerSum(source: Ipv4): number {
+  const swap = (word: number): number => ((word & 0xff) << 8) | (word >>> 8);
+  const words = [0x4500, 0x4000, (64 << 8) | PROTOCOL.ipip, source >>> 16, source & 0xffff];
+  return words.reduce((sum, word) => sum + swap(word), 0);
+}
+
+function countOf(datapath: Datapath, place: Place, verdict: Verdict): number {
+  const cpus = datapath.sizes.entries["metrics"] ?? 0;
+  let count = 0;
+  for (let row = place * 64 + verdict; row < cpus; row += 256) {
+    count += Number(datapath.maps.metrics.lookup(row)?.packets ?? 0n);
+  }
+  return count;
+}
