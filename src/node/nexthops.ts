@@ -347,7 +347,11 @@ class NexthopTable implements Nexthops {
     }
     for (const row of this.#rows.values()) {
       const touched = neighbours.has(neighbourKey(row.device, row.gateway));
-      if (all || links.has(row.device) || touched) this.#refresh(row);
+      if (!all && !links.has(row.device) && !touched) continue;
+      this.#refresh(row);
+      // A device that was down has forgotten its neighbours. Where the kernel doesn't keep them,
+      // each answer would be a change that asks again: there the timer does.
+      if (this.#managed && row.addresses.size > 0 && this.#usable(row.device)) this.#ask(row);
     }
   }
 
