@@ -5,7 +5,7 @@ import type { Plan, PlannedWrite } from "./plan.ts";
 import { type AnyEntry, type Held, Ledger } from "./plan.ts";
 import { HoldWatch, removeAll, type Sequence, toError, writeAll } from "./round.ts";
 import type { Cursor, PrimaryKey, ReadTable } from "./table.ts";
-import type { Entry, Target } from "./target.ts";
+import type { AnyTarget, Entry, Target } from "./target.ts";
 
 /** Where time comes from; tests bring their own. */
 export interface Clock {
@@ -107,7 +107,7 @@ const SYSTEM_CLOCK: Clock = {
  * value; when they don't, because a key changes hands, the later writer wins. Everything that is
  * written goes before anything that is removed, so a key that changes hands is never missing.
  */
-export class Reconciler<T extends { readonly [Name in keyof T]: Target<unknown, unknown> }> {
+export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
   readonly #ledger: Ledger;
   readonly #gate: SyncGate;
   readonly #budgetMs: number;

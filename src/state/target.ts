@@ -45,6 +45,9 @@ export interface Target<Key, Value> {
   flush?(): void | Promise<void>;
 }
 
+/** Any target. It may want to know less of a batch's elements than `Write` says. */
+export type AnyTarget = Omit<Target<never, never>, "keys"> & { keys(): Iterable<unknown> };
+
 /** The targets of one reconciler, by the names that entries use. */
 export type Targets = Readonly<Record<string, Target<unknown, unknown>>>;
 
