@@ -105,7 +105,8 @@ bpf: $(BPF_OBJECTS) ## Compile the BPF objects into build/
 
 build/%.bpf.o: %.bpf.c Makefile | setup-build
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
+	@echo "$(CLANG) $<"
+	@$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
 
 # Each header of the packet path compiles alone.
 HEADERS := $(sort $(shell find bpf -name '*.h'))
@@ -126,7 +127,8 @@ bundle: build/bundle/ciliate.mjs ## Make build/bundle, the installed form: no so
 BUNDLED := $(shell find src -name '*.ts' -not -name '*.test.ts')
 
 build/bundle/ciliate.mjs: $(BUNDLED) $(PACKET_PATH) tools/bundle.ts package-lock.json | setup-node
-	$(NODE) tools/bundle.ts
+	@echo "esbuild $@"
+	@$(NODE) tools/bundle.ts
 
 .PHONY: clean
 clean: ## Remove what was built
