@@ -128,7 +128,7 @@ async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
       rings: maps.rings.raw,
       backends: maps.backends.raw,
     },
-    nexthops: { acquire: () => 1, release: () => undefined },
+    nexthops: { acquire: () => 1, release: () => undefined, follow: () => undefined },
     now: () => 0,
   });
   const images = Array.from({ length: options.services }, (_, index) => ({

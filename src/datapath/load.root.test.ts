@@ -60,7 +60,7 @@ after(() => {
 });
 
 const key = { address: parseIpv4("192.0.2.1"), port: 80, protocol: 6, kind: FrontendKind.service };
-const nexthops = { acquire: () => 0, release: () => undefined };
+const nexthops = { acquire: () => 0, release: () => undefined, follow: () => undefined };
 
 async function tablesOf({ maps }: Datapath) {
   return await openTables({

@@ -64,9 +64,9 @@ function open(existing?: TypedMap<number, Nexthop>) {
     outerSource: SELF,
     hashedSource: false,
     mtu: undefined,
-    rerouted: (rows) => void moved.push(...rows),
     failed,
   });
+  nexthops.follow((rows) => void moved.push(...rows));
   const at = (row: number): Nexthop => map.lookup(row) as Nexthop;
   return {
     map,

@@ -38,8 +38,6 @@ export interface NexthopOptions {
   readonly hashedSource: boolean;
   /** The largest IP packet between nodes in bytes, where it is configured. */
   readonly mtu: number | undefined;
-  /** Called when backends have another way: address → row. */
-  readonly rerouted: (rows: ReadonlyMap<Ipv4, number>) => void;
   /** Called when a neighbour can't be asked for; it is tried again. */
   readonly failed: (error: Error) => void;
   readonly grace?: Grace;
@@ -98,6 +96,7 @@ class NexthopTable implements Nexthops {
   readonly #unlisten: () => void;
   readonly #timer: NodeJS.Timeout;
   #managed = true;
+  #rerouted: (rows: ReadonlyMap<Ipv4, number>) => void = () => undefined;
 
   constructor(options: NexthopOptions) {
     this.#options = options;
@@ -128,6 +127,10 @@ class NexthopTable implements Nexthops {
     if (destination === undefined || --destination.wanters > 0) return;
     this.#destinations.delete(address);
     this.#leave(address, destination);
+  }
+
+  follow(rerouted: (rows: ReadonlyMap<Ipv4, number>) => void): void {
+    this.#rerouted = rerouted;
   }
 
   status(): readonly NexthopStatus[] {
@@ -343,7 +346,7 @@ class NexthopTable implements Nexthops {
         this.#route(address, destination);
         if (destination.row !== before) moved.set(address, destination.row?.row ?? UNRESOLVED);
       }
-      if (moved.size > 0) this.#options.rerouted(moved);
+      if (moved.size > 0) this.#rerouted(moved);
     }
     for (const row of this.#rows.values()) {
       const touched = neighbours.has(neighbourKey(row.device, row.gateway));

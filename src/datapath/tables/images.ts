@@ -38,10 +38,12 @@ export interface ServiceImage {
 
 /** Who knows how packets get to a backend on another node. */
 export interface NexthopSource {
-  /** The row of nexthops for an address, 0 for none known; it is told of changes from now on. */
+  /** The row of nexthops for an address, 0 for none known; changes are told from now on. */
   acquire(address: Ipv4): number;
   /** As often as acquire: the last one ends it. */
   release(address: Ipv4): void;
+  /** Calls `rerouted` when addresses have another row: address → row. One listener at a time. */
+  follow(rerouted: (rows: ReadonlyMap<Ipv4, number>) => void): void;
 }
 
 /** Where a service's image is. */
@@ -95,6 +97,7 @@ export class ImageTable {
     this.#backendRows = new Extents(backends.rows, taken(found, "backends"));
     services.words.fill(0, 0, Service.size / 4);
     for (const placed of this.#placed.values()) this.#acquireAll(placed.backends);
+    context.nexthops.follow((moved) => this.reroute(moved));
   }
 
   /** The frontends are made later: they ask which service a row belongs to. */

@@ -52,7 +52,7 @@ async function publish(durationMs: number, grace?: () => Promise<void>) {
   assert(frontends && services && rings && backends);
   using tables = await openTables({
     maps: { frontends, services, rings, backends },
-    nexthops: { acquire: () => 0, release: () => undefined },
+    nexthops: { acquire: () => 0, release: () => undefined, follow: () => undefined },
     now: () => 0,
     ...(grace === undefined ? {} : { grace }),
   });

@@ -32,6 +32,11 @@ function image(count: number, changes: Partial<ServiceImage> = {}): ServiceImage
 
 class FakeNexthops implements NexthopSource {
   readonly wanted = new Map<Ipv4, number>();
+  reroute: (rows: ReadonlyMap<Ipv4, number>) => void = () => undefined;
+
+  follow(rerouted: (rows: ReadonlyMap<Ipv4, number>) => void): void {
+    this.reroute = rerouted;
+  }
 
   acquire(address: Ipv4): number {
     this.wanted.set(address, (this.wanted.get(address) ?? 0) + 1);
@@ -283,7 +288,7 @@ describe("hot tables", () => {
           Backend.decode(new DataView(backends.buffer), (first + index) * Backend.size).nexthop,
       );
     assert.deepEqual(nexthops(), [0, 3, 4]);
-    f.tables.reroute(new Map([[ipv4FromNumber(0x0a000002), 300]]));
+    f.nexthops.reroute(new Map([[ipv4FromNumber(0x0a000002), 300]]));
     assert.deepEqual(nexthops(), [0, 300, 4]);
     assert.equal(find(f, key(80))?.row, row);
   });

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hot tables as targets of a reconciler (src/state/target.ts), restored from what is in memory.
 
-import type { Ipv4 } from "../../net/address.ts";
 import { FrontendKind } from "../gen/abi.ts";
 import type { MapRefusal } from "../maps.ts";
 import { FrontendTable, TableFull } from "./frontends.ts";
@@ -59,8 +58,6 @@ export interface HotTables extends Disposable {
   readonly frontends: TableTarget<FrontendKey, number>;
   /** What was there at the start, or is now. */
   found(): Generator<FoundService>;
-  /** Changes the way to backends on other nodes: address → row of nexthops. */
-  reroute(rows: ReadonlyMap<Ipv4, number>): void;
   fill(): readonly TableFill[];
   /** Why rows are not used again, undefined while they are. */
   readonly error: Error | undefined;
@@ -84,7 +81,8 @@ export async function openTables(options: HotTablesOptions): Promise<HotTables> 
     quarantine.retire(() => undefined);
     await quarantine.settled();
     if (quarantine.error !== undefined) throw quarantine.error;
-    return assemble(memory, quarantine, images, frontends);
+    const follow: NexthopSource["follow"] = (rerouted) => nexthops.follow(rerouted);
+    return assemble(memory, quarantine, images, frontends, follow);
   } catch (error) {
     memory[Symbol.dispose]();
     throw error;
@@ -96,18 +94,21 @@ function assemble(
   quarantine: Quarantine,
   images: ImageTable,
   frontends: FrontendTable,
+  follow: NexthopSource["follow"],
 ): HotTables {
   return {
     images: imageTarget(images, quarantine),
     frontends: frontendTarget(frontends, images, quarantine),
     found: () => findServices(images, frontends),
-    reroute: (rows) => images.reroute(rows),
     fill: () => fillOf(memory, images, frontends),
     get error() {
       return quarantine.error;
     },
     settled: () => quarantine.settled(),
-    [Symbol.dispose]: () => memory[Symbol.dispose](),
+    [Symbol.dispose]: () => {
+      follow(() => undefined);
+      memory[Symbol.dispose]();
+    },
   };
 }
 
