@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ServiceId } from "../datapath/gen/abi.ts";
 import type { Ipv4 } from "../net/address.ts";
 
 export type Protocol = "tcp" | "udp";
-
-/** The number by which the packet path knows one port of one service; 0 is none. */
-export type ServiceId = number & { readonly __brand: "ServiceId" };
 
 /** A row of the counters table; 0 is none: what finds no room there is not counted. */
 export type CounterId = number & { readonly __brand: "CounterId" };
@@ -17,6 +15,8 @@ export interface Service {
   readonly key: ObjectKey;
   readonly namespace: string;
   readonly name: string;
+  /** As Kubernetes calls it: ClusterIP, LoadBalancer, … */
+  readonly type: string;
   /** Addresses that clients use: load balancer and external IPs, sorted, each once. */
   readonly addresses: readonly Ipv4[];
   readonly ports: readonly ServicePortSpec[];
@@ -53,8 +53,18 @@ export interface SliceEndpoint {
   readonly weight: number;
 }
 
-/** Why a backend gets new flows, or why it doesn't. */
-export type BackendState = "ready" | "terminating" | "not-ready" | "joining" | "gone";
+/**
+ * Why a backend gets new flows, or why it doesn't: `terminating` but serving, `joining` for the
+ * moment that other nodes need to hear of it, `weightless` by its weight of 0, `left` when no slice
+ * names it any more.
+ */
+export type BackendState =
+  | "ready"
+  | "terminating"
+  | "not-ready"
+  | "joining"
+  | "weightless"
+  | "left";
 
 /** A pod in its role for one service port. */
 export interface Backend {
@@ -100,10 +110,10 @@ export const FORMER_WORDS = MAX_FORMER_OWNERS + 1;
  * 0 for none.
  */
 export interface FormerOwners {
-  /** The ring size by which slots are counted. */
+  /** The ring size by which slots are counted: that of the present ring. */
   readonly size: number;
   readonly slots: Uint32Array;
-  /** When the newest entry of a UDP service was made, on the writer's clock; Infinity for TCP. */
+  /** On the writer's clock, when no flow of a UDP service can need it any more; else Infinity. */
   readonly expiresAtMs: number;
 }
 
@@ -116,6 +126,13 @@ export interface Frontend {
 
 export function objectKey(namespace: string, name: string): ObjectKey {
   return `${namespace}/${name}`;
+}
+
+/** Every frontend of a service. */
+export function frontendsOf(service: Service): Frontend[] {
+  return service.ports.flatMap(({ port, protocol }) =>
+    service.addresses.map((address) => ({ address, port, protocol })),
+  );
 }
 
 /** `default/web:80/tcp`. */

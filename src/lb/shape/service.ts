@@ -62,10 +62,12 @@ export function readService(root: Field): Service | undefined {
   const ringSize = readRingSize(root);
   if (meta === undefined) return undefined;
   const { namespace, name, createdMs } = meta;
+  const type = spec.get("type").text() ?? "ClusterIP";
   return {
     key: objectKey(namespace, name),
     namespace,
     name,
+    type,
     addresses,
     ports,
     ringSize,

@@ -82,6 +82,7 @@ test("a Service gives its addresses, sorted and each once, and its ports", () =>
     key: "default/web",
     namespace: "default",
     name: "web",
+    type: "LoadBalancer",
     addresses: ["192.0.2.9", "192.0.2.10"],
     ports: [
       { name: "http", port: 80, protocol: "tcp" },

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createBreather } from "../../state/breathe.ts";
 import { Claims, type ManifestSink } from "./claims.ts";
 import { type DirectoryWatch, listManifests, type SeenFile, watchDirectory } from "./directory.ts";
 import {
@@ -191,7 +192,7 @@ export class ManifestSource {
       const known = state.version.documents.keys();
       const documents = await this.#pool.parse(path, sizeBytes, known);
       const builder = new VersionBuilder(path, state.version);
-      const breathe = this.#breather();
+      const breathe = createBreather(this.#timing.budgetMs);
       for (const document of documents) {
         builder.add(document);
         await breathe();
@@ -230,7 +231,7 @@ export class ManifestSource {
 
   async #apply(path: string, state: FileState, version: FileVersion): Promise<void> {
     const before = state.version;
-    const breathe = this.#breather();
+    const breathe = createBreather(this.#timing.budgetMs);
     for (const [id, claim] of version.objects) {
       if (before.objects.get(id) !== claim) this.#claims.set(claim);
       await breathe();
@@ -240,20 +241,6 @@ export class ManifestSource {
       await breathe();
     }
     state.version = version;
-  }
-
-  /** To be awaited in long loops: lets the event loop have its turn when the budget is spent. */
-  #breather(): () => Promise<void> | undefined {
-    let heldSinceMs = performance.now();
-    return () => {
-      if (performance.now() - heldSinceMs < this.#timing.budgetMs) return undefined;
-      return new Promise((resolve) => {
-        setImmediate(() => {
-          heldSinceMs = performance.now();
-          resolve();
-        });
-      });
-    };
   }
 
   #watch(directory: string): void {

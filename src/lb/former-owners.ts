@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Ipv4 } from "../net/address.ts";
+import { FORMER_WORDS, type FormerOwners, MAX_FORMER_OWNERS } from "./rows.ts";
+
+// A flow's slot is (hash × size) >> 32, so a slot is a range of hashes. When the size changes, a
+// slot's former owners are those of all slots whose ranges touch its own.
+
+/** A ring with its owners: slot → index → address. */
+export interface OwnedRing {
+  readonly ring: Uint16Array;
+  readonly owners: readonly Ipv4[];
+}
+
+/** One ring takes the place of another. */
+export interface RingChange {
+  readonly from: OwnedRing;
+  /** Not empty. */
+  readonly to: OwnedRing;
+  /** Former owners by the slots of `from`. */
+  readonly before: FormerOwners | undefined;
+  /** Whether a pod still has its connections. */
+  readonly lives: (address: Ipv4) => boolean;
+  /** For owners that become former ones by this change. */
+  readonly expiresAtMs: number;
+}
+
+/** Slots that are looked at between two yields. */
+const STEP = 16_384;
+
+/** The former owners after a change; undefined when no slot has any. */
+export function changeRing(change: RingChange): FormerOwners | undefined {
+  const steps = changeRingInSteps(change);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same with pauses, for rings so large that they would hold the event loop. */
+export function* changeRingInSteps(
+  change: RingChange,
+): Generator<undefined, FormerOwners | undefined> {
+  const { from, to, before } = change;
+  const size = to.ring.length;
+  const lives = remember(change.lives);
+  const places = placesOf(before);
+  const slots = new PackedSlots();
+  let gained = false;
+  for (let slot = 0; slot < size; slot++) {
+    if (slot % STEP === STEP - 1) yield;
+    const owner = ownerOf(to, slot);
+    slots.begin(slot, owner);
+    for (const old of touching(slot, size, from.ring.length)) {
+      const former = ownerOf(from, old);
+      if (former !== owner && lives(former)) gained = slots.add(former) || gained;
+    }
+    if (before === undefined) continue;
+    for (const old of touching(slot, size, before.size)) {
+      const place = places[old] ?? -1;
+      if (place < 0) continue;
+      for (const former of formerAt(before, place)) if (lives(former)) slots.add(former);
+    }
+  }
+  if (slots.empty) return undefined;
+  const expiresAtMs = gained ? change.expiresAtMs : (before?.expiresAtMs ?? change.expiresAtMs);
+  return { size, slots: slots.pack(), expiresAtMs };
+}
+
+/** Without the owners that don't live any more; the same object if all do. */
+export function withoutDead(
+  before: FormerOwners,
+  livesNow: (address: Ipv4) => boolean,
+): FormerOwners | undefined {
+  const lives = remember(livesNow);
+  const slots = new PackedSlots();
+  let changed = false;
+  for (let place = 0; place < before.slots.length; place += FORMER_WORDS) {
+    slots.begin(before.slots[place] ?? 0, undefined);
+    for (const former of formerAt(before, place)) {
+      if (lives(former)) slots.add(former);
+      else changed = true;
+    }
+  }
+  if (!changed) return before;
+  return slots.empty ? undefined : { ...before, slots: slots.pack() };
+}
+
+/** Slots that have former owners. */
+export function countSlots(former: FormerOwners | undefined): number {
+  return (former?.slots.length ?? 0) / FORMER_WORDS;
+}
+
+/** Every address among the former owners, once. */
+export function formerAddresses(former: FormerOwners | undefined): Ipv4[] {
+  const found = new Set<number>();
+  for (const [index, word] of former?.slots.entries() ?? []) {
+    if (index % FORMER_WORDS > 0 && word > 0) found.add(word);
+  }
+  return [...found] as Ipv4[];
+}
+
+/** The slots one by one, with their owners, newest first. */
+export function* eachSlot(
+  former: FormerOwners,
+): Generator<{ readonly slot: number; readonly owners: Ipv4[] }> {
+  for (let place = 0; place < former.slots.length; place += FORMER_WORDS) {
+    yield { slot: former.slots[place] ?? 0, owners: formerAt(former, place) };
+  }
+}
+
+/** Former owners from slots in any order; what is read back from the kernel. */
+export function packSlots(
+  size: number,
+  list: readonly { readonly slot: number; readonly owners: readonly Ipv4[] }[],
+  expiresAtMs: number,
+): FormerOwners | undefined {
+  const slots = new PackedSlots();
+  for (const { slot, owners } of list.toSorted((a, b) => a.slot - b.slot)) {
+    slots.begin(slot, undefined);
+    for (const owner of owners) slots.add(owner);
+  }
+  return slots.empty ? undefined : { size, slots: slots.pack(), expiresAtMs };
+}
+
+/** Gathers slots in their order. */
+class PackedSlots {
+  readonly #words: number[] = [];
+  #slot = 0;
+  #owner: Ipv4 | undefined;
+  #count = 0;
+
+  get empty(): boolean {
+    return this.#words.length === 0;
+  }
+
+  begin(slot: number, owner: Ipv4 | undefined): void {
+    this.#slot = slot;
+    this.#owner = owner;
+    this.#count = 0;
+  }
+
+  /** Whether there was room for it and it was new. */
+  add(former: Ipv4): boolean {
+    if (former === this.#owner || this.#count === MAX_FORMER_OWNERS) return false;
+    const words = this.#words;
+    const first = words.length - MAX_FORMER_OWNERS;
+    if (this.#count === 0) {
+      words.push(this.#slot, former);
+      for (let spare = 1; spare < MAX_FORMER_OWNERS; spare++) words.push(0);
+    } else {
+      for (let index = 0; index < this.#count; index++) {
+        if (words[first + index] === former) return false;
+      }
+      words[first + this.#count] = former;
+    }
+    this.#count++;
+    return true;
+  }
+
+  pack(): Uint32Array {
+    return Uint32Array.from(this.#words);
+  }
+}
+
+function ownerOf({ ring, owners }: OwnedRing, slot: number): Ipv4 {
+  return owners[ring[slot] ?? 0] ?? (0 as Ipv4);
+}
+
+/** The owners at a place of the packed slots. */
+function formerAt({ slots }: FormerOwners, place: number): Ipv4[] {
+  const owners: Ipv4[] = [];
+  for (let index = 1; index <= MAX_FORMER_OWNERS; index++) {
+    const owner = slots[place + index] ?? 0;
+    if (owner > 0) owners.push(owner as Ipv4);
+  }
+  return owners;
+}
+
+/** Slot → place in the packed slots, -1 for none. */
+function placesOf(former: FormerOwners | undefined): Int32Array {
+  const places = new Int32Array(former?.size ?? 0).fill(-1);
+  const words = former?.slots ?? [];
+  for (let place = 0; place < words.length; place += FORMER_WORDS) {
+    places[words[place] ?? 0] = place;
+  }
+  return places;
+}
+
+const NONE: readonly number[] = [];
+
+/** The slots of another size that share hashes with a slot, those that share most first. */
+function touching(slot: number, size: number, otherSize: number): readonly number[] {
+  if (otherSize === size) return [slot];
+  if (otherSize === 0) return NONE;
+  const from = (slot * otherSize) / size;
+  const to = ((slot + 1) * otherSize) / size;
+  const others: number[] = [];
+  for (let other = Math.floor(from); other < to; other++) others.push(other);
+  const shared = (other: number): number => Math.min(other + 1, to) - Math.max(other, from);
+  return others.sort((a, b) => shared(b) - shared(a));
+}
+
+/** Asks once for each address. */
+function remember(lives: (address: Ipv4) => boolean): (address: Ipv4) => boolean {
+  const known = new Map<Ipv4, boolean>();
+  return (address) => {
+    let answer = known.get(address);
+    if (answer === undefined) {
+      answer = lives(address);
+      known.set(address, answer);
+    }
+    return answer;
+  };
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { ServiceId } from "../datapath/gen/abi.ts";
+import type { Ipv4 } from "../net/address.ts";
+import type { Table } from "../state/table.ts";
+import { changeRingInSteps, countSlots, type OwnedRing, withoutDead } from "./former-owners.ts";
+import type { Liveness } from "./liveness.ts";
+import { ringSizeFor, startRing } from "./maglev.ts";
+import type { PortNumbers } from "./port-numbers.ts";
+import type { Restored, RestoredPort } from "./restore.ts";
+import {
+  type Backend,
+  type CounterId,
+  type EndpointSlice,
+  type FormerOwners,
+  type Frontend,
+  type Service,
+  type ServicePort,
+  type ServicePortSpec,
+  servicePortKey,
+} from "./rows.ts";
+import { type Candidate, findCandidates, type Selection, selectBackends } from "./selection.ts";
+
+export interface PortMakerOptions {
+  /** This node's name. */
+  readonly node: string;
+  /** Ring slots with former owners that there may be. */
+  readonly maxFormerSlots: number;
+  readonly liveness: Liveness;
+  readonly ports: Table<string, ServicePort, "service" | "watched">;
+  readonly numbers: PortNumbers;
+  readonly restored: Restored;
+}
+
+/** One round of making ports. */
+export interface Round {
+  readonly nowMs: number;
+  readonly joinMs: number;
+  readonly udpMs: number;
+  /** Awaited where it takes long; lets the event loop have its turn. */
+  breathe(): Promise<void> | undefined;
+  /** Whether the service is still this one: rows may change while a large ring is made. */
+  isCurrent(service: Service): boolean;
+}
+
+/** What is known of a port from before: by its row, or by the kernel's tables after a restart. */
+interface Before {
+  readonly id: ServiceId | undefined;
+  readonly row: ServicePort | undefined;
+  readonly restored: RestoredPort | undefined;
+  /** The last ring that had slots. */
+  readonly ring: OwnedRing | undefined;
+  readonly former: FormerOwners | undefined;
+  /** Undefined for a port that is new. */
+  readonly pods: ReadonlyMap<Ipv4, Known> | undefined;
+}
+
+const NOTHING_BEFORE: Before = {
+  id: undefined,
+  row: undefined,
+  restored: undefined,
+  ring: undefined,
+  former: undefined,
+  pods: undefined,
+};
+
+/** A pod as it was known before. */
+interface Known {
+  readonly port: number;
+  readonly counter: CounterId;
+  readonly local: boolean;
+  readonly backend: Backend | undefined;
+}
+
+/** Slots of a large ring that are filled between two breaths: about 1 ms. */
+const FILL_STEP = 16_384;
+
+/** Makes the row of a service port from what is wanted and what was before. */
+export class PortMaker {
+  readonly #options: PortMakerOptions;
+  readonly #numbers: PortNumbers;
+  /** Of ports without a backend, the ring that they had last. */
+  readonly #lastRings = new Map<string, OwnedRing>();
+  /** Pods that wait to be used, by port: until when. */
+  readonly #joining = new Map<string, Map<Ipv4, number>>();
+  /** Slots with former owners by port, in the order in which their counts changed. */
+  readonly #formerSlots = new Map<string, number>();
+  #formerTotal = 0;
+  #forgotten = 0;
+
+  constructor(options: PortMakerOptions) {
+    this.#options = options;
+    this.#numbers = options.numbers;
+  }
+
+  /** Slots with former owners, and how many were forgotten for want of room. */
+  get former(): { readonly slots: number; readonly forgotten: number } {
+    return { slots: this.#formerTotal, forgotten: this.#forgotten };
+  }
+
+  /** Makes or refreshes a port's row. When it has to be looked at again, whatever happens. */
+  async make(
+    service: Service,
+    spec: ServicePortSpec,
+    slices: readonly EndpointSlice[],
+    round: Round,
+  ): Promise<number> {
+    const key = servicePortKey(service.key, spec.port, spec.protocol);
+    let before = this.#before(key, service, spec, round);
+    const selection = this.#select(key, before, findCandidates(spec, slices), round);
+    const size = service.ringSize ?? ringSizeFor(selection.ring.length + selection.others.length);
+    const ring = await makeRing(before.row, selection.ring, size, round);
+    const to = { ring, owners: selection.ring.map(({ address }) => address) };
+    const former = await this.#changeFormer(before, to, spec, round);
+    if (!round.isCurrent(service)) return round.nowMs;
+
+    if (before.restored !== undefined && !this.#options.restored.take(before.restored)) {
+      before = NOTHING_BEFORE;
+    }
+    const id = before.id ?? this.#numbers.allocateId(key, service.key);
+    if (id === undefined) return Number.POSITIVE_INFINITY;
+    const { backends, draining } = this.#backends(before, selection, round);
+    const { addresses } = service;
+    const { name, port, protocol } = spec;
+    const identity = { key, id, service: service.key, name, port, protocol, addresses };
+    this.#put({ ...identity, backends, ring, draining, former }, before);
+    return Math.min(former?.expiresAtMs ?? Number.POSITIVE_INFINITY, this.#nextJoin(key));
+  }
+
+  /** The port is no more. */
+  remove(key: string): void {
+    const row = this.#options.ports.get(key);
+    this.#joining.delete(key);
+    this.#lastRings.delete(key);
+    this.#countFormer(key, undefined);
+    if (row === undefined) return;
+    this.#numbers.releaseId(row.id);
+    for (const { counter } of [...row.backends, ...row.draining]) {
+      this.#numbers.releaseCounter(counter);
+    }
+    this.#options.ports.delete(key);
+  }
+
+  #before(key: string, service: Service, spec: ServicePortSpec, round: Round): Before {
+    const row = this.#options.ports.get(key);
+    if (row === undefined) return this.#restored(service, spec, round);
+    const { id, former } = row;
+    const pods = new Map<Ipv4, Known>();
+    for (const backend of [...row.backends, ...row.draining]) {
+      const { address, port, counter, local } = backend;
+      pods.set(address, { port, counter, local, backend });
+    }
+    const owners = row.backends.map(({ address }) => address);
+    const ring = row.ring.length > 0 ? { ring: row.ring, owners } : this.#lastRings.get(key);
+    return { id, row, restored: undefined, ring, former, pods };
+  }
+
+  #restored(service: Service, spec: ServicePortSpec, round: Round): Before {
+    const { port, protocol } = spec;
+    const frontends = service.addresses.map((address): Frontend => ({ address, port, protocol }));
+    const restored = this.#options.restored.find(frontends);
+    if (restored === undefined) return NOTHING_BEFORE;
+    const pods = new Map<Ipv4, Known>();
+    for (const [address, { port: at, counter, local }] of restored.backends) {
+      pods.set(address, { port: at, counter, local, backend: undefined });
+    }
+    const expiresAtMs = protocol === "udp" ? round.nowMs + round.udpMs : Number.POSITIVE_INFINITY;
+    const former = restored.former && { ...restored.former, expiresAtMs };
+    const ring = restored.ring.ring.length > 0 ? restored.ring : undefined;
+    return { id: restored.id, row: undefined, restored, ring, former, pods };
+  }
+
+  /** Chooses among the pods, and keeps the time for those that are new. */
+  #select(key: string, before: Before, candidates: readonly Candidate[], round: Round): Selection {
+    const waiting = this.#joining.get(key);
+    const still = new Map<Ipv4, number>();
+    for (const { address } of candidates) {
+      const untilMs = waiting?.get(address);
+      const isNew = before.pods !== undefined && !before.pods.has(address);
+      if (untilMs !== undefined && untilMs > round.nowMs) still.set(address, untilMs);
+      else if (untilMs === undefined && isNew && round.joinMs > 0) {
+        still.set(address, round.nowMs + round.joinMs);
+      }
+    }
+    const { liveness } = this.#options;
+    const selection = selectBackends(candidates, {
+      hasNode: (name) => liveness.hasNode(name),
+      hasJoined: (address) => !still.has(address),
+    });
+    for (const { address } of selection.ring) still.delete(address);
+    if (still.size === 0) this.#joining.delete(key);
+    else this.#joining.set(key, still);
+    return selection;
+  }
+
+  #nextJoin(key: string): number {
+    return Math.min(...(this.#joining.get(key)?.values() ?? []));
+  }
+
+  async #changeFormer(
+    before: Before,
+    to: OwnedRing,
+    spec: ServicePortSpec,
+    round: Round,
+  ): Promise<FormerOwners | undefined> {
+    const { nowMs, udpMs } = round;
+    const lives = (address: Ipv4): boolean => this.#options.liveness.lives(address, nowMs);
+    const former = (before.former?.expiresAtMs ?? 0) > nowMs ? before.former : undefined;
+    const isSame = before.row?.ring === to.ring || to.ring.length === 0;
+    if (isSame || before.ring === undefined) return former && withoutDead(former, lives);
+    const expiresAtMs = spec.protocol === "udp" ? nowMs + udpMs : Number.POSITIVE_INFINITY;
+    const change = { from: before.ring, to, before: former, lives, expiresAtMs };
+    const steps = changeRingInSteps(change);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+      await round.breathe();
+    }
+  }
+
+  /** The rows of the pods that were chosen, of those that weren't, and of those that have left. */
+  #backends(
+    before: Before,
+    selection: Selection,
+    round: Round,
+  ): { backends: Backend[]; draining: Backend[] } {
+    const { node: thisNode, liveness } = this.#options;
+    const make = (pod: Omit<Backend, "counter">): Backend => {
+      const known = before.pods?.get(pod.address);
+      const counter = known?.counter || this.#numbers.allocateCounter();
+      const backend = { ...pod, counter };
+      return known?.backend !== undefined && isSame(known.backend, backend)
+        ? known.backend
+        : backend;
+    };
+    const toBackend = ({
+      address,
+      port,
+      weight,
+      node,
+      state,
+    }: Selection["ring"][number]): Backend => {
+      const local = (node === "" ? liveness.nodeOfPod(address) : node) === thisNode;
+      return make({ address, port, weight, node, local, state });
+    };
+    const backends = selection.ring.map(toBackend);
+    const draining = selection.others.map(toBackend);
+    const named = new Set([...backends, ...draining].map(({ address }) => address));
+    for (const [address, { port, local }] of before.pods ?? []) {
+      // A pod of another node is that node's business once it has left.
+      if (!local || named.has(address) || !liveness.lives(address, round.nowMs)) continue;
+      draining.push(make({ address, port, weight: 0, node: thisNode, local, state: "left" }));
+    }
+    return { backends, draining: draining.sort((a, b) => a.address - b.address) };
+  }
+
+  #put(row: ServicePort, before: Before): void {
+    const { key } = row;
+    const stay = new Set([...row.backends, ...row.draining].map(({ address }) => address));
+    for (const [address, { counter }] of before.pods ?? []) {
+      if (!stay.has(address)) this.#numbers.releaseCounter(counter);
+    }
+    if (row.ring.length > 0 || before.ring === undefined) this.#lastRings.delete(key);
+    else this.#lastRings.set(key, before.ring);
+    if (before.row !== undefined && isSameRow(before.row, row)) return;
+    this.#options.ports.set(row);
+    if (row.former !== before.row?.former) this.#countFormer(key, row.former);
+  }
+
+  /** Counts slots; when there are too many, those of the port whose ring is quiet longest go. */
+  #countFormer(key: string, former: FormerOwners | undefined): void {
+    const { ports, maxFormerSlots } = this.#options;
+    this.#formerTotal -= this.#formerSlots.get(key) ?? 0;
+    this.#formerSlots.delete(key);
+    const count = countSlots(former);
+    if (count > 0) this.#formerSlots.set(key, count);
+    this.#formerTotal += count;
+    while (this.#formerTotal > maxFormerSlots) {
+      const [oldest, slots] = this.#formerSlots.entries().next().value ?? ["", 0];
+      this.#formerSlots.delete(oldest);
+      this.#formerTotal -= slots;
+      this.#forgotten += slots;
+      const row = ports.get(oldest);
+      if (row !== undefined) ports.set({ ...row, former: undefined });
+    }
+  }
+}
+
+/** The ring of these members: the one that the row has, if it is the same. */
+async function makeRing(
+  row: ServicePort | undefined,
+  members: Selection["ring"],
+  size: number,
+  round: Round,
+): Promise<Uint16Array> {
+  const wanted = members.length === 0 ? 0 : size;
+  const hasSame =
+    row?.ring.length === wanted &&
+    row.backends.length === members.length &&
+    row.backends.every((backend, index) => {
+      const { address, port, weight } = members[index] ?? {};
+      return backend.address === address && backend.port === port && backend.weight === weight;
+    });
+  if (hasSame) return row.ring;
+  const fill = startRing(members, size);
+  while (!fill.step(FILL_STEP)) await round.breathe();
+  return fill.ring;
+}
+
+function isSame(a: Backend, b: Backend): boolean {
+  return (
+    a.address === b.address &&
+    a.port === b.port &&
+    a.weight === b.weight &&
+    a.node === b.node &&
+    a.local === b.local &&
+    a.counter === b.counter &&
+    a.state === b.state
+  );
+}
+
+/** Of one key. Backends that are the same are one object. */
+function isSameRow(a: ServicePort, b: ServicePort): boolean {
+  return (
+    a.ring === b.ring &&
+    a.former === b.former &&
+    a.name === b.name &&
+    isSameList(a.backends, b.backends) &&
+    isSameList(a.draining, b.draining) &&
+    isSameList(a.addresses, b.addresses)
+  );
+}
+
+function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}

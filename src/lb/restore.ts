@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { ServiceId } from "../datapath/gen/abi.ts";
+import type { Ipv4 } from "../net/address.ts";
+import { type OwnedRing, packSlots } from "./former-owners.ts";
+import type { PortNumbers } from "./port-numbers.ts";
+import { type CounterId, type FormerOwners, type Frontend, frontendNumber } from "./rows.ts";
+
+// What the kernel's tables hold at start, so that ids stay and flows of before keep their owners.
+
+/** A service port as the tables have it. */
+export interface KernelService {
+  readonly id: ServiceId;
+  readonly frontends: readonly Frontend[];
+  /** Slot → index into `backends`. */
+  readonly ring: Uint16Array;
+  readonly backends: readonly KernelBackend[];
+}
+
+export interface KernelBackend {
+  readonly address: Ipv4;
+  readonly port: number;
+  readonly counter: CounterId;
+}
+
+/** A pod of this node that serves, or served, a service port. */
+export interface KernelTarget extends KernelBackend {
+  readonly service: ServiceId;
+}
+
+/** A slot's former owners, newest first. */
+export interface KernelFormerOwners {
+  readonly service: ServiceId;
+  readonly slot: number;
+  readonly owners: readonly Ipv4[];
+}
+
+export interface KernelState {
+  readonly services: readonly KernelService[];
+  readonly targets: readonly KernelTarget[];
+  readonly formerOwners: readonly KernelFormerOwners[];
+}
+
+/** A kernel that has nothing yet. */
+export const NO_KERNEL_STATE: KernelState = { services: [], targets: [], formerOwners: [] };
+
+/** What is known of a service port from before. */
+export interface RestoredPort {
+  readonly id: ServiceId;
+  readonly ring: OwnedRing;
+  readonly backends: ReadonlyMap<Ipv4, RestoredBackend>;
+  readonly former: FormerOwners | undefined;
+}
+
+export interface RestoredBackend extends KernelBackend {
+  /** Whether it is a pod of this node. */
+  readonly local: boolean;
+}
+
+/** Service ports from before, each to be taken by who has its frontends now. */
+export class Restored {
+  readonly #ports = new Map<ServiceId, RestoredPort>();
+  readonly #byFrontend = new Map<number, ServiceId>();
+
+  /** Their numbers are in use from now on; what can't be had is not gone on from. */
+  constructor(state: KernelState, numbers: PortNumbers) {
+    const targets = Map.groupBy(state.targets, ({ service }) => service);
+    const formerOwners = Map.groupBy(state.formerOwners, ({ service }) => service);
+    for (const { id, ring, backends, frontends } of state.services) {
+      if (!numbers.claimId(id)) continue;
+      const known = new Map<Ipv4, RestoredBackend>();
+      for (const backend of backends) known.set(backend.address, { ...backend, local: false });
+      for (const { address, port, counter } of targets.get(id) ?? []) {
+        known.set(address, { address, port, counter, local: true });
+      }
+      for (const [address, backend] of known) {
+        known.set(address, { ...backend, counter: numbers.claimCounter(backend.counter) });
+      }
+      const owners = backends.map(({ address }) => address);
+      const former = packSlots(ring.length, formerOwners.get(id) ?? [], Number.POSITIVE_INFINITY);
+      this.#ports.set(id, { id, ring: { ring, owners }, backends: known, former });
+      for (const frontend of frontends) this.#byFrontend.set(frontendNumber(frontend), id);
+    }
+  }
+
+  /** The port that has had one of these frontends, unless it is taken. */
+  find(frontends: readonly Frontend[]): RestoredPort | undefined {
+    for (const frontend of frontends) {
+      const id = this.#byFrontend.get(frontendNumber(frontend));
+      const port = id === undefined ? undefined : this.#ports.get(id);
+      if (port !== undefined) return port;
+    }
+    return undefined;
+  }
+
+  /** Its numbers are the caller's now; false if they aren't to be had any more. */
+  take({ id }: RestoredPort): boolean {
+    return this.#ports.delete(id);
+  }
+
+  /** Frees the numbers of those that nobody has taken. */
+  forget(numbers: PortNumbers): void {
+    for (const { id, backends } of this.#ports.values()) {
+      numbers.releaseId(id);
+      for (const { counter } of backends.values()) numbers.releaseCounter(counter);
+    }
+    this.#ports.clear();
+    this.#byFrontend.clear();
+  }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Endpoint } from "../endpoint/rows.ts";
+import type { Ipv4 } from "../net/address.ts";
+import { formatIpv4, parseIpv4 } from "../net/address.ts";
+import type { Node } from "../node/rows.ts";
+import { createSyncGate } from "../state/gate.ts";
+import { createTable } from "../state/table.ts";
+import { eachSlot } from "./former-owners.ts";
+import type { KernelState } from "./restore.ts";
+import {
+  type Backend,
+  type EndpointSlice,
+  objectKey,
+  type Protocol,
+  type Service,
+  type ServicePort,
+  type SliceEndpoint,
+} from "./rows.ts";
+import { type LbLimits, type LbTiming, LbWriter } from "./writer.ts";
+
+// What tests of services share: short ways to write rows, and a writer on a clock of its own.
+
+/** `10.0.0.1` or `1`, the last byte of 10.0.0.x. */
+export function ip(text: string | number): Ipv4 {
+  return parseIpv4(typeof text === "number" ? `10.0.0.${text}` : text);
+}
+
+export function service(name: string, options: Partial<Service> & { port?: string } = {}): Service {
+  const [port = "80", protocol = "tcp"] = (options.port ?? "80/tcp").split("/");
+  return {
+    key: objectKey("default", name),
+    namespace: "default",
+    name,
+    type: "LoadBalancer",
+    addresses: [ip("192.0.2.10")],
+    ports: [{ name: "", port: Number(port), protocol: protocol as Protocol }],
+    ringSize: undefined,
+    createdMs: undefined,
+    ...options,
+  };
+}
+
+/** Conditions of an endpoint: `ready`, `terminating` but serving, `down`; with `@node`, `*weight`. */
+export function endpoint(text: string): SliceEndpoint {
+  const [, address = "", condition, node = "", weight = "100"] =
+    /^([\d.]+)(?: (\w+))?(?:@([\w-]+))?(?:\*(\d+))?$/.exec(text) ?? [];
+  const ready = condition === undefined || condition === "ready";
+  return {
+    address: ip(address.includes(".") ? address : Number(address)),
+    ready,
+    serving: ready || condition === "terminating",
+    terminating: condition === "terminating",
+    node,
+    weight: Number(weight),
+  };
+}
+
+export function slice(
+  name: string,
+  endpoints: readonly string[],
+  options: { service?: string; port?: number; protocol?: Protocol } = {},
+): EndpointSlice {
+  const { port = 8080, protocol = "tcp" } = options;
+  return {
+    key: objectKey("default", name),
+    service: objectKey("default", options.service ?? "web"),
+    ports: [{ name: "", port, protocol }],
+    endpoints: endpoints.map(endpoint),
+  };
+}
+
+/** A writer whose sources have all spoken, on a clock that stands still until it is told. */
+export function createBench(
+  options: {
+    node?: string;
+    kernel?: KernelState;
+    limits?: Partial<LbLimits>;
+    timing?: Partial<LbTiming>;
+    loaded?: boolean;
+  } = {},
+) {
+  const endpoints = createTable<string, Endpoint, "address">({
+    name: "endpoints",
+    key: ({ key }) => key,
+    indexes: { address: ({ address }) => [address] },
+  });
+  const nodes = createTable<string, Node>({ name: "nodes", key: ({ name }) => name });
+  const loaded = createSyncGate();
+  const complete = createSyncGate();
+  const say = { loaded: () => loaded.complete(), complete: () => complete.complete() };
+  let nowMs = 1000;
+  const timers = new Set<{ readonly atMs: number; readonly call: () => void }>();
+  const writer = new LbWriter({
+    node: options.node ?? "n1",
+    endpoints,
+    nodes,
+    loaded,
+    complete,
+    limits: { servicePorts: 100, backends: 1000, formerSlots: 100_000, ...options.limits },
+    timing: { joinMs: 0, ...options.timing },
+    clock: {
+      nowMs: () => nowMs,
+      after(delayMs, call) {
+        const timer = { atMs: nowMs + delayMs, call };
+        timers.add(timer);
+        return () => timers.delete(timer);
+      },
+    },
+    ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
+  });
+  if (options.loaded !== false) say.loaded();
+  const settled = async (): Promise<void> => {
+    await new Promise(setImmediate);
+    await writer.settled();
+  };
+  const advance = async (ms: number): Promise<void> => {
+    nowMs += ms;
+    for (const timer of [...timers]) if (timer.atMs <= nowMs && timers.delete(timer)) timer.call();
+    await settled();
+  };
+  const port = (key = "default/web:80/tcp"): ServicePort | undefined => writer.ports.get(key);
+  return { writer, endpoints, nodes, say, settled, advance, port };
+}
+
+/** Backends as `1 ready, 2 joining`; addresses of 10.0.0.x by their last byte. */
+export function show(backends: readonly Backend[] | undefined): string {
+  return (backends ?? [])
+    .map(({ address, state }) => `${formatIpv4(address).replace("10.0.0.", "")} ${state}`)
+    .join(", ");
+}
+
+/** The owner of every slot, and who owned it before: `3 < 1 2`, by last bytes. */
+export function owners(port: ServicePort | undefined): string[] {
+  const last = (address: Ipv4 | undefined): string => String((address ?? 0) & 0xff);
+  const lines = [...(port?.ring ?? [])].map((index) => last(port?.backends[index]?.address));
+  for (const { slot, owners: former } of port?.former ? eachSlot(port.former) : []) {
+    lines[slot] = `${lines[slot] ?? ""} < ${former.map(last).join(" ")}`;
+  }
+  return lines;
+}

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { changeRing } from "./former-owners.ts";
+import { createRing } from "./maglev.ts";
+import { createBench, endpoint, ip, owners, service, show, slice } from "./testing.ts";
+
+test("a service and its slices make a service port, backends in order of address", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web-b", ["3@n2", "1@n1"]));
+  writer.putSlice(slice("web-a", ["2@n2"]));
+  await settled();
+  const { ring, backends, ...rest } = port() ?? {};
+  assert.deepEqual(rest, {
+    key: "default/web:80/tcp",
+    id: 1,
+    service: "default/web",
+    name: "",
+    port: 80,
+    protocol: "tcp",
+    addresses: [ip("192.0.2.10")],
+    draining: [],
+    former: undefined,
+  });
+  assert.deepEqual(backends?.[0], {
+    address: ip(1),
+    port: 8080,
+    weight: 100,
+    node: "n1",
+    local: true,
+    counter: 1,
+    state: "ready",
+  });
+  assert.equal(show(backends), "1 ready, 2 ready, 3 ready");
+  const members = [1, 2, 3].map((last) => ({ address: ip(last), port: 8080, weight: 100 }));
+  assert.deepEqual(ring, createRing(members, 1021));
+});
+
+test("nothing is made before all sources have put what they have", async () => {
+  const { writer, say, settled, port } = createBench({ loaded: false });
+  writer.putService(service("web"));
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+  assert.equal(port(), undefined);
+  writer.putSlice(slice("web", ["1"]));
+  say.loaded();
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready");
+});
+
+test("ready pods get new flows, and the others keep theirs", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2 down", "3 terminating", "4*0"]));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready");
+  assert.equal(show(port()?.draining), "2 not-ready, 3 terminating, 4 weightless");
+});
+
+test("when no pod is ready, those that serve while they terminate get new flows", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1 down", "2 terminating", "3 terminating"]));
+  await settled();
+  assert.equal(show(port()?.backends), "2 terminating, 3 terminating");
+  writer.putSlice(slice("web", ["1 down"]));
+  await settled();
+  assert.equal(show(port()?.backends), "");
+  assert.equal(port()?.ring.length, 0);
+});
+
+test("a pod that slices name twice counts once, as ready if any says so", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web-a", ["1 down", "2"], { port: 8080 }));
+  writer.putSlice(slice("web-b", ["1", "2"], { port: 8081 }));
+  await settled();
+  assert.deepEqual(
+    port()?.backends.map((backend) => [backend.address & 0xff, backend.port]),
+    [
+      [1, 8081],
+      [2, 8080],
+    ],
+  );
+});
+
+test("ports are found by name and protocol", async () => {
+  const { writer, settled, port } = createBench();
+  const ports = [
+    { name: "http", port: 80, protocol: "tcp" },
+    { name: "dns", port: 53, protocol: "udp" },
+    { name: "dns-tcp", port: 53, protocol: "tcp" },
+  ] as const;
+  writer.putService(service("web", { ports }));
+  writer.putSlice({
+    ...slice("web", ["1"]),
+    ports: [
+      { name: "dns", port: 5353, protocol: "udp" },
+      { name: "http", port: 8080, protocol: "tcp" },
+    ],
+  });
+  await settled();
+  assert.equal(port("default/web:80/tcp")?.backends[0]?.port, 8080);
+  assert.equal(port("default/web:53/udp")?.backends[0]?.port, 5353);
+  assert.equal(port("default/web:53/tcp")?.backends.length, 0);
+  writer.putService(service("web", { ports: ports.slice(0, 1) }));
+  await settled();
+  assert.deepEqual([...writer.ports.keys()], ["default/web:80/tcp"]);
+});
+
+test("numbers stay while things change, and are used again when they go", async () => {
+  const { writer, settled, port } = createBench({ limits: { servicePorts: 2, backends: 3 } });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  writer.putService(service("web", { addresses: [ip("192.0.2.11")] }));
+  writer.putSlice(slice("web", ["2", "3"]));
+  await settled();
+  assert.equal(port()?.id, 1);
+  assert.deepEqual(
+    port()?.backends.map(({ counter }) => counter),
+    [2, 3],
+  );
+  writer.putSlice(slice("web", ["4"]));
+  await settled();
+  assert.deepEqual(port()?.backends[0]?.counter, 1);
+  writer.deleteService("default/web");
+  await settled();
+  const { serviceIds, counters } = writer.figures();
+  assert.deepEqual([serviceIds, counters], [0, 0]);
+});
+
+test("a service too many is refused in words, and made when there is room", async () => {
+  const { writer, settled, port } = createBench({ limits: { servicePorts: 1 } });
+  writer.putService(service("web"));
+  writer.putService(service("api", { addresses: [ip("192.0.2.11")] }));
+  await settled();
+  assert.equal(port("default/api:80/tcp"), undefined);
+  assert.deepEqual(
+    [...writer.refusals()].map(({ id, text }) => `${id}: ${text}`),
+    [
+      "Service default/api: port default/api:80/tcp is left out: " +
+        "all 1 service ids are in use: raise the table's size",
+    ],
+  );
+  writer.deleteService("default/web");
+  await settled();
+  assert.equal(port("default/api:80/tcp")?.id, 1);
+  assert.deepEqual([...writer.refusals()], []);
+});
+
+test("a backend too many works without being counted", async () => {
+  const { writer, settled, port } = createBench({ limits: { backends: 1 } });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  assert.deepEqual(
+    port()?.backends.map(({ counter }) => counter),
+    [1, 0],
+  );
+});
+
+test("of two services with one frontend the one in force keeps it, until it goes", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  await settled();
+  writer.putService(service("api", { createdMs: 1 }));
+  await settled();
+  assert.equal(port("default/api:80/tcp"), undefined);
+  assert.deepEqual(
+    [...writer.refusals()].map(({ id, text, kept }) => `${id}: ${text} ${kept}`),
+    [
+      "Service default/api: 192.0.2.10:80/tcp is Service default/web's: " +
+        "take it out of one of them false",
+    ],
+  );
+  writer.putService(service("api", { addresses: [ip("192.0.2.11")] }));
+  writer.putService(service("api", { port: "80/tcp" }));
+  await settled();
+  assert.deepEqual(port("default/api:80/tcp")?.addresses, [ip("192.0.2.11")], "as it was");
+  assert.equal([...writer.refusals()][0]?.kept, true);
+  writer.deleteService("default/web");
+  await settled();
+  assert.deepEqual(port("default/api:80/tcp")?.addresses, [ip("192.0.2.10")]);
+  assert.deepEqual([...writer.refusals()], []);
+});
+
+test("of two services that come together the older has the frontend, on every node", async () => {
+  const rivals = [
+    service("a"),
+    service("b", { createdMs: 2000 }),
+    service("c", { createdMs: 1000 }),
+    service("d"),
+  ];
+  for (const order of [rivals, rivals.toReversed()]) {
+    const { writer, say, settled } = createBench({ loaded: false });
+    for (const rival of order) writer.putService(rival);
+    say.loaded();
+    await settled();
+    assert.deepEqual([...writer.ports.keys()], ["default/c:80/tcp"]);
+    assert.equal([...writer.refusals()].length, 3);
+  }
+});
+
+test("the same port number of TCP and of UDP, and other addresses, are no rivals", async () => {
+  const { writer, settled } = createBench();
+  writer.putService(service("web"));
+  writer.putService(service("dns", { port: "80/udp" }));
+  writer.putService(service("api", { addresses: [ip("192.0.2.11")] }));
+  await settled();
+  assert.equal([...writer.refusals()].length, 0);
+  assert.equal(writer.ports.size, 3);
+});
+
+test("who owned a slot before is remembered, newest first, while its pod lives", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  const before: string[][] = [];
+  for (const pods of [["1", "2", "3"], ["1", "2"], ["1", "2", "4"], ["4"]]) {
+    writer.putSlice(slice("web", pods));
+    await settled();
+    before.push(owners(port()).map((line) => line.split(" ")[0] ?? ""));
+  }
+  for (const [slot, line] of owners(port()).entries()) {
+    const history = before.map((ring) => ring[slot] ?? "").reverse();
+    const [owner, ...former] = [...new Set(history)];
+    const expected = former.length === 0 ? owner : `${owner} < ${former.join(" ")}`;
+    assert.equal(line, expected, `slot ${slot}`);
+  }
+});
+
+test("pods whose Pod row has gone are no former owners, after a moment's grace", async () => {
+  const { writer, endpoints, settled, advance, port } = createBench();
+  for (const last of [1, 2, 3]) {
+    const key = `default/web-${last}`;
+    endpoints.set({ key, address: ip(last), node: "n2", attachment: undefined });
+  }
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2", "3"]));
+  await settled();
+  writer.putSlice(slice("web", ["1"]));
+  await settled();
+  const former = (): string[] => [
+    ...new Set(owners(port()).flatMap((line) => line.split(" < ")[1] ?? [])),
+  ];
+  assert.deepEqual(former().sort(), ["2", "3"]);
+  endpoints.delete("default/web-2");
+  await settled();
+  await advance(4000);
+  assert.deepEqual(former().sort(), ["2", "3"], "the row may only have moved to another file");
+  await advance(2000);
+  assert.deepEqual(former(), ["3"]);
+  await advance(10 * 3600_000);
+  assert.deepEqual(former(), ["3"], "a pod with a row lives");
+});
+
+test("pods that never had a Pod row are forgotten two hours after they were named", async () => {
+  const { writer, settled, advance, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  writer.putSlice(slice("web", ["1"]));
+  await settled();
+  await advance(7_100_000);
+  assert.ok(port()?.former !== undefined);
+  await advance(200_000);
+  assert.equal(port()?.former, undefined);
+});
+
+test("former owners of UDP services go after one lifetime of a flow", async () => {
+  const { writer, settled, advance, port } = createBench({ timing: { udpMs: 60_000 } });
+  writer.putService(service("dns", { port: "53/udp" }));
+  const name = { service: "dns", protocol: "udp" } as const;
+  writer.putSlice(slice("dns", ["1", "2"], name));
+  await settled();
+  writer.putSlice(slice("dns", ["1"], name));
+  await settled();
+  const key = "default/dns:53/udp";
+  assert.ok(port(key)?.former !== undefined);
+  await advance(59_000);
+  assert.ok(port(key)?.former !== undefined);
+  await advance(2000);
+  assert.equal(port(key)?.former, undefined);
+});
+
+test("a pod is new for half a second, unless there is nobody else", async () => {
+  const { writer, settled, advance, port } = createBench({ timing: { joinMs: 500 } });
+  writer.putService(service("web"));
+  await settled();
+  writer.putSlice(slice("web", ["1"]));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready", "the service had nobody");
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready");
+  assert.equal(show(port()?.draining), "2 joining");
+  await advance(499);
+  assert.equal(show(port()?.backends), "1 ready");
+  await advance(2);
+  assert.equal(show(port()?.backends), "1 ready, 2 ready");
+  writer.putSlice(slice("web", ["2 down", "1"]));
+  await settled();
+  writer.putSlice(slice("web", ["2", "1"]));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready, 2 ready", "a known pod is not new again");
+});
+
+test("pods of a node that has left get nothing, and are no former owners", async () => {
+  const { writer, nodes, settled, port } = createBench();
+  const node = (name: string) => ({ name, addresses: [], podPrefixes: [] });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1@n1", "2@n2", "3@n3", "4"]));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready, 2 ready, 3 ready, 4 ready", "no node is known");
+  nodes.set(node("n1"));
+  nodes.set(node("n2"));
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready, 2 ready, 4 ready");
+  assert.ok(owners(port()).every((line) => !line.includes("3")));
+  nodes.delete("n2");
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready, 4 ready");
+  assert.ok(owners(port()).every((line) => !/[23]/.test(line)));
+});
+
+test("a pod of this node that left the service is still delivered to while it lives", async () => {
+  const { writer, endpoints, settled, advance, port } = createBench();
+  for (const [last, node] of [
+    [1, "n1"],
+    [2, "n2"],
+  ] as const) {
+    const key = `default/web-${last}`;
+    endpoints.set({ key, address: ip(last), node, attachment: undefined });
+  }
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2", "3@n2"]));
+  await settled();
+  assert.equal(port()?.backends[0]?.local, true, "its Pod row says so");
+  writer.putSlice(slice("web", ["3@n2"]));
+  await settled();
+  assert.equal(show(port()?.draining), "1 left");
+  assert.equal(port()?.draining[0]?.counter, 1);
+  endpoints.delete("default/web-1");
+  await settled();
+  await advance(6000);
+  assert.equal(show(port()?.draining), "");
+});
+
+test("a ring that was empty for a while goes on from the last one that wasn't", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  writer.putSlice(slice("web", ["1 down", "2 down"]));
+  await settled();
+  writer.putSlice(slice("web", ["1", "2 down"]));
+  await settled();
+  assert.ok(owners(port()).includes("1 < 2"));
+  assert.ok(owners(port()).includes("1"));
+});
+
+test("when former owners get too many, those of the ring that is quiet longest go", async () => {
+  const { writer, settled, port } = createBench({ limits: { formerSlots: 1000 } });
+  for (const name of ["a", "b"]) {
+    writer.putService(service(name, { addresses: [ip(name === "a" ? 100 : 101)] }));
+    writer.putSlice(slice(name, ["1", "2", "3"], { service: name }));
+    await settled();
+    writer.putSlice(slice(name, ["1", "2"], { service: name }));
+    await settled();
+  }
+  assert.ok(port("default/a:80/tcp")?.former !== undefined);
+  writer.putSlice(slice("b", ["1"], { service: "b" }));
+  await settled();
+  assert.equal(port("default/a:80/tcp")?.former, undefined);
+  assert.ok(port("default/b:80/tcp")?.former !== undefined);
+  assert.ok(writer.figures().formerForgotten > 300);
+});
+
+test("a change that changes nothing leaves the row as it is", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  const row = port();
+  writer.putSlice(slice("web", ["2", "1"]));
+  writer.putService(service("web", { createdMs: 5 }));
+  await settled();
+  assert.equal(port(), row);
+});
+
+test("after a restart ids, counters and owners are those of the kernel's tables", async () => {
+  const first = createBench();
+  first.writer.putService(service("old", { addresses: [ip("192.0.2.9")] }));
+  await first.settled();
+  first.writer.putService(service("web"));
+  first.writer.putSlice(slice("web", ["9", "1@n1", "2@n2"]));
+  await first.settled();
+  first.writer.putSlice(slice("web", ["1@n1", "2@n2"]));
+  await first.settled();
+  const row = first.port();
+  assert.ok(row?.former !== undefined && row.id === 2);
+  const again = createBench({
+    kernel: {
+      services: [
+        {
+          id: row.id,
+          frontends: [{ address: ip("192.0.2.10"), port: 80, protocol: "tcp" }],
+          ring: row.ring,
+          backends: row.backends,
+        },
+      ],
+      targets: [
+        {
+          service: row.id,
+          address: ip(1),
+          port: 8080,
+          counter: row.backends[0]?.counter ?? (0 as never),
+        },
+      ],
+      formerOwners: owners(row).flatMap((line, slot) => {
+        const former = line
+          .split(" < ")[1]
+          ?.split(" ")
+          .map((last) => ip(Number(last)));
+        return former === undefined ? [] : [{ service: row.id, slot, owners: former }];
+      }),
+    },
+  });
+  again.writer.putService(service("new", { addresses: [ip("192.0.2.8")] }));
+  again.writer.putService(service("web"));
+  const gone = slice("web-old", ["9"]);
+  again.writer.putSlice(gone);
+  again.writer.putSlice(slice("web", ["2@n2"]));
+  again.writer.deleteSlice(gone.key);
+  again.endpoints.set({ key: "default/1", address: ip(1), node: "n1", attachment: undefined });
+  await again.settled();
+  const restored = again.port();
+  assert.equal(restored?.id, 2);
+  assert.equal(again.port("default/new:80/tcp")?.id, 1);
+  assert.deepEqual(
+    restored?.backends.map(({ counter }) => counter),
+    [row.backends[1]?.counter],
+  );
+  assert.equal(show(restored?.draining), "1 left");
+  const change = { from: { ring: row.ring, owners: [ip(1), ip(2)] }, before: row.former };
+  const to = { ring: restored?.ring ?? row.ring, owners: [ip(2)] };
+  const all = { lives: () => true, expiresAtMs: Number.POSITIVE_INFINITY };
+  assert.deepEqual(restored?.former, changeRing({ ...change, to, ...all }));
+});
+
+test("numbers from before that nobody takes are free once nothing can be missing", async () => {
+  const { writer, say, settled, port } = createBench({
+    limits: { servicePorts: 1, backends: 1 },
+    kernel: {
+      services: [
+        {
+          id: 1 as never,
+          frontends: [{ address: ip("192.0.2.99"), port: 80, protocol: "tcp" }],
+          ring: new Uint16Array(0),
+          backends: [{ address: ip(7), port: 80, counter: 1 as never }],
+        },
+      ],
+      targets: [],
+      formerOwners: [],
+    },
+  });
+  writer.putService(service("web"));
+  await settled();
+  assert.equal(port(), undefined);
+  assert.equal([...writer.refusals()].length, 1);
+  say.complete();
+  await settled();
+  await settled();
+  assert.equal(port()?.id, 1);
+});
+
+test("endpoints in a test are what they say", () => {
+  assert.deepEqual(endpoint("1 terminating@n2*7"), {
+    address: ip(1),
+    ready: false,
+    serving: true,
+    terminating: true,
+    node: "n2",
+    weight: 7,
+  });
+});

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Endpoint } from "../endpoint/rows.ts";
+import type { Ipv4 } from "../net/address.ts";
+import type { Node } from "../node/rows.ts";
+import { createBreather } from "../state/breathe.ts";
+import type { SyncGate } from "../state/gate.ts";
+import { type Cursor, createTable, type ReadTable } from "../state/table.ts";
+import { FrontendClaims, formatFrontend } from "./claims.ts";
+import { formerAddresses } from "./former-owners.ts";
+import { Liveness } from "./liveness.ts";
+import { PortMaker, type Round } from "./port-maker.ts";
+import { PortNumbers } from "./port-numbers.ts";
+import { type KernelState, NO_KERNEL_STATE, Restored } from "./restore.ts";
+import {
+  type EndpointSlice,
+  frontendNumber,
+  frontendsOf,
+  type Service,
+  type ServicePort,
+  servicePortKey,
+} from "./rows.ts";
+
+/** Where time comes from; tests bring their own. */
+export interface WriterClock {
+  nowMs(): number;
+  after(delayMs: number, call: () => void): () => void;
+}
+
+export interface LbWriterOptions {
+  /** This node's name: pods on it are local. */
+  readonly node: string;
+  readonly endpoints: ReadTable<string, Endpoint, "address">;
+  readonly nodes: ReadTable<string, Node>;
+  /** Opens when all sources have put what they have: before, no service port is made. */
+  readonly loaded: SyncGate;
+  /** Opens when nothing of what the kernel holds can be missing any more: frees unclaimed ids. */
+  readonly complete: SyncGate;
+  readonly kernel?: KernelState;
+  readonly limits: LbLimits;
+  readonly timing?: Partial<LbTiming>;
+  readonly clock?: WriterClock;
+}
+
+/** How many there can be; what is beyond is told by `refusals`. */
+export interface LbLimits {
+  readonly servicePorts: number;
+  readonly backends: number;
+  /** Ring slots with former owners. */
+  readonly formerSlots: number;
+}
+
+export interface LbTiming {
+  /** How long a new pod waits for its first flows, so that every node knows it by then. */
+  readonly joinMs: number;
+  /** How long a UDP flow without packets counts as alive. */
+  readonly udpMs: number;
+  /** For how long the event loop may be held. */
+  readonly budgetMs: number;
+}
+
+const TIMING: LbTiming = { joinMs: 500, udpMs: 60_000, budgetMs: 5 };
+
+const SYSTEM_CLOCK: WriterClock = {
+  nowMs: () => performance.now(),
+  after(delayMs, call) {
+    // A longer delay than a timer can have only means that it looks in between.
+    const timer = setTimeout(call, Math.min(delayMs, 2 ** 30)).unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Why something that was put is not in force. */
+export interface LbRefusal {
+  /** `Service default/web`. */
+  readonly id: string;
+  readonly field: string;
+  readonly text: string;
+  /** Whether its previous version is. */
+  readonly kept: boolean;
+}
+
+/**
+ * The one writer of services, slices and what follows from them: service ports, with everything
+ * that the packet path wants to know. Ports are made off the callers' turn, in chunks.
+ */
+export class LbWriter {
+  readonly services: ReadTable<string, Service>;
+  readonly slices: ReadTable<string, EndpointSlice, "service" | "address">;
+  readonly ports: ReadTable<string, ServicePort, "service" | "watched">;
+  readonly #services = createTable<string, Service, "frontend">({
+    name: "services",
+    key: ({ key }) => key,
+    indexes: { frontend: (service) => frontendsOf(service).map(frontendNumber) },
+  });
+  readonly #slices = createTable<string, EndpointSlice, "service" | "address">({
+    name: "slices",
+    key: ({ key }) => key,
+    indexes: {
+      service: ({ service }) => [service],
+      address: ({ endpoints }) => endpoints.map(({ address }) => address),
+    },
+  });
+  readonly #ports = createTable<string, ServicePort, "service" | "watched">({
+    name: "service-ports",
+    key: ({ key }) => key,
+    indexes: {
+      service: ({ service }) => [service],
+      // Whose life or death changes the row, although no slice names them.
+      watched: ({ former, draining }) => [
+        ...formerAddresses(former),
+        ...draining.filter(({ state }) => state === "left").map(({ address }) => address),
+      ],
+    },
+  });
+  readonly #options: LbWriterOptions;
+  #timing: LbTiming;
+  readonly #clock: WriterClock;
+  readonly #claims = new FrontendClaims(this.#services);
+  readonly #liveness: Liveness;
+  readonly #numbers: PortNumbers;
+  readonly #maker: PortMaker;
+  readonly #serviceRows: Cursor<string, Service>;
+  readonly #podRows: Cursor<string, Endpoint>;
+  readonly #nodeRows: Cursor<string, Node>;
+  readonly #pods = new Map<string, { readonly address: Ipv4; readonly node: string }>();
+  readonly #knownNodes = new Set<string>();
+  readonly #dirty = new Set<string>();
+  readonly #alarms = new Map<string, number>();
+  readonly #waiters: (() => void)[] = [];
+  #cancelAlarm: (() => void) | undefined;
+  #running = false;
+  #closed = false;
+
+  constructor(options: LbWriterOptions) {
+    this.services = this.#services;
+    this.slices = this.#slices;
+    this.ports = this.#ports;
+    this.#options = options;
+    this.#timing = { ...TIMING, ...options.timing };
+    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    const { endpoints, nodes } = options;
+    this.#liveness = new Liveness({ endpoints, nodes, slices: this.#slices });
+    this.#numbers = new PortNumbers(options.limits);
+    const restored = new Restored(options.kernel ?? NO_KERNEL_STATE, this.#numbers);
+    this.#maker = new PortMaker({
+      node: options.node,
+      maxFormerSlots: options.limits.formerSlots,
+      liveness: this.#liveness,
+      ports: this.#ports,
+      numbers: this.#numbers,
+      restored,
+    });
+    this.#serviceRows = this.#services.cursor(() => this.#wake());
+    this.#podRows = endpoints.cursor(() => this.#wake());
+    this.#nodeRows = nodes.cursor(() => this.#wake());
+    void options.loaded.opened.then(() => {
+      this.#claims.settled();
+      this.#wake();
+    });
+    void options.complete.opened.then(() => {
+      restored.forget(this.#numbers);
+      for (const [service] of this.#numbers.refused()) this.#touch(service);
+    });
+  }
+
+  putService(service: Service): void {
+    this.#claims.put(service);
+  }
+
+  deleteService(key: string): void {
+    this.#claims.delete(key);
+  }
+
+  putSlice(slice: EndpointSlice): void {
+    const before = this.#slices.get(slice.key);
+    this.#slices.set(slice);
+    this.#sliceChanged(before, slice);
+  }
+
+  deleteSlice(key: string): void {
+    const before = this.#slices.get(key);
+    this.#slices.delete(key);
+    this.#sliceChanged(before, undefined);
+  }
+
+  /** What was put and isn't in force, and why. */
+  *refusals(): Generator<LbRefusal> {
+    for (const { service, frontend, owner } of this.#claims.contests()) {
+      const text = `${formatFrontend(frontend)} is Service ${owner.key}'s: take it out of one of them`;
+      const kept = this.#services.has(service.key);
+      yield { id: `Service ${service.key}`, field: "spec", text, kept };
+    }
+    for (const [service, text] of this.#numbers.refused()) {
+      yield { id: `Service ${service}`, field: "spec.ports", text, kept: false };
+    }
+  }
+
+  /** Settles when every service port is as the rows want it. Never before the sources are. */
+  settled(): Promise<void> {
+    if (!this.#running && !this.#hasWork()) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** Takes another lifetime of UDP flows from now on. */
+  setUdpTimeout(udpMs: number): void {
+    this.#timing = { ...this.#timing, udpMs };
+  }
+
+  figures() {
+    const { slots: formerSlots, forgotten: formerForgotten } = this.#maker.former;
+    return {
+      services: this.#services.size,
+      slices: this.#slices.size,
+      ports: this.#ports.size,
+      /** Services that wait to be looked at. */
+      pending: this.#dirty.size + this.#serviceRows.pending,
+      formerSlots,
+      /** Slots whose former owners were forgotten, as there was no room. */
+      formerForgotten,
+      ...this.#numbers.figures(),
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelAlarm?.();
+    for (const cursor of [this.#serviceRows, this.#podRows, this.#nodeRows]) cursor.close();
+  }
+
+  #sliceChanged(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
+    const named = new Set(after?.endpoints.map(({ address }) => address));
+    const nowMs = this.#clock.nowMs();
+    for (const { address, node } of before?.endpoints ?? []) {
+      if (!named.has(address)) this.#liveness.leftSlice(address, node, nowMs);
+    }
+    for (const slice of [before, after]) if (slice !== undefined) this.#touch(slice.service);
+  }
+
+  #touch(service: string): void {
+    this.#dirty.add(service);
+    this.#wake();
+  }
+
+  #hasWork(): boolean {
+    const cursors = [this.#serviceRows, this.#podRows, this.#nodeRows];
+    return this.#dirty.size > 0 || cursors.some(({ pending }) => pending > 0);
+  }
+
+  #wake(): void {
+    if (this.#running || this.#closed || !this.#options.loaded.open) return;
+    this.#running = true;
+    setImmediate(() => {
+      void this.#run().finally(() => {
+        this.#running = false;
+        if (this.#closed || !this.#hasWork()) {
+          for (const resolve of this.#waiters.splice(0)) resolve();
+          this.#setAlarm();
+        } else this.#wake();
+      });
+    });
+  }
+
+  async #run(): Promise<void> {
+    const breathe = createBreather(this.#timing.budgetMs);
+    await this.#takeRows(breathe);
+    for (const key of this.#dirty) {
+      if (this.#closed) return;
+      this.#dirty.delete(key);
+      const { joinMs, udpMs } = this.#timing;
+      const nowMs = this.#clock.nowMs();
+      const isCurrent = (service: Service): boolean => this.#services.get(key) === service;
+      await this.#makeService(key, { nowMs, joinMs, udpMs, breathe, isCurrent });
+      await breathe();
+    }
+  }
+
+  /** What other tables say, as far as it concerns services. */
+  async #takeRows(breathe: () => Promise<void> | undefined): Promise<void> {
+    for (let change = this.#serviceRows.take(); change; change = this.#serviceRows.take()) {
+      this.#dirty.add(change.key);
+    }
+    for (let change = this.#podRows.take(); change; change = this.#podRows.take()) {
+      this.#podChanged(change.key, change.row);
+      await breathe();
+    }
+    const moved = new Set<string>();
+    const hadNodes = this.#knownNodes.size > 0;
+    for (let change = this.#nodeRows.take(); change; change = this.#nodeRows.take()) {
+      const { key, row } = change;
+      if (this.#knownNodes.has(key) === (row !== undefined)) continue;
+      moved.add(key);
+      if (row === undefined) this.#knownNodes.delete(key);
+      else this.#knownNodes.add(key);
+    }
+    if (moved.size === 0) return;
+    if (hadNodes !== this.#knownNodes.size > 0) {
+      for (const key of this.#services.keys()) this.#dirty.add(key);
+      return;
+    }
+    for (const { service, endpoints } of this.#slices.rows()) {
+      if (endpoints.some(({ node }) => moved.has(node))) this.#dirty.add(service);
+      await breathe();
+    }
+    for (const { service, former, draining } of this.#ports.rows()) {
+      if (former !== undefined || draining.length > 0) this.#dirty.add(service);
+    }
+  }
+
+  #podChanged(key: string, row: Endpoint | undefined): void {
+    const before = this.#pods.get(key);
+    if (row === undefined) this.#pods.delete(key);
+    else {
+      this.#pods.set(key, row);
+      this.#liveness.podSeen(row.address);
+    }
+    if (before !== undefined && before.address !== row?.address) {
+      this.#liveness.podGone(before.address, before.node, this.#clock.nowMs());
+    }
+    for (const pod of [before, row]) {
+      if (pod === undefined) continue;
+      const { address } = pod;
+      this.#touchWatching(address);
+      // Its node says whether it is a pod of this node, where slices don't.
+      for (const { service, endpoints } of this.#slices.by("address", address)) {
+        if (endpoints.some((endpoint) => endpoint.address === address && endpoint.node === "")) {
+          this.#dirty.add(service);
+        }
+      }
+    }
+  }
+
+  #touchWatching(address: Ipv4): void {
+    for (const { service } of this.#ports.by("watched", address)) this.#dirty.add(service);
+  }
+
+  #setAlarm(): void {
+    this.#cancelAlarm?.();
+    this.#cancelAlarm = undefined;
+    if (this.#closed) return;
+    let atMs = this.#liveness.nextMs;
+    for (const dueMs of this.#alarms.values()) atMs = Math.min(atMs, dueMs);
+    if (!Number.isFinite(atMs)) return;
+    const delayMs = Math.max(1, atMs - this.#clock.nowMs());
+    this.#cancelAlarm = this.#clock.after(delayMs, () => {
+      const nowMs = this.#clock.nowMs();
+      for (const address of this.#liveness.expire(nowMs)) this.#touchWatching(address);
+      for (const [key, dueMs] of this.#alarms) if (dueMs <= nowMs) this.#dirty.add(key);
+      if (this.#dirty.size === 0) this.#setAlarm();
+      else this.#wake();
+    });
+  }
+
+  async #makeService(key: string, round: Round): Promise<void> {
+    const service = this.#services.get(key);
+    // Without an address nobody can ask for it.
+    const specs = service === undefined || service.addresses.length === 0 ? [] : service.ports;
+    const wanted = new Set(specs.map((spec) => servicePortKey(key, spec.port, spec.protocol)));
+    for (const row of this.#ports.by("service", key)) {
+      if (wanted.has(row.key)) continue;
+      this.#maker.remove(row.key);
+      const [refused] = this.#numbers.refused();
+      if (refused !== undefined) this.#dirty.add(refused[0]);
+    }
+    this.#numbers.forgive(key);
+    let nextMs = Number.POSITIVE_INFINITY;
+    if (service !== undefined) {
+      const slices = this.#slices.by("service", key);
+      for (const spec of specs) {
+        nextMs = Math.min(nextMs, await this.#maker.make(service, spec, slices, round));
+      }
+    }
+    if (Number.isFinite(nextMs)) this.#alarms.set(key, nextMs);
+    else this.#alarms.delete(key);
+  }
+}
