@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { openObject } from "../kernel/object.ts";
+import { formatIpv4, parseIpv4 } from "../net/address.ts";
+import { type EventBatch, openEvents } from "./events.ts";
+import { maps, Verdict } from "./gen/abi.ts";
+import { TypedMap } from "./maps.ts";
+
+/** An IPIP packet of nobody for a pod: dropped as untrusted. */
+const STRANGER = Buffer.from(
+  "0200000000010200000000020800" + // Ethernet
+    "4500003c0000400040040000c0000209" +
+    "0a000001" + // outer IPv4
+    "45000028000040004006000001010101" +
+    "02020202" + // inner IPv4
+    "0400005000000000000000005002ffff00000000",
+  "hex",
+);
+
+test("events are told while somebody listens, and to each what it wants", async () => {
+  using object = openObject(join(import.meta.dirname, "../../build/bpf/host.bpf.o"));
+  for (const map of object.maps.values()) {
+    if (!map.name.startsWith(".") && map.name !== "events" && map.name !== "frontends") {
+      map.maxEntries = Math.min(map.maxEntries, 1024);
+    }
+  }
+  using loaded = object.load();
+  using runtime = new TypedMap(loaded.map("runtime"), maps.runtime);
+  using endpoints = new TypedMap(loaded.map("endpoints"), maps.endpoints);
+  const endpoint = maps.endpoints.value.decode(new DataView(new ArrayBuffer(24)), 0);
+  endpoints.update({ address: parseIpv4("10.0.0.1") }, endpoint);
+  await using events = openEvents(loaded.map("events"), runtime, (error) => assert.fail(error));
+  const run = (): void => {
+    loaded.program("from_network").testRun({ data: STRANGER });
+  };
+  const seen: EventBatch["events"][number][] = [];
+  run();
+  assert.equal(runtime.lookup(0)?.events, 0);
+  const end = events.listen("drops", (batch) => seen.push(...batch.events));
+  assert.notEqual(runtime.lookup(0)?.events, 0);
+  run();
+  const limit = performance.now() + 5000;
+  while (seen.length === 0 && performance.now() < limit) await delay(2);
+  assert.equal(seen.length, 1, "what was before nobody wrote down");
+  const [event] = seen;
+  assert.equal(event?.verdict, Verdict.dropUntrusted);
+  assert.equal(
+    formatIpv4(event?.outerSource ?? event?.source ?? parseIpv4("0.0.0.0")),
+    "192.0.2.9",
+  );
+  assert.equal(event?.length, STRANGER.length);
+  end();
+  assert.equal(runtime.lookup(0)?.events, 0);
+});

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { BpfMap } from "../kernel/map.ts";
+import { parseIpv4 } from "../net/address.ts";
+import { createFormerOwnersTarget } from "./former-owners.ts";
+import { type FormerOwners, maps, type ServiceId, type SlotKey } from "./gen/abi.ts";
+import { TypedMap } from "./maps.ts";
+
+const A = parseIpv4("10.0.0.1");
+const B = parseIpv4("10.0.0.2");
+const C = parseIpv4("10.0.0.3");
+const SERVICE = 7 as ServiceId;
+
+function open(maxEntries = 16) {
+  const spec = { ...maps.formerOwners, maxEntries };
+  return new TypedMap<SlotKey, FormerOwners>(BpfMap.create(spec), spec);
+}
+
+function slots(...words: number[]) {
+  return { slots: Uint32Array.from(words) };
+}
+
+function contents(map: TypedMap<SlotKey, FormerOwners>) {
+  return [...map.entries()]
+    .map(([{ service, slot }, { owner }]) => [service, slot, ...owner])
+    .sort((a, b) => (a[1] ?? 0) - (b[1] ?? 0));
+}
+
+describe("the target of former owners", () => {
+  test("writes and removes the slots that differ", () => {
+    using map = open();
+    const target = createFormerOwnersTarget(map);
+    const first = slots(1, A, 0, 0, 5, A, B, 0, 9, C, 0, 0);
+    assert.deepEqual(target.apply([{ key: SERVICE, value: first }]), []);
+    const second = slots(2, B, 0, 0, 5, A, B, 0, 9, B, C, 0);
+    assert.deepEqual(target.apply([{ key: SERVICE, value: second }]), []);
+    assert.deepEqual(contents(map), [
+      [7, 2, B, 0, 0],
+      [7, 5, A, B, 0],
+      [7, 9, B, C, 0],
+    ]);
+    assert.equal(target.used, 3);
+    target.remove([{ key: SERVICE }]);
+    assert.deepEqual(contents(map), []);
+    assert.deepEqual([...target.keys()], []);
+  });
+
+  test("finds what is there, and takes it away when it isn't wanted", () => {
+    using map = open();
+    createFormerOwnersTarget(map).apply([
+      { key: SERVICE, value: slots(1, A, 0, 0, 5, A, B, C) },
+      { key: 8 as ServiceId, value: slots(3, A, 0, 0) },
+    ]);
+    const target = createFormerOwnersTarget(map);
+    assert.deepEqual([...target.keys()].toSorted(), [7, 8]);
+    const found = [...target.found()].filter(({ service }) => service === SERVICE);
+    assert.deepEqual(found, [
+      { service: 7, slot: 1, owners: [A] },
+      { service: 7, slot: 5, owners: [A, B, C] },
+    ]);
+    target.apply([{ key: SERVICE, value: slots(5, A, B, C) }]);
+    target.remove([{ key: 8 as ServiceId }]);
+    assert.deepEqual(contents(map), [[7, 5, A, B, C]]);
+  });
+
+  test("a full map names the key that makes it larger, and the next attempt goes on", () => {
+    using map = open(2);
+    const target = createFormerOwnersTarget(map);
+    const value = slots(1, A, 0, 0, 2, A, 0, 0, 3, A, 0, 0);
+    const [refusal] = target.apply([{ key: SERVICE, value }]);
+    assert.match(refusal?.error.message ?? "", /full with 2 entries; raise tables.formerOwners/);
+    assert.deepEqual(target.apply([{ key: SERVICE, value: slots(3, B, 0, 0) }]), []);
+    assert.deepEqual(contents(map), [[7, 3, B, 0, 0]]);
+  });
+});

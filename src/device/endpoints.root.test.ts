@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { after, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { maps } from "../datapath/gen/abi.ts";
+import { TypedMap } from "../datapath/maps.ts";
+import { check } from "../kernel/error.ts";
+import * as sys from "../kernel/ffi.ts";
+import { BpfMap } from "../kernel/map.ts";
+import { createNamespace, deleteNamespace } from "../kernel/netns.ts";
+import { parseIpv4 } from "../net/address.ts";
+import { formatMac, parseMac } from "../net/mac.ts";
+import { openDevices } from "./devices.ts";
+import { createEndpointTarget } from "./endpoints.ts";
+
+const CLONE_NEWNET = 0x4000_0000;
+check(sys.unshare(CLONE_NEWNET), "make", "a network namespace");
+const POD_NAMESPACE = `ciliate-endpoint-${process.pid}`;
+createNamespace(POD_NAMESPACE);
+after(() => deleteNamespace(POD_NAMESPACE));
+
+const POD = parseIpv4("10.244.1.2");
+const HOST_MAC = "02:00:00:00:00:01";
+const POD_MAC = "02:00:00:00:00:02";
+
+function makePod(): void {
+  const host = ["link", "add", "cilpod", "address", HOST_MAC, "type", "veth"];
+  const peer = ["peer", "name", "cileth", "address", POD_MAC, "netns", POD_NAMESPACE];
+  execFileSync("ip", [...host, ...peer]);
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const end = performance.now() + 5000;
+  while (!condition()) {
+    assert.ok(performance.now() < end, `after 5 s still not: ${what}`);
+    await delay(2);
+  }
+}
+
+test("a pod's entry is found out from its device and follows it", async () => {
+  const spec = { ...maps.endpoints, maxEntries: 4 };
+  using map = new TypedMap(BpfMap.create(spec), spec);
+  const failed = (error: Error): void => assert.fail(error);
+  using devices = openDevices({ failed });
+  let changes = 0;
+  using target = createEndpointTarget({ map, devices, changed: () => void changes++, failed });
+  const value = { device: "cilpod", mac: undefined, netns: POD_NAMESPACE };
+
+  const [refusal] = await target.apply([{ key: POD, value, previous: undefined }]);
+  assert.match(refusal?.error.message ?? "", /no device cilpod for pod 10\.244\.1\.2/);
+  assert.deepEqual(target.devices(), []);
+
+  makePod();
+  await until(() => map.lookup({ address: POD }) !== undefined, "the device's entry is there");
+  const entry = map.lookup({ address: POD });
+  assert.equal(entry?.ifindex, sys.interfaceIndex("cilpod"));
+  assert.equal(formatMac(entry?.podMac ?? parseMac("00:00:00:00:00:00")), POD_MAC);
+  assert.equal(formatMac(entry?.nodeMac ?? parseMac("00:00:00:00:00:00")), HOST_MAC);
+  assert.notEqual(entry?.netns, -1);
+  assert.deepEqual(
+    target.devices().map(({ name }) => name),
+    ["cilpod"],
+  );
+  assert.equal(target.has(POD), true);
+
+  execFileSync("ip", ["link", "del", "cilpod"]);
+  await until(() => target.devices().length === 0, "its device is gone");
+  const before = changes;
+  makePod();
+  const index = sys.interfaceIndex("cilpod");
+  await until(() => map.lookup({ address: POD })?.ifindex === index, "it is back");
+  assert(changes > before);
+
+  target.remove([{ key: POD, previous: value }]);
+  assert.equal(map.lookup({ address: POD }), undefined);
+  assert.deepEqual(target.devices(), []);
+  execFileSync("ip", ["link", "del", "cilpod"]);
+});
