@@ -3,11 +3,14 @@
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
+import { basename } from "node:path";
 import { createInterface, type Interface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import type { Lab } from "../../../src/lab/lab.ts";
 
 export const STREAM_PORT = 7000;
+const SERVER = new URL("./stream-server.ts", import.meta.url);
+const CLIENT = new URL("./stream-client.ts", import.meta.url);
 const ANSWER_LIMIT_MS = 90_000;
 const FINISH_LIMIT_MS = 20_000;
 
@@ -71,9 +74,10 @@ class Speaker implements AsyncDisposable {
   readonly #waiting: ((line: string) => void)[] = [];
   readonly #what: string;
 
-  constructor(lab: Lab, where: string, program: string, args: readonly string[]) {
-    this.#what = `${program} in ${where}`;
-    const argv = [process.execPath, join(import.meta.dirname, program), ...args];
+  constructor(lab: Lab, where: string, program: URL, args: readonly string[]) {
+    const file = fileURLToPath(program);
+    this.#what = `${basename(file)} in ${where}`;
+    const argv = [process.execPath, file, ...args];
     this.#child = lab.spawn(where, argv, { stdio: ["pipe", "pipe", "inherit"] });
     const { stdin, stdout } = this.#child;
     if (stdin === null || stdout === null) throw new Error(`${this.#what} has no pipes`);
@@ -125,7 +129,7 @@ export class StreamServers implements AsyncDisposable {
   async start(pods: readonly string[], port = STREAM_PORT): Promise<void> {
     await Promise.all(
       pods.map(async (pod) => {
-        const server = new Speaker(this.#lab, pod, "stream-server.ts", [pod, `${port}`]);
+        const server = new Speaker(this.#lab, pod, SERVER, [pod, `${port}`]);
         this.#servers.set(pod, server);
         await server.hear();
       }),
@@ -159,7 +163,7 @@ export class StreamClient implements AsyncDisposable {
   readonly #speaker: Speaker;
 
   constructor(lab: Lab, where = "client") {
-    this.#speaker = new Speaker(lab, where, "stream-client.ts", []);
+    this.#speaker = new Speaker(lab, where, CLIENT, []);
   }
 
   /** Opens connections and returns when each has heard from its backend, or has failed. */

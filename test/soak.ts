@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Usage: test/soak.ts [CAMPAIGN]...   Runs the long campaigns, all of them or those named: the
+// code of `make test` with larger budgets. What they found goes to docs/soak-report.md together
+// with the commit that ran; it fails when one fails.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism, release, totalmem } from "node:os";
+import { resolve } from "node:path";
+import { run } from "node:test";
+import { spec } from "node:test/reporters";
+import { BUDGET_VARIABLE } from "./lab/tools/budget.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const REPORT = "docs/soak-report.md";
+const LIMIT_MS = 4 * 3600 * 1000;
+
+/** Tests with a budget of their own. */
+interface Campaign {
+  readonly name: string;
+  readonly what: string;
+  readonly files: readonly string[];
+  /** By the names that the tests ask `budget` for. */
+  readonly budget: Readonly<Record<string, number>>;
+}
+
+const CAMPAIGNS: readonly Campaign[] = [
+  {
+    name: "consistency",
+    what: "Open connections stream numbered bytes while backends and the balancer are replaced",
+    files: ["test/lab/consistency.root.test.ts"],
+    budget: { connections: 5000, flows: 500 },
+  },
+  {
+    name: "restart",
+    what: "The agent is killed again and again under streaming connections",
+    files: ["test/lab/restart.root.test.ts"],
+    budget: { kills: 20, connections: 1000 },
+  },
+];
+
+/** How one campaign went. */
+interface Result {
+  readonly campaign: Campaign;
+  readonly passed: number;
+  readonly failed: number;
+  readonly seconds: number;
+  /** What its tests told, in their order, by the test's name. */
+  readonly told: ReadonlyMap<string, readonly string[]>;
+}
+
+async function runCampaign(campaign: Campaign): Promise<Result> {
+  process.env[BUDGET_VARIABLE] = JSON.stringify(campaign.budget);
+  const began = Date.now();
+  const told = new Map<string, string[]>();
+  const count = { passed: 0, failed: 0 };
+  const files = campaign.files.map((file) => resolve(ROOT, file));
+  const events = run({ files, concurrency: false, timeout: LIMIT_MS });
+  const names: string[] = [];
+  events.on("test:start", ({ name, nesting }) => {
+    names.splice(nesting, names.length, name);
+  });
+  events.on("test:pass", ({ details }) => {
+    if (details.type !== "suite") count.passed++;
+  });
+  events.on("test:fail", () => {
+    count.failed++;
+  });
+  events.on("test:diagnostic", ({ message, nesting }) => {
+    if (nesting === 0) return; // the runner's own sums
+    const name = names.at(-1) ?? "";
+    told.set(name, [...(told.get(name) ?? []), message]);
+  });
+  await new Promise<void>((done, failed) => {
+    events.on("error", failed);
+    events.compose(new spec()).on("end", done).on("error", failed).pipe(process.stdout);
+  });
+  return { campaign, ...count, seconds: Math.round((Date.now() - began) / 1000), told };
+}
+
+function git(...args: string[]): string {
+  return execFileSync("git", args, { cwd: ROOT, encoding: "utf8" }).trim();
+}
+
+function section({ campaign, passed, failed, seconds, told }: Result): string {
+  const budget = Object.entries(campaign.budget).map(([name, value]) => `${name} ${value}`);
+  const verdict = failed === 0 ? "passed" : `**${failed} failed**`;
+  const lines = [...told].flatMap(([name, messages]) => [
+    `- ${name}`,
+    ...messages.map((message) => `  - ${message}`),
+  ]);
+  return [
+    `## ${campaign.name}: ${verdict}`,
+    "",
+    `${campaign.what}. Budget: ${budget.join(", ")}. ${passed} tests passed in ${seconds} s.`,
+    "",
+    ...lines,
+    "",
+  ].join("\n");
+}
+
+function report(results: readonly Result[]): string {
+  const dirty = git("status", "--porcelain", "--untracked-files=no") === "" ? "" : ", changed";
+  const memory = Math.round(totalmem() / 2 ** 30);
+  return [
+    "# What `make soak` found",
+    "",
+    `Commit ${git("rev-parse", "HEAD")}${dirty}, ${new Date().toISOString().slice(0, 10)}, ` +
+      `Linux ${release()}, ${availableParallelism()} cores, ${memory} GiB.`,
+    "",
+    ...results.map(section),
+  ].join("\n");
+}
+
+const wanted = process.argv.slice(2);
+const known = CAMPAIGNS.map(({ name }) => name);
+const unknown = wanted.filter((name) => !known.includes(name));
+if (unknown.length > 0) {
+  process.stderr.write(`no campaign ${unknown.join(", ")}: there are ${known.join(", ")}\n`);
+  process.exit(2);
+}
+const results: Result[] = [];
+for (const campaign of CAMPAIGNS) {
+  if (wanted.length > 0 && !wanted.includes(campaign.name)) continue;
+  results.push(await runCampaign(campaign));
+}
+writeFileSync(resolve(ROOT, REPORT), report(results));
+process.stdout.write(`\n${readFileSync(resolve(ROOT, REPORT), "utf8")}`);
+process.exitCode = results.some(({ failed }) => failed > 0) ? 1 : 0;
