@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// What may happen in a sequence. Events are plain values that stand for themselves, so that a
+// sequence with some of them left out is a sequence too. Places are indexes into places.ts.
+
+export type NodeIndex = 0 | 1;
+
+/** A TCP or UDP packet of a client, whole or not. What is left out is as usual. */
+export interface PacketSpec {
+  readonly client: number;
+  readonly clientPort: number;
+  /** Index into SERVICE_PORTS; -1: no service's address. */
+  readonly service: number;
+  /** Instead of the service's: a pod's address and port, as plain packets have. */
+  readonly pod?: number;
+  readonly protocol?: number;
+  readonly tcpFlags?: number;
+  readonly payloadBytes?: number;
+  readonly ttl?: number;
+  readonly dscp?: number;
+  readonly ecn?: number;
+  readonly dontFragment?: boolean;
+  readonly moreFragments?: boolean;
+  /** In bytes. */
+  readonly fragmentOffset?: number;
+  readonly ipOptionBytes?: number;
+  readonly tcpOptions?: readonly number[];
+  readonly checksum?: "right" | "none" | "wrong";
+  readonly trailerBytes?: number;
+  readonly vlan?: boolean;
+  readonly outer?: OuterSpec;
+  /** Bytes overwritten at the end, counted from the start of the frame. */
+  readonly bytes?: readonly (readonly [at: number, value: number])[];
+  /** The frame ends after so many bytes. */
+  readonly cutBytes?: number;
+  readonly gsoSize?: number;
+}
+
+/** An outer header as it comes from elsewhere. */
+export interface OuterSpec {
+  readonly from: "node" | "other node" | "load balancer" | "prefix" | "stranger";
+  readonly pod: number;
+  readonly ttl: number;
+  readonly ecn: number;
+  readonly optionBytes: number;
+  readonly moreFragments: boolean;
+  readonly fragmentOffset: number;
+  /** Added to the right total length. */
+  readonly lengthError: number;
+}
+
+/** What the fabric does to what a node sends before it meets the next one. */
+export interface FabricSpec {
+  readonly routers: number;
+  readonly congested: boolean;
+}
+
+export interface PacketEvent {
+  readonly kind: "packet";
+  readonly node: NodeIndex;
+  /** Whether XDP is on the uplink. */
+  readonly edge: boolean;
+  readonly uplink: 0 | 1;
+  readonly packet: PacketSpec;
+  readonly fabric: FabricSpec;
+}
+
+/** A packet of a pod for a flow that the node has, or for none. */
+export interface ReplyEvent {
+  readonly kind: "reply";
+  readonly node: NodeIndex;
+  /** Which of the node's REPLY entries, in the order of their keys and modulo their number. */
+  readonly pick: number;
+  readonly tcpFlags: number;
+  readonly payloadBytes: number;
+  readonly ttl: number;
+  readonly tcpOptions: readonly number[];
+  readonly checksum: "right" | "none" | "wrong";
+  readonly moreFragments: boolean;
+  readonly bytes: readonly (readonly [at: number, value: number])[];
+  readonly cutBytes: number | undefined;
+  readonly gsoSize: number;
+}
+
+/** A service port as a node has it from now on. */
+export interface ServiceEvent {
+  readonly kind: "service";
+  readonly node: NodeIndex;
+  /** Index into SERVICE_PORTS. */
+  readonly service: number;
+  readonly encapsulateFirst: boolean;
+  /** Pods that own slots. */
+  readonly backends: readonly number[];
+  /** The first of them of each slot. */
+  readonly ring: readonly number[];
+  /** Pods of the node that have a target. */
+  readonly targets: readonly number[];
+  /** Pods that owned slots, by slot. */
+  readonly former: readonly { readonly slot: number; readonly owners: readonly number[] }[];
+  readonly changedJiffiesAgo: number;
+  /** A row that points outside its table. */
+  readonly broken: "row" | "ring" | "backends" | "nexthop" | undefined;
+}
+
+export type StateEvent =
+  | { readonly kind: "no service"; readonly node: NodeIndex; readonly service: number }
+  | {
+      readonly kind: "endpoint";
+      readonly node: NodeIndex;
+      readonly pod: number;
+      readonly there: boolean;
+      readonly sockets: boolean;
+    }
+  | {
+      readonly kind: "nexthop";
+      readonly node: NodeIndex;
+      readonly pod: number;
+      readonly resolved: boolean;
+      readonly uplink: 0 | 1;
+      readonly mtu: number;
+    }
+  | {
+      readonly kind: "trust";
+      readonly node: NodeIndex;
+      readonly prefixes: readonly { readonly prefix: number; readonly kind: number }[];
+    }
+  | { readonly kind: "age"; readonly node: NodeIndex; readonly jiffies: number }
+  | {
+      readonly kind: "forget";
+      readonly node: NodeIndex;
+      readonly pick: number;
+      readonly half: "request" | "reply" | "both";
+    }
+  | { readonly kind: "restart"; readonly node: NodeIndex };
+
+export type Event = PacketEvent | ReplyEvent | ServiceEvent | StateEvent;

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames from events.
+
+import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
+import type { Mac } from "../../src/net/mac.ts";
+import {
+  buildPacket,
+  ethernet,
+  ipv4,
+  type LayerInit,
+  payload,
+  tcp,
+  trailer,
+  udp,
+  vlan,
+} from "../../src/net/packet.ts";
+import type { FlowKey } from "../model/tables.ts";
+import type { NodeIndex, OuterSpec, PacketSpec, ReplyEvent } from "./event.ts";
+import {
+  CLIENTS,
+  LOAD_BALANCER,
+  NODES,
+  OUTER_PREFIX,
+  PODS,
+  podMac,
+  SERVICE_PORTS,
+  SERVICES,
+  STRANGER,
+} from "./places.ts";
+
+const TCP = 6;
+const ROUTER_MAC = 0x02aabbccdd01 as Mac;
+const UPLINK_MAC = 0x02aabbccdd02 as Mac;
+
+function optionBytes(count: number): Uint8Array {
+  // No-operation options: they cost routers time and mean nothing.
+  return new Uint8Array(count).fill(1);
+}
+
+/** TCP or UDP with its checksum as asked for. */
+function transport(
+  of: { readonly sourcePort: number; readonly targetPort: number; readonly protocol: number },
+  how: {
+    readonly tcpFlags: number;
+    readonly tcpOptions: readonly number[];
+    readonly checksum: "right" | "none" | "wrong";
+  },
+): LayerInit {
+  const { sourcePort, targetPort, protocol } = of;
+  const checksum =
+    how.checksum === "right" ? {} : { checksum: how.checksum === "none" ? 0 : 0x1234 };
+  if (protocol !== TCP) return udp({ sourcePort, targetPort, ...checksum });
+  const options = new Uint8Array(Math.ceil(how.tcpOptions.length / 4) * 4).fill(0);
+  options.set(how.tcpOptions);
+  return tcp({
+    sourcePort,
+    targetPort,
+    flags: how.tcpFlags,
+    sequence: 0x01020304,
+    acknowledgement: 0x05060708,
+    options,
+    ...checksum,
+  });
+}
+
+/** The frame of a packet as it arrives at a node. */
+export function clientFrame(spec: PacketSpec, node: NodeIndex): Uint8Array {
+  const service = SERVICE_PORTS[spec.service];
+  const protocol = spec.protocol ?? service?.protocol ?? TCP;
+  const target =
+    spec.pod !== undefined ? PODS[spec.pod] : service ? SERVICES[service.address] : STRANGER;
+  const targetPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
+  const layers: LayerInit[] = [ethernet({ source: ROUTER_MAC, target: UPLINK_MAC })];
+  if (spec.vlan === true) layers.push(vlan({ id: 5 }));
+  if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
+  layers.push(
+    ipv4({
+      source: CLIENTS[spec.client] ?? STRANGER,
+      target: target ?? ANY_IPV4,
+      protocol,
+      ttl: spec.ttl ?? 60,
+      dscp: spec.dscp ?? 0,
+      ecn: spec.ecn ?? 0,
+      id: 0x3344,
+      dontFragment: spec.dontFragment ?? true,
+      moreFragments: spec.moreFragments ?? false,
+      fragmentOffset: spec.fragmentOffset ?? 0,
+      options: optionBytes(spec.ipOptionBytes ?? 0),
+    }),
+    transport(
+      { sourcePort: spec.clientPort, targetPort, protocol },
+      {
+        tcpFlags: spec.tcpFlags ?? 0x10,
+        tcpOptions: spec.tcpOptions ?? [],
+        checksum: spec.checksum ?? "right",
+      },
+    ),
+    payload(spec.payloadBytes ?? 0),
+  );
+  if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
+  const frame = buildPacket(...layers);
+  if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
+  return mangle(frame, spec.bytes ?? [], spec.cutBytes);
+}
+
+function outerLayer(outer: OuterSpec, node: NodeIndex): LayerInit {
+  const sources: Record<OuterSpec["from"], Ipv4 | undefined> = {
+    node: NODES[1 - node],
+    "other node": NODES[2],
+    "load balancer": LOAD_BALANCER,
+    prefix: (OUTER_PREFIX + 0x0102) as Ipv4,
+    stranger: STRANGER,
+  };
+  return ipv4({
+    source: sources[outer.from] ?? STRANGER,
+    target: PODS[outer.pod] ?? STRANGER,
+    protocol: 4,
+    ttl: outer.ttl,
+    ecn: outer.ecn,
+    moreFragments: outer.moreFragments,
+    fragmentOffset: outer.fragmentOffset,
+    options: optionBytes(outer.optionBytes),
+  });
+}
+
+/** The outer header's total length is wrong, its checksum right. */
+function addLengthError(frame: Uint8Array, error: number): void {
+  if (error === 0) return;
+  const view = new DataView(frame.buffer, frame.byteOffset);
+  const [before, checksum] = [view.getUint16(16), view.getUint16(24)];
+  const after = (before + error) & 0xffff;
+  view.setUint16(16, after);
+  const sum = (~checksum & 0xffff) + (~before & 0xffff) + after;
+  const folded = (sum & 0xffff) + (sum >>> 16);
+  view.setUint16(24, ~((folded & 0xffff) + (folded >>> 16)) & 0xffff);
+}
+
+function mangle(
+  frame: Uint8Array,
+  bytes: PacketSpec["bytes"] = [],
+  cutBytes: number | undefined,
+): Uint8Array {
+  for (const [at, value] of bytes) if (at < frame.length) frame[at] = value;
+  // Test runs refuse what has no Ethernet header, and tc ones what has nothing after it.
+  return cutBytes === undefined ? frame : frame.subarray(0, Math.max(15, cutBytes));
+}
+
+/** The frame of a pod's packet for a REPLY key. */
+export function podFrame(event: ReplyEvent, key: FlowKey): Uint8Array {
+  const pod = PODS.indexOf(key.source as Ipv4);
+  const frame = buildPacket(
+    ethernet({ source: podMac(pod), target: UPLINK_MAC }),
+    ipv4({
+      source: key.source as Ipv4,
+      target: key.destination as Ipv4,
+      protocol: key.protocol,
+      ttl: event.ttl,
+      moreFragments: event.moreFragments,
+    }),
+    transport({ ...key, targetPort: key.destinationPort }, event),
+    payload(event.payloadBytes),
+  );
+  return mangle(frame, event.bytes, event.cutBytes);
+}

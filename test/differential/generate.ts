@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sequences from seeds. Weights are chosen so that most packets meet state that others left.
+
+import type {
+  Event,
+  NodeIndex,
+  OuterSpec,
+  PacketEvent,
+  PacketSpec,
+  ReplyEvent,
+  ServiceEvent,
+  StateEvent,
+} from "./event.ts";
+import { CLIENT_PORTS, CLIENTS, PODS, PODS_OF_NODE, PREFIXES, SERVICE_PORTS } from "./places.ts";
+import { Prng } from "./prng.ts";
+
+const NODES = [0, 1] as const;
+const FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
+const EXTREMES = [0, 1, 2, 4, 15, 16, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0xfe, 0xff] as const;
+/** Around the largest packets that fit MTUs of 1500 and 1400 with and without an outer header. */
+const PAYLOADS = [0, 1, 2, 7, 100, 1339, 1340, 1341, 1360, 1439, 1440, 1441, 1460] as const;
+/** Around the limits of hops. */
+const OUTER_TTLS = [0, 1, 60, 64, 65, 110, 112, 113, 158, 160, 161, 206, 208, 209, 255] as const;
+/** With one more, a final packet would look like one that has three hops behind it. */
+const MOST_ROUTERS = 46;
+const RING_SIZES = [1, 2, 7, 31, 32, 33, 61, 97] as const;
+/** Number of the prefix of load balancers. */
+const LOAD_BALANCERS = 3;
+const LONG_AGO = 1_000_000;
+
+/** A sequence of state to begin with and `events` more. */
+export function generateSequence(seed: number, events: number): Event[] {
+  const prng = new Prng(seed);
+  const sequence = [...prologue(prng)];
+  const end = sequence.length + events;
+  const restartAt = prng.chance(2) ? sequence.length + prng.below(events) : -1;
+  while (sequence.length < end) {
+    if (sequence.length === restartAt) {
+      sequence.push({ kind: "restart", node: prng.pick(NODES) });
+      continue;
+    }
+    sequence.push(...nextEvents(prng));
+  }
+  return sequence;
+}
+
+function prologue(prng: Prng): Event[] {
+  const events: Event[] = [];
+  for (const node of NODES) {
+    events.push(trust(prng, node));
+    for (const pod of PODS.keys()) events.push(nexthop(prng, node, pod));
+    for (const pod of PODS_OF_NODE[node]) {
+      events.push({
+        kind: "endpoint",
+        node,
+        pod,
+        there: prng.chance(95),
+        sockets: prng.chance(70),
+      });
+    }
+  }
+  for (const service of SERVICE_PORTS.keys()) {
+    if (prng.chance(5)) continue;
+    events.push(...services(prng, service));
+  }
+  return events;
+}
+
+function nextEvents(prng: Prng): readonly Event[] {
+  const node = prng.pick(NODES);
+  const make = prng.weighted<() => readonly Event[]>(
+    [720, () => [packet(prng, node)]],
+    [150, () => [reply(prng, node)]],
+    [35, () => services(prng, prng.below(SERVICE_PORTS.length))],
+    [4, () => [{ kind: "no service", node, service: prng.below(SERVICE_PORTS.length) }]],
+    [15, () => [endpoint(prng, node)]],
+    [15, () => [nexthop(prng, node, prng.below(PODS.length))]],
+    [4, () => [trust(prng, node)]],
+    [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO]) }]],
+    [30, () => [forget(prng, node)]],
+  );
+  return make();
+}
+
+function trust(prng: Prng, node: NodeIndex): StateEvent {
+  const numbers = [...PREFIXES.keys()].slice(0, -1).filter(() => prng.chance(75));
+  if (prng.chance(5)) numbers.push(PREFIXES.length - 1);
+  const prefixes = numbers.map((prefix) => ({
+    prefix,
+    // A node taken for a load balancer would pass packets round for ever.
+    kind: prefix === LOAD_BALANCERS ? prng.weighted([9, 2], [1, 1]) : 1,
+  }));
+  return { kind: "trust", node, prefixes };
+}
+
+function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
+  const uplink = prng.weighted<0 | 1>([3, 0], [1, 1]);
+  const mtu = prng.weighted([6, 1500], [3, 1400], [1, 576], [1, 100], [1, 9000]);
+  return { kind: "nexthop", node, pod, resolved: prng.chance(80), uplink, mtu };
+}
+
+function endpoint(prng: Prng, node: NodeIndex): StateEvent {
+  const pod = prng.pick(PODS_OF_NODE[node]);
+  return { kind: "endpoint", node, pod, there: prng.chance(70), sockets: prng.chance(70) };
+}
+
+function forget(prng: Prng, node: NodeIndex): StateEvent {
+  const half = prng.weighted<"both" | "request" | "reply">(
+    [8, "both"],
+    [1, "request"],
+    [1, "reply"],
+  );
+  return { kind: "forget", node, pick: prng.word(), half };
+}
+
+/** A service's new set of backends, on both nodes or on one. */
+function services(prng: Prng, service: number): ServiceEvent[] {
+  const first = serviceOn(prng, 0, service);
+  const both = prng.weighted(
+    [6, () => [first, { ...first, node: 1 as const, targets: targets(prng, 1, first.backends) }]],
+    [2, () => [first, serviceOn(prng, 1, service)]],
+    [1, () => [first]],
+    [1, () => [serviceOn(prng, 1, service)]],
+  );
+  return both();
+}
+
+function targets(prng: Prng, node: NodeIndex, backends: readonly number[]): number[] {
+  return PODS_OF_NODE[node].filter((pod) => prng.chance(backends.includes(pod) ? 95 : 50));
+}
+
+function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
+  const count = prng.weighted([1, 0], [4, 1], [6, 2], [6, 3], [3, 5], [1, 8]);
+  const backends: number[] = [];
+  while (backends.length < count) {
+    const pod = prng.weighted([8, prng.below(6)], [1, prng.below(PODS.length)]);
+    if (!backends.includes(pod)) backends.push(pod);
+  }
+  const ringSize = prng.pick(RING_SIZES);
+  const ring = Array.from({ length: ringSize }, () => prng.below(Math.max(1, count)));
+  const former = prng.chance(60) ? formerOwners(prng, ringSize) : [];
+  return {
+    kind: "service",
+    node,
+    service,
+    encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
+    backends,
+    ring,
+    targets: targets(prng, node, backends),
+    former,
+    changedJiffiesAgo: prng.pick([0, LONG_AGO]),
+    broken: prng.chance(3) ? prng.pick(["row", "ring", "backends", "nexthop"] as const) : undefined,
+  };
+}
+
+function formerOwners(prng: Prng, ringSize: number): ServiceEvent["former"] {
+  const slots = [...Array(ringSize).keys()].filter(() => prng.chance(60));
+  return slots.map((slot) => {
+    const owners = Array.from({ length: 1 + prng.below(3) }, () =>
+      prng.weighted([8, prng.below(6)], [1, prng.below(PODS.length)]),
+    );
+    return { slot, owners };
+  });
+}
+
+function tcpFlags(prng: Prng): number {
+  const { fin, syn, rst, psh, ack } = FLAGS;
+  return prng.weighted(
+    [28, syn],
+    [30, ack],
+    [10, psh | ack],
+    [10, fin | ack],
+    [5, rst],
+    [3, rst | ack],
+    [3, syn | ack],
+    [1, fin],
+    [1, syn | fin],
+    [1, syn | rst],
+    [1, 0],
+    [1, 0xff],
+    [2, syn | 0xc0],
+  );
+}
+
+function packet(prng: Prng, node: NodeIndex): PacketEvent {
+  const gso = prng.chance(4);
+  const outer = prng.chance(45);
+  const spec: PacketSpec = {
+    client: prng.weighted([10, 0], [6, 1], [3, 2], [1, 3], [1, 4], [0, CLIENTS.length]),
+    clientPort: prng.weighted([10, 0], [10, 1], [6, 2], [1, 3], [1, 4]),
+    service: prng.chance(3) ? -1 : prng.below(SERVICE_PORTS.length),
+    ...(prng.chance(8) ? { pod: prng.pick(PODS_OF_NODE[node]) } : {}),
+    ...(prng.chance(2) ? { protocol: prng.pick([1, 4, 6, 17, 47, 132]) } : {}),
+    tcpFlags: tcpFlags(prng),
+    payloadBytes: gso ? 2000 + prng.below(800) : prng.pick(PAYLOADS),
+    ttl: prng.weighted([20, 60], [1, 0], [1, 1], [1, 2], [1, 255]),
+    dscp: prng.weighted([4, 0], [1, 46], [1, 63]),
+    ecn: prng.weighted([4, 0], [1, 1], [2, 2], [1, 3]),
+    dontFragment: prng.chance(80),
+    ...fragment(prng, 2),
+    ipOptionBytes: prng.weighted([25, 0], [1, 4], [1, 12], [1, 40]),
+    tcpOptions: prng.chance(15) ? tcpOptions(prng) : [],
+    checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
+    ...(prng.chance(3) ? { trailerBytes: 1 + prng.below(20) } : {}),
+    vlan: prng.chance(0.5),
+    ...(outer ? { outer: outerSpec(prng, node) } : {}),
+    ...(prng.chance(5) ? { bytes: overwrites(prng, outer ? 80 : 60) } : {}),
+    ...(prng.chance(3) ? { cutBytes: prng.below(outer ? 90 : 70) } : {}),
+    ...(gso ? { gsoSize: prng.pick([100, 1339, 1340, 1341, 1439, 1440, 1441]) } : {}),
+  };
+  return {
+    kind: "packet",
+    node,
+    edge: prng.chance(40),
+    uplink: prng.weighted<0 | 1>([3, 0], [1, 1]),
+    packet: { ...spec, clientPort: CLIENT_PORTS[spec.clientPort] ?? 0 },
+    fabric: { routers: prng.pick([0, 1, 2, MOST_ROUTERS]), congested: prng.chance(10) },
+  };
+}
+
+function fragment(prng: Prng, percent: number): Partial<PacketSpec> {
+  if (!prng.chance(percent)) return {};
+  return prng.pick([
+    { moreFragments: true },
+    { fragmentOffset: 8 },
+    { moreFragments: true, fragmentOffset: 1480 },
+    { fragmentOffset: 65_528 },
+  ]);
+}
+
+function tcpOptions(prng: Prng): number[] {
+  const mss = (value: number): number[] => [2, 4, value >>> 8, value & 255];
+  return prng.pick([
+    mss(1460),
+    mss(1400),
+    mss(1401),
+    mss(536),
+    mss(65_535),
+    [1, ...mss(1460)],
+    [1, 1, ...mss(1460), 1],
+    [4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7, ...mss(1460)],
+    [0, ...mss(1460)],
+    [5, 0, ...mss(1460)],
+    [5, 40, ...mss(1460)],
+    [2, 3, 255],
+    [2, 4, 255],
+    [3],
+  ]);
+}
+
+function overwrites(prng: Prng, below: number): [number, number][] {
+  return Array.from({ length: 1 + prng.below(2) }, () => [
+    12 + prng.below(below),
+    prng.chance(70) ? prng.pick(EXTREMES) : prng.below(256),
+  ]);
+}
+
+function outerSpec(prng: Prng, node: NodeIndex): OuterSpec {
+  const { moreFragments = false, fragmentOffset = 0 } = fragment(prng, 2);
+  return {
+    from: prng.weighted<OuterSpec["from"]>(
+      [14, "node"],
+      [1, "other node"],
+      [3, "load balancer"],
+      [1, "prefix"],
+      [1, "stranger"],
+    ),
+    pod: prng.chance(93) ? prng.pick(PODS_OF_NODE[node]) : prng.below(PODS.length),
+    ttl: prng.pick(OUTER_TTLS),
+    ecn: prng.weighted([5, 0], [1, 1], [1, 2], [2, 3]),
+    optionBytes: prng.weighted([30, 0], [1, 4], [1, 40]),
+    moreFragments,
+    fragmentOffset,
+    lengthError: prng.weighted([40, 0], [1, 1], [1, -1], [1, -20], [1, -40], [1, 8]),
+  };
+}
+
+function reply(prng: Prng, node: NodeIndex): ReplyEvent {
+  const gso = prng.chance(4);
+  return {
+    kind: "reply",
+    node,
+    pick: prng.word(),
+    tcpFlags: prng.weighted([10, 16], [6, 18], [4, 17], [2, 4], [2, 20], [2, 24], [1, 2]),
+    payloadBytes: gso ? 2000 + prng.below(800) : prng.pick(PAYLOADS),
+    ttl: prng.weighted([20, 64], [1, 0], [1, 1], [1, 2]),
+    tcpOptions: prng.chance(30) ? tcpOptions(prng) : [],
+    checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
+    moreFragments: prng.chance(1),
+    bytes: prng.chance(3) ? overwrites(prng, 60) : [],
+    cutBytes: prng.chance(3) ? prng.below(70) : undefined,
+    gsoSize: gso ? prng.pick([100, 1340, 1440]) : 0,
+  };
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plays a sequence of events on two nodes, each twice, and tells the first difference.
+
+import { readJiffies } from "../../src/kernel/jiffies.ts";
+import { checksumOf } from "../../src/net/checksum.ts";
+import { DIRECTION, type Place, type Verdict } from "../model/numbers.ts";
+import { type FlowKey, parseFlowKey } from "../model/tables.ts";
+import { compareRun, compareTables } from "./compare.ts";
+import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
+import { clientFrame, podFrame } from "./frames.ts";
+import { PODS, PODS_OF_NODE, podDevice, UPLINKS } from "./places.ts";
+import { applyState, serviceId } from "./state.ts";
+import type { Twin } from "./twin.ts";
+import { deviceOf, type World } from "./world.ts";
+
+/** Where model and kernel part. */
+export interface Failure {
+  /** Of the event. */
+  readonly index: number;
+  readonly differences: readonly string[];
+}
+
+/** What sequences have met, for a report. */
+export interface Tally {
+  packets: number;
+  /** By place and verdict. */
+  readonly verdicts: Map<string, number>;
+}
+
+export interface PlayOptions {
+  /** Tables are compared after so many events, and at the end. */
+  readonly tablesEvery: number;
+}
+
+const SENT_TO_NODES: ReadonlySet<Verdict> = new Set([
+  "SENT_ENCAPSULATED",
+  "SENT_PLAIN",
+  "SENT_PASSED",
+  "SENT_FINAL",
+]);
+/** The longest way: a balancer, and every hop number. */
+const MOST_NODES = 8;
+const LEAST_SLACK_JIFFIES = 2;
+/** Older than any window. */
+const LONG_AGO_JIFFIES = 10_000_000;
+
+/** A frame on its way. */
+interface Travelling {
+  readonly node: NodeIndex;
+  readonly edge: boolean;
+  readonly frame: Uint8Array;
+  readonly uplink: 0 | 1;
+  readonly gsoSize: number;
+}
+
+export class Play {
+  readonly #world: World;
+  readonly #twins: readonly [Twin, Twin];
+  readonly tally: Tally = { packets: 0, verdicts: new Map() };
+  #slackJiffies = LEAST_SLACK_JIFFIES;
+  readonly #clock = startClock();
+
+  constructor(world: World, twins: readonly [Twin, Twin]) {
+    this.#world = world;
+    this.#twins = twins;
+  }
+
+  /** Plays a sequence from empty tables; undefined: there was no difference. */
+  run(events: readonly Event[], { tablesEvery }: PlayOptions): Failure | undefined {
+    this.#reset();
+    for (const [index, event] of events.entries()) {
+      const differences = this.#apply(event);
+      const isLast = index === events.length - 1;
+      if (differences.length === 0 && (index % tablesEvery === tablesEvery - 1 || isLast)) {
+        differences.push(...this.#compareTables());
+      }
+      if (differences.length > 0) return { index, differences };
+    }
+    return undefined;
+  }
+
+  #reset(): void {
+    this.#slackJiffies = LEAST_SLACK_JIFFIES;
+    const since = this.#clock() - LONG_AGO_JIFFIES;
+    for (const twin of this.#twins) {
+      twin.clear();
+      for (let service = 0; service < 6; service++) {
+        twin.putPassWindow(serviceId(service), since, 0);
+      }
+    }
+  }
+
+  #compareTables(): string[] {
+    return this.#twins.flatMap((twin, node) =>
+      compareTables(twin, this.#slackJiffies).map((line) => `node ${node}: ${line}`),
+    );
+  }
+
+  #apply(event: Event): string[] {
+    switch (event.kind) {
+      case "packet":
+        return this.#sendPacket(event);
+      case "reply":
+        return this.#sendReply(event);
+      default: {
+        const twin = this.#twins[event.node];
+        // What is stored must not lie ahead of the kernel's own clock.
+        const jiffies = this.#clock() - LEAST_SLACK_JIFFIES;
+        applyState({ world: this.#world, twin, jiffies }, event);
+        return [];
+      }
+    }
+  }
+
+  #sendPacket(event: PacketEvent): string[] {
+    const { node, edge, uplink, packet, fabric } = event;
+    const gsoSize = edge ? 0 : (packet.gsoSize ?? 0);
+    const frame = clientFrame(packet, node);
+    return this.#travel({ node, edge, frame, uplink, gsoSize }, fabric);
+  }
+
+  /** Takes a frame from node to node until it is at its end. */
+  #travel(first: Travelling, fabric: FabricSpec): string[] {
+    let travelling: Travelling | undefined = first;
+    for (let visits = 0; travelling !== undefined; visits++) {
+      const { node, edge, frame, uplink, gsoSize }: Travelling = travelling;
+      if (visits === MOST_NODES) return ["a packet goes round and round", hexOf(frame)];
+      const ifindex = deviceOf(this.#world, UPLINKS[uplink]);
+      let result = this.#run(node, edge ? "edge" : "host", { frame, ifindex, gsoSize });
+      if (result.differences.length > 0) return result.differences;
+      if (edge && result.verdict.startsWith("PASS_")) {
+        result = this.#run(node, "host", { frame, ifindex, gsoSize });
+        if (result.differences.length > 0) return result.differences;
+      }
+      travelling = this.#nextNode(travelling, result, fabric);
+    }
+    return [];
+  }
+
+  #nextNode(
+    travelling: Travelling,
+    { verdict, frame }: { verdict: Verdict; frame: Uint8Array },
+    fabric: FabricSpec,
+  ): Travelling | undefined {
+    if (!SENT_TO_NODES.has(verdict)) return undefined;
+    const arriving = travel(frame, fabric);
+    const target = new DataView(arriving.buffer, arriving.byteOffset).getUint32(30);
+    const node = PODS_OF_NODE.findIndex((pods) => pods.some((pod) => PODS[pod] === target));
+    return node < 0 ? undefined : { ...travelling, node: node === 0 ? 0 : 1, frame: arriving };
+  }
+
+  #sendReply(event: ReplyEvent): string[] {
+    const key = pickReply(this.#twins[event.node], event.pick);
+    if (key === undefined) return [];
+    const frame = podFrame(event, key);
+    const pod = PODS.indexOf(key.source as (typeof PODS)[number]);
+    const ifindex = deviceOf(this.#world, podDevice(Math.max(0, pod)));
+    return this.#run(event.node, "pod", { frame, ifindex, gsoSize: event.gsoSize }).differences;
+  }
+
+  #run(
+    node: NodeIndex,
+    place: Place,
+    input: { frame: Uint8Array; ifindex: number; gsoSize: number },
+  ): { differences: string[]; verdict: Verdict; frame: Uint8Array } {
+    const twin = this.#twins[node];
+    if (place !== "edge" && isRefused(input.frame)) {
+      return { differences: [], verdict: "PASS_NOT_OURS", frame: input.frame };
+    }
+    const before = this.#clock();
+    const real = twin.real.run(place, input);
+    const jiffies = this.#clock();
+    this.#slackJiffies = Math.max(this.#slackJiffies, jiffies - before + LEAST_SLACK_JIFFIES);
+    const model = twin.model.run(place, { ...input, jiffies });
+    this.#count(place, model.verdict);
+    const differences = compareRun(place, input.frame, model, real);
+    const { verdict } = model;
+    if (differences.length === 0) return { differences, verdict, frame: real.frame };
+    const where = `node ${node}, ${place}, frame ${hexOf(input.frame)}, gso ${input.gsoSize}`;
+    return { differences: [where, ...differences], verdict, frame: real.frame };
+  }
+
+  #count(place: Place, verdict: Verdict): void {
+    const key = `${place} ${verdict}`;
+    this.tally.packets += 1;
+    this.tally.verdicts.set(key, (this.tally.verdicts.get(key) ?? 0) + 1);
+  }
+}
+
+/** Linux refuses to run tc programs on an IPv4 frame without a whole IPv4 header. */
+function isRefused(frame: Uint8Array): boolean {
+  return frame.length < 15 || (frame.length < 34 && frame[12] === 0x08 && frame[13] === 0);
+}
+
+/** Jiffies without reading them each time, which is slow. */
+function startClock(): () => number {
+  const { now, perSecond } = readJiffies();
+  const start = process.hrtime.bigint();
+  return () => {
+    const elapsedNs = Number(process.hrtime.bigint() - start);
+    return (now + Math.floor((elapsedNs * perSecond) / 1e9)) >>> 0;
+  };
+}
+
+function hexOf(frame: Uint8Array): string {
+  return Buffer.from(frame.subarray(0, 120)).toString("hex");
+}
+
+function pickReply(twin: Twin, pick: number): FlowKey | undefined {
+  const keys = [...twin.model.tables.conntrack.keys()].map(parseFlowKey);
+  const replies = keys
+    .filter(({ direction }) => direction === DIRECTION.reply)
+    .sort((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b)));
+  return replies[pick % Math.max(1, replies.length)];
+}
+
+/** What routers do to a packet's outermost header. */
+function travel(frame: Uint8Array, { routers, congested }: FabricSpec): Uint8Array {
+  const arriving = frame.slice();
+  const at = (offset: number): number => arriving[14 + offset] ?? 0;
+  const wasRight = checksumOf(arriving.subarray(14, 14 + (at(0) & 15) * 4)) === 0;
+  arriving[14 + 8] = Math.max(1, at(8) - routers);
+  if (congested && (at(1) & 3) !== 0) arriving[14 + 1] = at(1) | 3;
+  if (!wasRight) return arriving;
+  arriving.fill(0, 24, 26);
+  const checksum = checksumOf(arriving.subarray(14, 14 + (at(0) & 15) * 4));
+  arriving[24] = checksum >>> 8;
+  arriving[25] = checksum & 255;
+  return arriving;
+}

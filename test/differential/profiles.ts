@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Configurations of nodes under which sequences are played.
+
+import type { Limits } from "../../src/datapath/sizes.ts";
+import type { NodeIndex } from "./event.ts";
+import { NODES, OUTER_HOST_MASK, OUTER_PREFIX } from "./places.ts";
+import { OBJECTS } from "./real.ts";
+import { Twin, type TwinOptions } from "./twin.ts";
+import type { World } from "./world.ts";
+
+export interface Profile {
+  readonly name: string;
+  readonly config: Omit<TwinOptions["config"], "nodeAddress">;
+  readonly flows: number;
+}
+
+const LIMITS: Limits = {
+  services: 8,
+  backends: 64,
+  ringEntries: 64 * 32,
+  formerOwners: 1024,
+  endpoints: 16,
+  nodes: 16,
+  flows: 512,
+};
+
+const USUAL: Profile["config"] = {
+  hashSeed: 0x0123456789abcdefn,
+  outerPrefix: 0,
+  outerHostMask: 0,
+  clampMss: 1400,
+  fragmentsPass: false,
+  socketLookup: true,
+  quietJiffies: 50_000,
+  passLimit: 1_000_000,
+  passWindow: 50_000,
+};
+
+export const PROFILES: readonly Profile[] = [
+  { name: "usual", config: USUAL, flows: 512 },
+  {
+    name: "other",
+    config: {
+      ...USUAL,
+      hashSeed: 0xfedcba9876543210n,
+      outerPrefix: OUTER_PREFIX,
+      outerHostMask: OUTER_HOST_MASK,
+      clampMss: 0,
+      fragmentsPass: true,
+      socketLookup: false,
+    },
+    flows: 512,
+  },
+  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3 }, flows: 4 },
+];
+
+/** Both nodes of a profile; `objects` is the directory that they are loaded from. */
+export function openTwins(world: World, profile: Profile, objects = OBJECTS): [Twin, Twin] {
+  const open = (node: NodeIndex): Twin =>
+    new Twin({
+      objects,
+      limits: { ...LIMITS, flows: profile.flows },
+      config: { ...profile.config, nodeAddress: NODES[node] ?? 0 },
+      around: world.around,
+    });
+  const first = open(0);
+  try {
+    return [first, open(1)];
+  } catch (error) {
+    first.close();
+    throw error;
+  }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real datapath of one node: programs and maps loaded as an agent loads them, run on test
+// packets.
+
+import { randomUUID } from "node:crypto";
+import { rmdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "../../src/datapath/gen/abi.ts";
+import { type Datapath, openDatapath } from "../../src/datapath/load.ts";
+import type { Limits } from "../../src/datapath/sizes.ts";
+import { listPins, unpin } from "../../src/kernel/bpffs.ts";
+import type { BpfProgram } from "../../src/kernel/program.ts";
+import type { Place } from "../model/numbers.ts";
+
+export const OBJECTS = join(import.meta.dirname, "../../build/bpf");
+
+export interface RealOptions {
+  /** Directory of the objects. */
+  readonly objects: string;
+  readonly limits: Limits;
+  readonly constants: Omit<Config, "frontendMask" | "counterStride">;
+}
+
+/** What a program made of a frame. */
+export interface Run {
+  readonly retval: number;
+  readonly frame: Uint8Array;
+  /** The verdicts that metrics counted at the place, with the bytes; one if all is well. */
+  readonly counted: readonly { readonly verdict: number; readonly bytes: number }[];
+}
+
+export interface Frame {
+  readonly frame: Uint8Array;
+  readonly ifindex: number;
+  readonly gsoSize: number;
+}
+
+const VERDICTS = 64;
+const PLACES = 4;
+const METRIC_WORDS = 4;
+const NUMBER_OF: Readonly<Record<Place, number>> = { edge: 0, host: 1, pod: 2 };
+/** The longest frame that comes out has headers more than the one that went in. */
+const MORE_BYTES = 128;
+
+export class RealNode {
+  readonly #options: RealOptions;
+  readonly #pins = `/sys/fs/bpf/ciliate-model-${process.pid}-${randomUUID().slice(0, 8)}`;
+  #datapath: Datapath;
+  #metrics: { readonly words: Uint32Array; readonly close: () => void };
+
+  constructor(options: RealOptions) {
+    this.#options = options;
+    try {
+      this.#datapath = this.#open();
+    } catch (error) {
+      this.#removePins();
+      throw error;
+    }
+    this.#metrics = mapWords(this.#datapath.maps.metrics.raw);
+  }
+
+  get maps(): Datapath["maps"] {
+    return this.#datapath.maps;
+  }
+
+  get sizes(): Datapath["sizes"] {
+    return this.#datapath.sizes;
+  }
+
+  /** What a new agent does: loads the programs again, on the maps that are pinned. */
+  restart(): void {
+    const before = this.#datapath;
+    this.#datapath = this.#open();
+    this.#metrics.close();
+    this.#metrics = mapWords(this.#datapath.maps.metrics.raw);
+    before[Symbol.dispose]();
+  }
+
+  run(place: Place, { frame, ifindex, gsoSize }: Frame): Run {
+    const program = this.program(place);
+    const before = this.#countsOf(place);
+    const context =
+      place === "edge" ? { xdp: { ingressIfindex: ifindex } } : { skb: { ifindex, gsoSize } };
+    const dataOutBytes = frame.length + MORE_BYTES;
+    const result = program.testRun({ data: frame, dataOutBytes, ...context });
+    return {
+      retval: result.retval,
+      frame: result.data,
+      counted: difference(before, this.#countsOf(place)),
+    };
+  }
+
+  program(place: Place): BpfProgram {
+    const { edgeIngress, fromNetwork, fromPod } = this.#datapath.programs;
+    return place === "edge" ? edgeIngress : place === "host" ? fromNetwork : fromPod;
+  }
+
+  close(): void {
+    this.#metrics.close();
+    this.#datapath[Symbol.dispose]();
+    this.#removePins();
+  }
+
+  #open(): Datapath {
+    return openDatapath({ ...this.#options, pins: this.#pins });
+  }
+
+  #removePins(): void {
+    for (const name of listPins(this.#pins)) unpin(join(this.#pins, name));
+    rmdirSync(this.#pins);
+  }
+
+  /** Low words of packets and bytes, two a verdict, all CPUs added up. */
+  #countsOf(place: Place): Uint32Array {
+    const { words } = this.#metrics;
+    const cpus = words.length / (PLACES * VERDICTS * METRIC_WORDS);
+    const counts = new Uint32Array(2 * VERDICTS);
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      let at = (cpu * PLACES + NUMBER_OF[place]) * VERDICTS * METRIC_WORDS;
+      for (let index = 0; index < counts.length; index++, at += 2) {
+        counts[index] = (counts[index] ?? 0) + (words[at] ?? 0);
+      }
+    }
+    return counts;
+  }
+}
+
+function difference(before: Uint32Array, after: Uint32Array): Run["counted"] {
+  const counted: { verdict: number; bytes: number }[] = [];
+  const more = (index: number): number => ((after[index] ?? 0) - (before[index] ?? 0)) >>> 0;
+  for (let verdict = 0; verdict < VERDICTS; verdict++) {
+    const [packets, bytes] = [more(2 * verdict), more(2 * verdict + 1)];
+    for (let packet = 0; packet < packets; packet++) counted.push({ verdict, bytes });
+    if (packets === 0 && bytes !== 0) counted.push({ verdict, bytes });
+  }
+  return counted;
+}
+
+function mapWords(map: Datapath["maps"]["metrics"]["raw"]): {
+  readonly words: Uint32Array;
+  readonly close: () => void;
+} {
+  const mapping = map.mmap({ readOnly: true });
+  return { words: new Uint32Array(mapping.buffer), close: () => mapping.close() };
+}

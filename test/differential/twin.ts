@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node twice: in the model and in the kernel. Every change of state goes to both.
+
+import type {
+  Config as AbiConfig,
+  Flow as AbiFlow,
+  FlowKey as AbiFlowKey,
+  Identity,
+  Ifindex,
+  Jiffies,
+  Port,
+  ServiceId,
+} from "../../src/datapath/gen/abi.ts";
+import type { Limits } from "../../src/datapath/sizes.ts";
+import type { MapMapping } from "../../src/kernel/map-memory.ts";
+import type { Ipv4 } from "../../src/net/address.ts";
+import type { Mac } from "../../src/net/mac.ts";
+import { bucketOf } from "../model/hash.ts";
+import { Node, type Surroundings } from "../model/node.ts";
+import {
+  type Backend,
+  type Config,
+  type Endpoint,
+  type Flow,
+  type FlowKey,
+  type Frontend,
+  flowKey,
+  type Nexthop,
+  pairKey,
+  type Service,
+  type Target,
+  type Trusted,
+} from "../model/tables.ts";
+import { RealNode } from "./real.ts";
+
+export interface TwinOptions {
+  readonly objects: string;
+  readonly limits: Limits;
+  readonly config: Omit<Config, "frontendMask">;
+  readonly around: Surroundings;
+}
+
+const EMPTY_SLOT: Frontend = {
+  address: 0,
+  port: 0,
+  protocol: 0,
+  kind: 0,
+  service: 0,
+  spill: 0,
+};
+const PROBES = 4;
+const RING_ROW = 32;
+const COUNTER_WORDS = 8;
+
+export class Twin {
+  readonly model: Node;
+  readonly real: RealNode;
+  #counters: MapMapping;
+
+  constructor({ objects, limits, config, around }: TwinOptions) {
+    this.real = new RealNode({ objects, limits, constants: constantsOf(config) });
+    const { maps, sizes } = this.real;
+    const rows = (name: "services" | "rings" | "backends" | "nexthops" | "conntrack"): number =>
+      maps[name].raw.info.maxEntries;
+    const modelLimits = {
+      services: rows("services"),
+      rings: rows("rings"),
+      backends: rows("backends"),
+      nexthops: rows("nexthops"),
+      conntrack: rows("conntrack"),
+    };
+    const { frontendMask } = sizes;
+    this.model = new Node({ ...config, frontendMask }, modelLimits, around);
+    this.#counters = maps.counters.raw.mmap();
+  }
+
+  /** Adds a frontend's key where a lookup finds it, or throws when there is no room. */
+  putFrontend(frontend: Omit<Frontend, "spill">): void {
+    const { address, port, protocol, kind } = frontend;
+    const mask = this.model.config.frontendMask;
+    const first = bucketOf(address, port, protocol, kind, mask);
+    for (let probe = 0; probe < PROBES; probe++) {
+      const index = (first + probe) & mask;
+      const bucket = [0, 1, 2, 3].map((slot) => this.model.bucket(index)[slot] ?? EMPTY_SLOT);
+      const free = bucket.findIndex((slot) => slot.kind === 0);
+      if (free >= 0) {
+        bucket[free] = { ...frontend, spill: bucket[free]?.spill ?? 0 };
+        this.#putBucket(index, bucket);
+        return;
+      }
+      bucket[3] = { ...(bucket[3] ?? EMPTY_SLOT), spill: 1 };
+      this.#putBucket(index, bucket);
+    }
+    throw new Error("the frontends' table is too full for this key");
+  }
+
+  removeFrontend({ address, port, protocol, kind }: Omit<Frontend, "spill" | "service">): void {
+    for (const [index, bucket] of this.model.tables.frontends) {
+      const slots = bucket.map((slot) => {
+        const same = slot.address === address && slot.port === port && slot.kind === kind;
+        return same && slot.protocol === protocol ? { ...EMPTY_SLOT, spill: slot.spill } : slot;
+      });
+      this.#putBucket(index, slots);
+    }
+  }
+
+  #putBucket(index: number, slots: Frontend[]): void {
+    this.model.tables.frontends.set(index, slots);
+    const slot = (at: number) => {
+      const one = slots[at] ?? EMPTY_SLOT;
+      return { ...one, address: one.address as Ipv4, port: one.port as Port };
+    };
+    this.real.maps.frontends.update(index, { slot: [slot(0), slot(1), slot(2), slot(3)] });
+  }
+
+  putService(row: number, service: Service): void {
+    this.model.tables.services.set(row, service);
+    const { id, changed } = service;
+    const value = { ...service, id: id as ServiceId, changed: (changed >>> 0) as Jiffies };
+    this.real.maps.services.update(row, value);
+  }
+
+  /** Fills rows of rings from `first` on with backends' indexes. */
+  putRing(first: number, indexes: readonly number[]): void {
+    for (let row = 0; row * RING_ROW < indexes.length; row++) {
+      const backend = Array.from(
+        { length: RING_ROW },
+        (_, slot) => indexes[row * RING_ROW + slot] ?? 0,
+      );
+      this.model.tables.rings.set(first + row, backend);
+      this.real.maps.rings.update(first + row, { backend });
+    }
+  }
+
+  putBackend(row: number, backend: Backend): void {
+    this.model.tables.backends.set(row, backend);
+    const { address, port } = backend;
+    this.real.maps.backends.update(row, {
+      ...backend,
+      address: address as Ipv4,
+      port: port as Port,
+    });
+  }
+
+  putNexthop(row: number, nexthop: Nexthop): void {
+    this.model.tables.nexthops.set(row, nexthop);
+    this.real.maps.nexthops.update(row, {
+      ifindex: nexthop.ifindex as Ifindex,
+      mtu: nexthop.mtu,
+      flags: nexthop.flags,
+      destination: nexthop.destination as Mac,
+      source: nexthop.source as Mac,
+      gateway: nexthop.gateway as Ipv4,
+      outerSource: nexthop.outerSource as Ipv4,
+      checksum: constantSum(nexthop.outerSource),
+    });
+  }
+
+  putTarget(service: number, pod: number, target: Target | undefined): void {
+    const key = { service: service as ServiceId, pod: pod as Ipv4 };
+    const text = pairKey(service, pod);
+    if (target === undefined) {
+      this.model.tables.targets.delete(text);
+      this.real.maps.targets.delete(key);
+      return;
+    }
+    this.model.tables.targets.set(text, target);
+    this.real.maps.targets.update(key, { ...target, port: target.port as Port });
+  }
+
+  putEndpoint(address: number, endpoint: Endpoint | undefined): void {
+    const key = { address: address as Ipv4 };
+    if (endpoint === undefined) {
+      this.model.tables.endpoints.delete(address);
+      this.real.maps.endpoints.delete(key);
+      return;
+    }
+    this.model.tables.endpoints.set(address, endpoint);
+    this.real.maps.endpoints.update(key, {
+      ifindex: endpoint.ifindex as Ifindex,
+      netns: endpoint.netns,
+      podMac: endpoint.podMac as Mac,
+      nodeMac: endpoint.nodeMac as Mac,
+      identity: 0 as Identity,
+    });
+  }
+
+  putTrusted(prefixes: readonly Trusted[]): void {
+    const keyOf = ({ prefixLength, address }: Trusted) => ({
+      prefixLength,
+      address: address as Ipv4,
+    });
+    for (const prefix of this.model.tables.trusted) this.real.maps.trusted.delete(keyOf(prefix));
+    this.model.tables.trusted = [...prefixes];
+    for (const prefix of prefixes) {
+      this.real.maps.trusted.update(keyOf(prefix), { kind: prefix.kind });
+    }
+  }
+
+  putFormerOwners(service: number, slot: number, owners: readonly number[] | undefined): void {
+    const key = { service: service as ServiceId, slot };
+    const text = pairKey(service, slot);
+    if (owners === undefined) {
+      this.model.tables.formerOwners.delete(text);
+      this.real.maps.formerOwners.delete(key);
+      return;
+    }
+    const [first = 0, second = 0, third = 0] = owners as readonly Ipv4[];
+    const owner = [first as Ipv4, second as Ipv4, third as Ipv4] as const;
+    this.model.tables.formerOwners.set(text, [...owner]);
+    this.real.maps.formerOwners.update(key, { owner });
+  }
+
+  putFlow(key: FlowKey, flow: Flow | undefined): void {
+    if (flow === undefined) {
+      this.model.tables.conntrack.delete(flowKey(key));
+      this.real.maps.conntrack.delete(abiKey(key));
+      return;
+    }
+    this.model.tables.conntrack.set(flowKey(key), flow);
+    this.real.maps.conntrack.update(abiKey(key), abiFlow(flow));
+  }
+
+  putPassWindow(service: number, since: number, passed: number): void {
+    this.model.tables.passWindows.set(service, { since, passed });
+    this.real.maps.passLimits.update(service, { since: (since >>> 0) as Jiffies, passed });
+  }
+
+  /** Makes everything that has a time older. */
+  age(jiffies: number): void {
+    for (const [row, service] of this.model.tables.services) {
+      this.putService(row, { ...service, changed: (service.changed - jiffies) >>> 0 });
+    }
+    for (const [service, { since, passed }] of this.model.tables.passWindows) {
+      this.putPassWindow(service, (since - jiffies) >>> 0, passed);
+    }
+  }
+
+  /** What the kernel's counters say, all CPUs added up; rows of zeros are left out. */
+  realCounters(): ReadonlyMap<number, readonly number[]> {
+    const words = new Uint32Array(this.#counters.buffer);
+    const { counterStride } = this.real.sizes;
+    const sums = new Map<number, number[]>();
+    for (let row = 0; row * COUNTER_WORDS < words.length; row++) {
+      for (let field = 0; field < 4; field++) {
+        const value = words[row * COUNTER_WORDS + field * 2] ?? 0;
+        if (value === 0) continue;
+        const sum = sums.get(row % counterStride) ?? [0, 0, 0, 0];
+        sum[field] = (sum[field] ?? 0) + value;
+        sums.set(row % counterStride, sum);
+      }
+    }
+    return sums;
+  }
+
+  /** Empties every table of both. */
+  clear(): void {
+    const { tables } = this.model;
+    const { maps } = this.real;
+    for (const index of tables.frontends.keys()) {
+      this.#putBucket(index, [EMPTY_SLOT, EMPTY_SLOT, EMPTY_SLOT, EMPTY_SLOT]);
+    }
+    for (const row of tables.nexthops.keys()) {
+      this.putNexthop(row, EMPTY_NEXTHOP);
+    }
+    this.putTrusted([]);
+    for (const address of [...tables.endpoints.keys()]) this.putEndpoint(address, undefined);
+    for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);
+    for (const [key] of [...maps.formerOwners.entries()]) maps.formerOwners.delete(key);
+    for (const [key] of [...maps.conntrack.entries()]) maps.conntrack.delete(key);
+    for (const service of tables.passWindows.keys()) this.putPassWindow(service, 0, 0);
+    for (const table of Object.values(tables)) if (table instanceof Map) table.clear();
+    new Uint32Array(this.#counters.buffer).fill(0);
+  }
+
+  close(): void {
+    this.#counters.close();
+    this.real.close();
+  }
+}
+
+const EMPTY_NEXTHOP: Nexthop = {
+  ifindex: 0,
+  mtu: 0,
+  flags: 0,
+  destination: 0,
+  source: 0,
+  gateway: 0,
+  outerSource: 0,
+};
+
+function constantsOf(
+  config: TwinOptions["config"],
+): Omit<AbiConfig, "frontendMask" | "counterStride"> {
+  return {
+    ...config,
+    nodeAddress: config.nodeAddress as Ipv4,
+    outerPrefix: config.outerPrefix as Ipv4,
+    fragmentsPass: config.fragmentsPass ? 1 : 0,
+    socketLookup: config.socketLookup ? 1 : 0,
+  };
+}
+
+/** nexthop.checksum: the sum of an outer header's constant words as they are stored. */
+function constantSum(outerSource: number): number {
+  const swap = (word: number): number => ((word & 255) << 8) | (word >>> 8);
+  // Version and header length without TOS, DF, TTL 64 and protocol 4.
+  const constant = swap(0x4500) + swap(0x4000) + swap(0x4004);
+  return constant + swap(outerSource >>> 16) + swap(outerSource & 0xffff);
+}
+
+export function abiKey(key: FlowKey): AbiFlowKey {
+  const { source, destination, sourcePort, destinationPort } = key;
+  return {
+    ...key,
+    source: source as Ipv4,
+    destination: destination as Ipv4,
+    sourcePort: sourcePort as Port,
+    destinationPort: destinationPort as Port,
+  };
+}
+
+function abiFlow(flow: Flow): AbiFlow {
+  return {
+    client: flow.client as Ipv4,
+    serviceAddress: flow.serviceAddress as Ipv4,
+    pod: flow.pod as Ipv4,
+    clientPort: flow.clientPort as Port,
+    servicePort: flow.servicePort as Port,
+    podPort: flow.podPort as Port,
+    aliasPort: flow.aliasPort as Port,
+    service: flow.service as ServiceId,
+    created: flow.created as Jiffies,
+    seen: flow.seen as Jiffies,
+    clientIdentity: 0 as Identity,
+    flags: flow.flags,
+    packets: BigInt(flow.packets),
+    bytes: BigInt(flow.bytes),
+  };
+}
+
+/** An entry of the kernel's as the model has them. */
+export function modelFlow(flow: AbiFlow): Flow {
+  const { clientIdentity: _, packets, bytes, ...rest } = flow;
+  return { ...rest, packets: Number(packets), bytes: Number(bytes) };
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// A network namespace with uplinks, pods' devices, routes and neighbours for programs that run in
+// it on test packets, and the same seen by the model.
+
+import { once } from "node:events";
+import { addAddress } from "../../src/kernel/netlink/address.ts";
+import { createVeth, listLinks, setLink, withNamespaces } from "../../src/kernel/netlink/link.ts";
+import { addNamespaceId } from "../../src/kernel/netlink/namespace-id.ts";
+import { setNeighbour } from "../../src/kernel/netlink/neighbour.ts";
+import { addRoute } from "../../src/kernel/netlink/route.ts";
+import { type Netlink, openNetlink } from "../../src/kernel/netlink/socket.ts";
+import {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  spawnInNamespace,
+} from "../../src/kernel/netns.ts";
+import { writeSysctls } from "../../src/kernel/sysctl.ts";
+import type { Ipv4 } from "../../src/net/address.ts";
+import type { Mac } from "../../src/net/mac.ts";
+import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
+import type { Input, Route, SocketState, Surroundings } from "../model/node.ts";
+import {
+  CLIENTS,
+  GATEWAYS,
+  type Gateway,
+  LISTENING_PODS,
+  LISTENING_PORTS,
+  MTU,
+  PODS,
+  podDevice,
+  ROUTES,
+  SOCKETS,
+  SOCKETS_NETNS,
+  UPLINK_ADDRESSES,
+  UPLINKS,
+} from "./places.ts";
+
+/** Ethernet and a VLAN tag: what the kernel adds to an MTU to judge a frame. */
+const LINK_HEADERS = 18;
+
+export interface World {
+  /** Index of a device by name. */
+  readonly devices: ReadonlyMap<string, number>;
+  readonly around: Surroundings;
+  /** Calls `action`, which isn't async, in the namespace. */
+  run<T>(action: () => T): T;
+  close(): void;
+}
+
+/** A device's index. */
+export function deviceOf(world: World, name: string): number {
+  const index = world.devices.get(name);
+  if (index === undefined) throw new Error(`the world has no device ${name}`);
+  return index;
+}
+
+let serial = 0;
+
+/** Makes the namespaces; they go with close(). */
+export async function openWorld(): Promise<World> {
+  serial += 1;
+  const name = `ciliate-model-${process.pid}-${serial}`;
+  const names = [name, `${name}-pods`];
+  const close = (): void => names.forEach(deleteNamespace);
+  try {
+    const path = createNamespace(name);
+    const podsPath = createNamespace(`${name}-pods`);
+    const macs = makeDevices(path, podsPath);
+    const endSockets = await holdSockets(podsPath);
+    const { devices } = macs;
+    return {
+      devices,
+      around: surroundings(devices, macs.macs),
+      run: (action) => inNamespace(path, action),
+      close: () => {
+        endSockets();
+        close();
+      },
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+interface Devices {
+  readonly devices: ReadonlyMap<string, number>;
+  readonly macs: ReadonlyMap<string, Mac | undefined>;
+}
+
+function makeDevices(path: string, podsPath: string): Devices {
+  writeSysctls({ "net/ipv4/ip_forward": 1 }, path);
+  using netlink = openNetlink({ namespace: path });
+  const names = [...UPLINKS, ...PODS.map((_, pod) => podDevice(pod))];
+  netlink.runAll(names.map((name) => createVeth({ name }, { name: `${name}p` })));
+  const links = listLinks(netlink);
+  const devices = new Map(links.map(({ name, index }) => [name, index]));
+  const at = (name: string): number => devices.get(name) ?? 0;
+  netlink.runAll(links.map(({ index }) => setLink(index, { up: true })));
+  for (const name of UPLINKS) {
+    netlink.run(setLink(at(name), { mtu: MTU[name] }));
+    netlink.run(addAddress({ device: at(name), address: UPLINK_ADDRESSES[name] }));
+  }
+  addWays(netlink, at);
+  withNamespaces([podsPath], ([fd = -1]) => netlink.run(addNamespaceId(fd, SOCKETS_NETNS)));
+  return { devices, macs: new Map(listLinks(netlink).map(({ name, mac }) => [name, mac])) };
+}
+
+function addWays(netlink: Netlink, at: (name: string) => number): void {
+  for (const { device, address, mac } of GATEWAYS) {
+    if (mac !== undefined) netlink.run(setNeighbour(at(device), address, mac));
+  }
+  for (const { to, gateway } of ROUTES) {
+    const { address, device } = gateway;
+    netlink.run(addRoute({ destination: to, gateway: address, device: at(device) }));
+  }
+}
+
+/** Has all pods' sockets made in a namespace; gives what closes them. */
+async function holdSockets(path: string): Promise<() => void> {
+  using netlink = openNetlink({ namespace: path });
+  const loopback = 1;
+  netlink.run(setLink(loopback, { up: true }));
+  for (const address of [...CLIENTS.slice(0, 3), ...PODS]) {
+    netlink.run(addAddress({ device: loopback, address: hostPrefix(address) }));
+  }
+  const script = new URL("./hold-sockets.ts", import.meta.url).pathname;
+  const holder = spawnInNamespace(path, process.execPath, [script], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  if (holder.stdout === null) throw new Error("the holder of sockets has no output");
+  const [first] = await Promise.race([once(holder.stdout, "data"), once(holder, "exit")]);
+  if (String(first) !== "ready\n") throw new Error("the holder of sockets ended before its time");
+  return () => holder.kill();
+}
+
+function surroundings(
+  devices: ReadonlyMap<string, number>,
+  macs: ReadonlyMap<string, Mac | undefined>,
+): Surroundings {
+  return {
+    route: ({ destination, input }) => routeTo(destination as Ipv4, input, devices, macs),
+    // A test run can't say of what kind a GSO packet is, and helpers refuse those.
+    refusesRoom: ({ gsoSize }) => gsoSize !== 0,
+    socket: ({ source, sourcePort, destination, destinationPort, netns }) => {
+      if (netns !== SOCKETS_NETNS) return undefined;
+      return socketFor(source, sourcePort, destination, destinationPort);
+    },
+  };
+}
+
+function routeTo(
+  destination: Ipv4,
+  input: Input,
+  devices: ReadonlyMap<string, number>,
+  macs: ReadonlyMap<string, Mac | undefined>,
+): Route | undefined {
+  const hop = nextHopTo(destination);
+  if (hop === undefined) return undefined;
+  const ifindex = devices.get(hop.device) ?? 0;
+  // Without a neighbour the kernel doesn't say the MTU.
+  if (hop.mac === undefined) return { ifindex, mtu: 0xffff };
+  const mtu = MTU[hop.device];
+  // It looks at the packet as it is before it is changed, and then names no neighbour.
+  if (input.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS) return { ifindex, mtu };
+  return { ifindex, mtu, macs: { destination: hop.mac, source: macs.get(hop.device) ?? 0 } };
+}
+
+function nextHopTo(destination: Ipv4): Gateway | undefined {
+  for (const device of UPLINKS) {
+    const { address, length } = UPLINK_ADDRESSES[device];
+    const network = prefixOf(address, length);
+    if (!prefixContains(network, destination)) continue;
+    const isHost = destination !== address && destination !== (network.address | 255) >>> 0;
+    const known = GATEWAYS.find((gateway) => gateway.address === destination);
+    return isHost ? { device, address: destination, mac: known?.mac } : undefined;
+  }
+  return ROUTES.find(({ to }) => prefixContains(to, destination))?.gateway;
+}
+
+function socketFor(
+  source: number,
+  sourcePort: number,
+  destination: number,
+  destinationPort: number,
+): SocketState | undefined {
+  const established = SOCKETS.some(
+    ({ pod, port, client, clientPort }) =>
+      CLIENTS[client] === source &&
+      clientPort === sourcePort &&
+      PODS[pod] === destination &&
+      port === destinationPort,
+  );
+  if (established) return "other";
+  const listens =
+    LISTENING_PODS.some((pod) => PODS[pod] === destination) &&
+    LISTENING_PORTS.some((port) => port === destinationPort);
+  return listens ? "listening" : undefined;
+}

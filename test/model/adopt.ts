@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// *Adopt*: a new flow of a pod of this node.
+
+import { type Arrival, isClosed, replyKeyOf, requestKey } from "./flow.ts";
+import type { Node } from "./node.ts";
+import { FLOW, PROTOCOL } from "./numbers.ts";
+import { isSyn } from "./packet.ts";
+import type { Flow, Service, Target } from "./tables.ts";
+
+const CANDIDATES = 8;
+
+interface Adoption {
+  readonly service: Service;
+  readonly pod: number;
+  readonly target: Target;
+  /** With which the entries begin. */
+  readonly flags: number;
+}
+
+/** Makes a flow's two entries and gives the REQUEST entry, or says why it can't be. */
+export function adopt(
+  node: Node,
+  arrival: Arrival,
+  adoption: Adoption,
+): Flow | "DROP_PORT_COLLISION" | "DROP_CONNTRACK_FULL" {
+  const { ip, l4, hash } = arrival;
+  const ports = [l4.sourcePort];
+  for (let i = 0; i < CANDIDATES; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
+  const flows = ports.map((aliasPort) => newFlow(arrival, adoption, aliasPort));
+  const flow = flows.find((candidate) => isFree(node, candidate, ip.protocol));
+  if (flow === undefined) return "DROP_PORT_COLLISION";
+  const replyKey = replyKeyOf(flow, ip.protocol);
+  if (!node.store(replyKey, { ...flow, packets: 0, bytes: 0 })) return "DROP_CONNTRACK_FULL";
+  if (!node.store(requestKey(ip, l4), flow)) {
+    node.remove(replyKey);
+    return "DROP_CONNTRACK_FULL";
+  }
+  const connections = ip.protocol === PROTOCOL.udp ? 1 : 0;
+  node.count(adoption.target.counter, { adopted: 1, connections });
+  return flow;
+}
+
+/** Whether no other flow that is open has the REPLY key. */
+function isFree(node: Node, flow: Flow, protocol: number): boolean {
+  const there = node.flow(replyKeyOf(flow, protocol));
+  if (there === undefined || isClosed(there)) return true;
+  return (
+    there.serviceAddress === flow.serviceAddress &&
+    there.servicePort === flow.servicePort &&
+    there.clientPort === flow.clientPort
+  );
+}
+
+function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow {
+  const { input, ip, l4 } = arrival;
+  const { service, pod, target, flags } = adoption;
+  const isTcp = ip.protocol === PROTOCOL.tcp;
+  return {
+    client: ip.source,
+    serviceAddress: ip.destination,
+    pod,
+    clientPort: l4.sourcePort,
+    servicePort: l4.destinationPort,
+    podPort: target.port,
+    aliasPort,
+    service: service.id,
+    created: input.jiffies,
+    seen: input.jiffies,
+    flags: isTcp && !isSyn(ip, l4) ? flags | FLOW.confirmed : flags,
+    packets: 1,
+    bytes: input.frame.length,
+  };
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// `edge_ingress` and `from_network`: packets to a service, and plain packets.
+
+import { checksumFor, concat, set8, set16, set32, sum16 } from "./bytes.ts";
+import { deliver } from "./deliver.ts";
+import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
+import { type FlowHash, flowHash, slotOf, type Tuple } from "./hash.ts";
+import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
+import { BACKEND, DIRECTION, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import {
+  ETHERNET,
+  encapsulate,
+  type Ipv4,
+  isSyn,
+  isTcpOrUdp,
+  type L4,
+  OUTER,
+  parseFrame,
+  parseL4,
+  translate,
+  writeIpv4Checksum,
+  writeMacs,
+} from "./packet.ts";
+import { receive } from "./receive.ts";
+import { type Backend, pairKey, type Service } from "./tables.ts";
+
+/** A packet to a service port, and what is known of its way. */
+interface Balanced {
+  readonly input: Input;
+  readonly ip: Ipv4;
+  readonly l4: L4;
+  readonly hash: FlowHash;
+  readonly service: Service;
+  readonly slot: number;
+  readonly backend: Backend;
+}
+
+/** Where a packet to a backend leaves, from the next hop or from the FIB. */
+interface Exit {
+  readonly way: Way;
+  readonly mtu: number;
+  readonly macs: { readonly destination: number; readonly source: number } | undefined;
+  readonly outerSource: number;
+}
+
+export function balance(node: Node, place: "edge" | "host", input: Input): Outcome {
+  const { frame } = input;
+  // 1.
+  const ip = parseFrame(frame);
+  if (ip === undefined) return pass("PASS_NOT_OURS", frame);
+  if (ip.protocol === PROTOCOL.ipip) {
+    return place === "edge" ? pass("PASS_NOT_OURS", frame) : receive(node, input, ip);
+  }
+  if (!isTcpOrUdp(ip.protocol)) return pass("PASS_NOT_OURS", frame);
+  // 2.
+  if (ip.fragment) {
+    if (!node.isServiceAddress(ip.destination)) return pass("PASS_NOT_OURS", frame);
+    return node.config.fragmentsPass ? pass("PASS_FRAGMENT", frame) : drop("DROP_FRAGMENT", frame);
+  }
+  const l4 = parseL4(frame, ip);
+  if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
+  // 3.
+  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  if (row === undefined) {
+    return place === "host" ? plain(node, input, ip, l4) : pass("PASS_NOT_OURS", frame);
+  }
+  const service = serviceRow(node, row);
+  // 4.
+  if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
+  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const slot = slotOf(hash, service.ringSize);
+  const backend = backendOfSlot(node, service, slot);
+  if (backend === undefined) return drop("DROP_TABLE", frame);
+  const packet = { input, ip, l4, hash, service, slot, backend };
+  // 5.
+  if ((backend.flags & BACKEND.local) !== 0) {
+    if (place === "edge") return pass("PASS_LOCAL", frame);
+    countSent(node, packet);
+    return deliver(node, arrivalOf(input, ip, l4, hash), backend.address);
+  }
+  return sendAway(node, place, packet);
+}
+
+/** The flow of a packet from a client. */
+export function tupleOf(ip: Ipv4, l4: L4): Tuple {
+  return {
+    client: ip.source,
+    clientPort: l4.sourcePort,
+    service: ip.destination,
+    servicePort: l4.destinationPort,
+    protocol: ip.protocol,
+  };
+}
+
+function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
+  return { input, frame: input.frame, outer: undefined, ip, l4, hash, hop: 0, tos: ip.tos };
+}
+
+export function serviceRow(node: Node, row: number): Service {
+  const empty = { id: 0, ring: 0, ringSize: 0, backends: 0, backendCount: 0, flags: 0, changed: 0 };
+  return node.tables.services.get(row) ?? empty;
+}
+
+/** The present owner of a slot. */
+export function backendOfSlot(node: Node, service: Service, slot: number): Backend | undefined {
+  const ringRow = service.ring + Math.floor(slot / 32);
+  if (ringRow >= node.limits.rings) return undefined;
+  const entry = node.tables.rings.get(ringRow)?.[slot % 32] ?? 0;
+  const index = service.backends + entry;
+  if (entry >= service.backendCount || index >= node.limits.backends) return undefined;
+  const empty = { address: 0, port: 0, nexthop: 0, counter: 0, flags: 0 };
+  return node.tables.backends.get(index) ?? empty;
+}
+
+/** Steps 6 to 10: to a backend on another node. */
+function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome {
+  const { input, ip, l4, service, slot } = packet;
+  const { frame } = input;
+  // 6.
+  const exit = exitTo(node, place, packet);
+  if (typeof exit === "string") {
+    return exit === "PASS_UNRESOLVED" ? pass(exit, frame) : drop(exit, frame);
+  }
+  // 7.
+  const encapsulateFirst = (service.flags & SERVICE.encapsulateFirst) !== 0;
+  if (encapsulateFirst && ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) {
+    if (!hasFormerOwners(node, service, slot)) return sendPlain(node, packet, exit);
+  }
+  // 8.
+  if (outerSize(ip, l4, input.gsoSize) > exit.mtu) return fragNeeded(input, ip, exit.mtu);
+  // 9.
+  if (place === "host" && node.around.refusesRoom(input)) return drop("DROP_REWRITE", frame);
+  const source =
+    node.config.outerHostMask === 0 ? exit.outerSource : spreadSource(node, packet.hash);
+  const outer = { source, destination: packet.backend.address, ttl: HOP_TTL[0] };
+  const sent = encapsulate(frame, ip, outer);
+  if (exit.macs !== undefined) writeMacs(sent, exit.macs.destination, exit.macs.source);
+  countSent(node, packet);
+  return { verdict: "SENT_ENCAPSULATED", way: exit.way, frame: sent };
+}
+
+function exitTo(
+  node: Node,
+  place: "edge" | "host",
+  { input, hash, backend }: Balanced,
+): Exit | "PASS_UNRESOLVED" | "DROP_NO_ROUTE" | "DROP_TABLE" {
+  if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
+  const nexthop = node.tables.nexthops.get(backend.nexthop);
+  const outerSource = nexthop?.outerSource ?? 0;
+  if (nexthop !== undefined && (nexthop.flags & NEXTHOP.resolved) !== 0) {
+    const { ifindex, mtu, destination, source } = nexthop;
+    const back = place === "edge" && ifindex === input.ifindex;
+    const way: Way = back ? { to: "where it came from" } : { to: "device", ifindex };
+    return { way, mtu, macs: { destination, source }, outerSource };
+  }
+  if (place === "edge") return "PASS_UNRESOLVED";
+  const { outerHostMask, nodeAddress } = node.config;
+  const route = node.route(
+    input,
+    outerHostMask === 0 ? nodeAddress : spreadSource(node, hash),
+    backend.address,
+  );
+  if (route === undefined) return "DROP_NO_ROUTE";
+  return { way: wayOf(route), mtu: route.mtu, macs: route.macs, outerSource: nodeAddress };
+}
+
+/** An outer source that spreads flows over paths and receive queues. */
+function spreadSource(node: Node, hash: FlowHash): number {
+  return (node.config.outerPrefix | (hash.high & node.config.outerHostMask)) >>> 0;
+}
+
+/** How a frame goes along a route. */
+export function wayOf(route: { ifindex: number; macs?: unknown }): Way {
+  return { to: route.macs === undefined ? "neighbour" : "device", ifindex: route.ifindex };
+}
+
+function hasFormerOwners(node: Node, service: Service, slot: number): boolean {
+  if ((service.flags & SERVICE.formerOwners) === 0) return false;
+  return node.tables.formerOwners.has(pairKey(service.id, slot));
+}
+
+function sendPlain(node: Node, packet: Balanced, exit: Exit): Outcome {
+  const { input, ip, l4, backend } = packet;
+  if (ip.ttl <= 1) return pass("PASS_TTL", input.frame);
+  const sent = input.frame.slice();
+  translate(sent, ip, l4, {
+    destination: backend.address,
+    destinationPort: backend.port,
+    ttl: ip.ttl - 1,
+  });
+  if (exit.macs !== undefined) writeMacs(sent, exit.macs.destination, exit.macs.source);
+  countSent(node, packet);
+  return { verdict: "SENT_PLAIN", way: exit.way, frame: sent };
+}
+
+/** 10. */
+function countSent(node: Node, { input, ip, l4, backend }: Balanced): void {
+  const connections = isSyn(ip, l4) ? 1 : 0;
+  node.count(backend.counter, { packets: 1, bytes: input.frame.length, connections });
+}
+
+/** Bytes of IP that a packet, or one segment of it, has with an outer header. */
+export function outerSize(ip: Ipv4, l4: L4, gsoSize: number): number {
+  const size = gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
+  return size + OUTER;
+}
+
+/** 8: what the client gets instead. */
+export function fragNeeded(input: Input, ip: Ipv4, mtu: number): Outcome {
+  const { frame } = input;
+  const quoted = frame.subarray(ip.at, ip.at + ip.headerLength + 8);
+  const header = new Uint8Array(20);
+  set8(header, 0, 0x45);
+  set8(header, 1, 0xc0);
+  set16(header, 2, 20 + 8 + quoted.length);
+  set16(header, 6, 0x4000);
+  set8(header, 8, 64);
+  set8(header, 9, 1);
+  set32(header, 12, ip.destination);
+  set32(header, 16, ip.source);
+  writeIpv4Checksum(header, 0);
+  const icmp = concat(new Uint8Array(8), quoted);
+  set8(icmp, 0, 3);
+  set8(icmp, 1, 4);
+  set16(icmp, 6, mtu - OUTER);
+  set16(icmp, 2, checksumFor(sum16(icmp, 0, icmp.length)));
+  const macs = concat(frame.subarray(6, 12), frame.subarray(0, 6), frame.subarray(12, ETHERNET));
+  return {
+    verdict: "SENT_FRAG_NEEDED",
+    way: { to: "where it came from" },
+    frame: concat(macs, header, icmp),
+  };
+}
+
+/** *Plain packets*: later packets of flows whose first one came encapsulated. */
+function plain(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+  const endpoint = node.tables.endpoints.get(ip.destination);
+  const key = {
+    source: ip.destination,
+    destination: ip.source,
+    sourcePort: l4.destinationPort,
+    destinationPort: l4.sourcePort,
+    protocol: ip.protocol,
+    direction: DIRECTION.reply,
+  };
+  const flow = node.flow(key);
+  if (endpoint === undefined || flow === undefined) return pass("PASS_NOT_OURS", input.frame);
+  updateFromClient(node, input, ip, l4, flow);
+  const sent = input.frame.slice();
+  return sendToPod(sent, endpoint);
+}

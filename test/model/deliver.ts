@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// *Deliver*: a client's packet for a pod of this node, whoever sent it here.
+
+import { adopt } from "./adopt.ts";
+import { backendOfSlot, serviceRow } from "./balance.ts";
+import { concat, set8, set16 } from "./bytes.ts";
+import {
+  type Arrival,
+  isClosed,
+  replyKeyOf,
+  requestKey,
+  requestKeyOf,
+  sendToPod,
+  updateFromClient,
+} from "./flow.ts";
+import { slotOf } from "./hash.ts";
+import { drop, elapsed, type Node, type Outcome } from "./node.ts";
+import { FINAL, FLOW, PROTOCOL, TCP } from "./numbers.ts";
+import { changeIpv4, ETHERNET, isSyn, translate } from "./packet.ts";
+import { passOn, passToKnown } from "./pass.ts";
+import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
+
+const ROUNDS = 5;
+
+/** A packet of a flow that this node doesn't know, and whose turn it is. */
+interface Unknown {
+  readonly arrival: Arrival;
+  readonly service: Service;
+  /** Whose packet it is in this round: P. */
+  readonly pod: number;
+}
+
+interface RoundOf extends Unknown {
+  readonly hop: number;
+  readonly isLast: boolean;
+}
+
+/** What a round of steps 3 to 7 comes to. */
+type Round = Outcome | { readonly next: number; readonly hop: number } | "nobody";
+
+export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
+  const { ip, l4 } = arrival;
+  const key = requestKey(ip, l4);
+  const flow = node.flow(key);
+  if (flow !== undefined && (flow.flags & FLOW.remote) === 0) {
+    // 1.
+    if (isSyn(ip, l4) && isClosed(flow)) {
+      node.remove(requestKeyOf(flow, ip.protocol));
+      node.remove(replyKeyOf(flow, ip.protocol));
+    } else return deliverKnown(node, arrival, flow);
+  } else if (flow !== undefined) {
+    // 2.
+    if (!isSyn(ip, l4) && arrival.hop !== FINAL) return passToKnown(node, arrival, flow);
+    node.remove(key);
+  }
+  return deliverUnknown(node, arrival, pod);
+}
+
+function deliverKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
+  updateFromClient(node, arrival.input, arrival.ip, arrival.l4, flow);
+  return intoPod(node, arrival, flow);
+}
+
+/** Steps 3 to 8. */
+function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
+  const { frame, ip, l4 } = arrival;
+  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  if (row === undefined) return drop("DROP_NO_SERVICE", frame);
+  const service = serviceRow(node, row);
+  let [pod, hop] = [first, arrival.hop];
+  for (let round = 1; round <= ROUNDS; round++) {
+    const result = tryOwner(node, { arrival, service, pod, hop, isLast: round === ROUNDS });
+    if (result === "nobody") break;
+    if ("verdict" in result) return result;
+    pod = result.next;
+    hop = result.hop;
+  }
+  // 8.
+  const target = node.tables.targets.get(pairKey(service.id, pod));
+  if (target === undefined) return drop("DROP_NOT_A_BACKEND", frame);
+  if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
+  return adoptFor(node, { arrival, service, pod }, target, 0);
+}
+
+function tryOwner(node: Node, unknown: RoundOf): Round {
+  const { arrival, service, pod, hop } = unknown;
+  const { input, frame, ip, l4 } = arrival;
+  // 3.
+  const target = node.tables.targets.get(pairKey(service.id, pod));
+  if (target === undefined) {
+    return hop >= 1 && hop <= 3 ? askOwners(node, unknown) : drop("DROP_NOT_A_BACKEND", frame);
+  }
+  // 4.
+  if (isSyn(ip, l4)) return adoptFor(node, unknown, target, 0);
+  // 5.
+  if (hasSocket(node, unknown, target)) return adoptFor(node, unknown, target, FLOW.confirmed);
+  if (hop !== FINAL) return askOwners(node, unknown);
+  // 6.
+  if (ip.protocol === PROTOCOL.tcp) {
+    if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
+    if (elapsed(input.jiffies, service.changed) < node.config.quietJiffies) {
+      return drop("DROP_UNKNOWN_FINAL", frame);
+    }
+  }
+  return adoptFor(node, unknown, target, 0);
+}
+
+/** RST or FIN: nothing to take a flow up for. */
+function isEnd({ ip, l4 }: Arrival): boolean {
+  return ip.protocol === PROTOCOL.tcp && (l4.flags & (TCP.rst | TCP.fin)) !== 0;
+}
+
+function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boolean {
+  const { ip, l4 } = arrival;
+  const endpoint = node.tables.endpoints.get(pod);
+  if (!node.config.socketLookup || ip.protocol !== PROTOCOL.tcp) return false;
+  if (endpoint === undefined || endpoint.netns < 0) return false;
+  const found = node.around.socket({
+    netns: endpoint.netns,
+    source: ip.source,
+    sourcePort: l4.sourcePort,
+    destination: pod,
+    destinationPort: target.port,
+  });
+  return found !== undefined && found !== "listening";
+}
+
+/** 7: along the slot's owners. */
+function askOwners(node: Node, { arrival, service, pod, hop, isLast }: RoundOf): Round {
+  if (service.backendCount === 0 || isLast) return "nobody";
+  const slot = slotOf(arrival.hash, service.ringSize);
+  const present = backendOfSlot(node, service, slot);
+  if (present === undefined) return "nobody";
+  const former = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
+  const end = former.indexOf(0);
+  const owners = [present.address, ...(end < 0 ? former : former.slice(0, end))];
+  const next = hop === 3 ? undefined : owners[owners.indexOf(pod) + 1];
+  const isOurs = (owner: number): boolean => node.tables.endpoints.has(owner);
+  if (next === undefined) {
+    if (present.address === pod) return "nobody";
+    if (isOurs(present.address)) return { next: present.address, hop: FINAL };
+    return passOn(node, arrival, service, present.address, FINAL);
+  }
+  if (isOurs(next)) return { next, hop };
+  return passOn(node, arrival, service, next, hop + 1);
+}
+
+function adoptFor(node: Node, unknown: Unknown, target: Target, flags: number): Outcome {
+  const { arrival, service, pod } = unknown;
+  const flow = adopt(node, arrival, { service, pod, target, flags });
+  return typeof flow === "string" ? drop(flow, arrival.frame) : intoPod(node, arrival, flow);
+}
+
+/** *Into the pod*. */
+function intoPod(node: Node, arrival: Arrival, flow: Flow): Outcome {
+  const { outer, ip, l4 } = arrival;
+  const endpoint = node.tables.endpoints.get(flow.pod);
+  if (endpoint === undefined) return drop("DROP_ENDPOINT_GONE", arrival.frame);
+  if (outer !== undefined && node.around.refusesRoom(arrival.input)) {
+    return drop("DROP_REWRITE", arrival.frame);
+  }
+  const frame = arrival.frame.slice();
+  changeIpv4(frame, ip, () => set8(frame, ip.at + 1, arrival.tos));
+  translate(frame, ip, l4, {
+    destination: flow.pod,
+    destinationPort: flow.podPort,
+    sourcePort: flow.aliasPort,
+  });
+  if (outer === undefined) return sendToPod(frame, endpoint);
+  const stripped = concat(frame.subarray(0, ETHERNET), frame.subarray(ip.at));
+  set16(stripped, 12, 0x0800);
+  return sendToPod(stripped, endpoint);
+}

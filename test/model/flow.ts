@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Entries of flows: their keys, their updates, and the last steps to a pod.
+
+import type { FlowHash } from "./hash.ts";
+import type { Input, Node, Outcome } from "./node.ts";
+import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
+import { type Ipv4, isSyn, type L4, writeMacs } from "./packet.ts";
+import type { Endpoint, Flow, FlowKey } from "./tables.ts";
+
+/** A client's packet on its way to a pod. */
+export interface Arrival {
+  readonly input: Input;
+  /** The frame as it is by now. */
+  readonly frame: Uint8Array;
+  /** The header that has to be stripped. */
+  readonly outer: Ipv4 | undefined;
+  /** The client's packet, inside the outer header if there is one. */
+  readonly ip: Ipv4;
+  readonly l4: L4;
+  readonly hash: FlowHash;
+  readonly hop: number;
+  /** What the client's packet has once it is stripped. */
+  readonly tos: number;
+}
+
+export function requestKey(ip: Ipv4, l4: L4): FlowKey {
+  return {
+    source: ip.source,
+    destination: ip.destination,
+    sourcePort: l4.sourcePort,
+    destinationPort: l4.destinationPort,
+    protocol: ip.protocol,
+    direction: DIRECTION.request,
+  };
+}
+
+/** The other key of a flow, from either of its entries. */
+export function requestKeyOf(flow: Flow, protocol: number): FlowKey {
+  return {
+    source: flow.client,
+    destination: flow.serviceAddress,
+    sourcePort: flow.clientPort,
+    destinationPort: flow.servicePort,
+    protocol,
+    direction: DIRECTION.request,
+  };
+}
+
+export function replyKeyOf(flow: Flow, protocol: number): FlowKey {
+  return {
+    source: flow.pod,
+    destination: flow.client,
+    sourcePort: flow.podPort,
+    destinationPort: flow.aliasPort,
+    protocol,
+    direction: DIRECTION.reply,
+  };
+}
+
+/** RESET, or FIN from both sides. */
+export function isClosed(flow: Flow): boolean {
+  const bothFins = FLOW.finClient | FLOW.finPod;
+  return (flow.flags & FLOW.reset) !== 0 || (flow.flags & bothFins) === bothFins;
+}
+
+/** What every packet does to the entry that it met. */
+export function touch(flow: Flow, input: Input): void {
+  flow.seen = input.jiffies;
+  flow.packets += 1;
+  flow.bytes += input.frame.length;
+}
+
+/** The flags for a FIN of a side, and for an RST. */
+function endOf(protocol: number, tcpFlags: number, fin: number): number {
+  if (protocol !== PROTOCOL.tcp) return 0;
+  return ((tcpFlags & TCP.fin) !== 0 ? fin : 0) | ((tcpFlags & TCP.rst) !== 0 ? FLOW.reset : 0);
+}
+
+/** Sets flags in both entries; the other one isn't looked for when this one has them already. */
+function setBoth(node: Node, flow: Flow, protocol: number, flags: number): void {
+  if ((flow.flags & flags) === flags) return;
+  flow.flags |= flags;
+  for (const key of [requestKeyOf(flow, protocol), replyKeyOf(flow, protocol)]) {
+    const entry = node.flow(key);
+    if (entry !== undefined) entry.flags |= flags;
+  }
+}
+
+/** *Update* by a packet of the client; `flow` is the entry that it met. */
+export function updateFromClient(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
+  touch(flow, input);
+  if (ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) flow.flags |= FLOW.confirmed;
+  setBoth(node, flow, ip.protocol, endOf(ip.protocol, l4.flags, FLOW.finClient));
+}
+
+/** *Update* by a packet of the pod; `flow` is the REPLY entry. */
+export function updateFromPod(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
+  touch(flow, input);
+  setBoth(node, flow, ip.protocol, FLOW.replied | endOf(ip.protocol, l4.flags, FLOW.finPod));
+}
+
+/** The last step of *into the pod*, with a frame that has all but its MACs. */
+export function sendToPod(frame: Uint8Array, endpoint: Endpoint): Outcome {
+  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
+  return { verdict: "SENT_POD", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+}

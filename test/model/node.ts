@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The datapath of one node as docs/packet-path.md has it, for a reader who compares the two. Speed
+// and clever data structures are the real one's business.
+
+import { balance } from "./balance.ts";
+import { bucketOf } from "./hash.ts";
+import { KIND, PLACE, type Place, VERDICT, type Verdict } from "./numbers.ts";
+import { fromPod } from "./pod.ts";
+import {
+  type Config,
+  emptyTables,
+  type Flow,
+  type FlowKey,
+  type Frontend,
+  flowKey,
+  type Limits,
+  pairKey,
+  type Tables,
+} from "./tables.ts";
+
+/** What routing says of a destination. */
+export interface Route {
+  readonly ifindex: number;
+  readonly mtu: number;
+  /** Undefined: the neighbour's address isn't known. */
+  readonly macs?: { readonly destination: number; readonly source: number };
+}
+
+export type SocketState = "listening" | "other";
+
+/** What the kernel around the programs knows. */
+export interface Surroundings {
+  /** Routing for a frame that came in at a device. */
+  route(query: {
+    readonly source: number;
+    readonly destination: number;
+    readonly input: Input;
+  }): Route | undefined;
+  /** Whether the kernel refuses to make room in a frame, or to take it away. */
+  refusesRoom(input: Input): boolean;
+  /** A TCP socket of a namespace for a packet from `source` to `destination`. */
+  socket(query: {
+    readonly netns: number;
+    readonly source: number;
+    readonly sourcePort: number;
+    readonly destination: number;
+    readonly destinationPort: number;
+  }): SocketState | undefined;
+}
+
+/** A frame that meets a program. */
+export interface Input {
+  readonly frame: Uint8Array;
+  /** The device that it came from. */
+  readonly ifindex: number;
+  readonly jiffies: number;
+  /** 0: not a GSO packet. */
+  readonly gsoSize: number;
+}
+
+/** Where a frame goes. */
+export type Way =
+  | { readonly to: "kernel" | "nowhere" | "where it came from" }
+  /** The frame has its MACs. */
+  | { readonly to: "device"; readonly ifindex: number }
+  /** The kernel fills in the MACs. */
+  | { readonly to: "neighbour"; readonly ifindex: number }
+  | { readonly to: "pod"; readonly ifindex: number };
+
+export interface Outcome {
+  readonly verdict: Verdict;
+  readonly way: Way;
+  /** As it leaves; of no meaning after a drop. */
+  readonly frame: Uint8Array;
+}
+
+const PROBES = 4;
+
+export class Node {
+  readonly config: Config;
+  readonly limits: Limits;
+  readonly tables: Tables;
+  readonly around: Surroundings;
+
+  constructor(config: Config, limits: Limits, around: Surroundings, tables = emptyTables()) {
+    this.config = config;
+    this.limits = limits;
+    this.around = around;
+    this.tables = tables;
+  }
+
+  /** Takes a frame through the program of a place. */
+  run(place: Place, input: Input): Outcome {
+    const outcome = place === "pod" ? fromPod(this, input) : balance(this, place, input);
+    const key = pairKey(PLACE[place], VERDICT[outcome.verdict]);
+    const metric = this.tables.metrics.get(key) ?? { packets: 0, bytes: 0 };
+    metric.packets += 1;
+    metric.bytes += input.frame.length;
+    this.tables.metrics.set(key, metric);
+    return outcome;
+  }
+
+  /** The four slots of a bucket. */
+  bucket(index: number): Frontend[] {
+    return this.tables.frontends.get(index) ?? [];
+  }
+
+  /** What the FIB says. */
+  route(input: Input, source: number, destination: number): Route | undefined {
+    return this.around.route({ source, destination, input });
+  }
+
+  /** The row of services to which a frontend leads; one beyond the table is none. */
+  findService(address: number, port: number, protocol: number): number | undefined {
+    const row = this.#findFrontend(address, port, protocol, KIND.service)?.service;
+    return row !== undefined && row < this.limits.services ? row : undefined;
+  }
+
+  isServiceAddress(address: number): boolean {
+    return this.#findFrontend(address, 0, 0, KIND.address) !== undefined;
+  }
+
+  #findFrontend(
+    address: number,
+    port: number,
+    protocol: number,
+    kind: number,
+  ): Frontend | undefined {
+    const mask = this.config.frontendMask;
+    const first = bucketOf(address, port, protocol, kind, mask);
+    for (let probe = 0; probe < PROBES; probe++) {
+      const bucket = this.bucket((first + probe) & mask);
+      const found = bucket.find(
+        (slot) =>
+          slot.address === address &&
+          slot.port === port &&
+          slot.protocol === protocol &&
+          slot.kind === kind,
+      );
+      if (found !== undefined) return found;
+      if ((bucket[3]?.spill ?? 0) === 0) return undefined;
+    }
+    return undefined;
+  }
+
+  flow(key: FlowKey): Flow | undefined {
+    return this.tables.conntrack.get(flowKey(key));
+  }
+
+  /** Stores an entry; false when there is no room. */
+  store(key: FlowKey, flow: Flow): boolean {
+    const { conntrack } = this.tables;
+    const text = flowKey(key);
+    if (!conntrack.has(text) && conntrack.size >= this.limits.conntrack) return false;
+    conntrack.set(text, flow);
+    return true;
+  }
+
+  remove(key: FlowKey): void {
+    this.tables.conntrack.delete(flowKey(key));
+  }
+
+  count(
+    counter: number,
+    more: { packets?: number; bytes?: number; connections?: number; adopted?: number },
+  ): void {
+    const { counters } = this.tables;
+    const row = counters.get(counter) ?? { packets: 0, bytes: 0, connections: 0, adopted: 0 };
+    row.packets += more.packets ?? 0;
+    row.bytes += more.bytes ?? 0;
+    row.connections += more.connections ?? 0;
+    row.adopted += more.adopted ?? 0;
+    counters.set(counter, row);
+  }
+
+  /** Whether a prefix holds an address, and the longest one's kind. */
+  trust(address: number): number | undefined {
+    let longest = -1;
+    let kind: number | undefined;
+    for (const prefix of this.tables.trusted) {
+      const { prefixLength } = prefix;
+      const shift = 2 ** (32 - prefixLength);
+      if (Math.floor(address / shift) !== Math.floor(prefix.address / shift)) continue;
+      if (prefixLength <= longest) continue;
+      longest = prefixLength;
+      kind = prefix.kind;
+    }
+    return kind;
+  }
+}
+
+/** Jiffies from `then` to `now`, which count modulo 2^32. */
+export function elapsed(now: number, then: number): number {
+  return (now - then) >>> 0;
+}
+
+export function pass(verdict: Verdict, frame: Uint8Array): Outcome {
+  return { verdict, way: { to: "kernel" }, frame };
+}
+
+export function drop(verdict: Verdict, frame: Uint8Array): Outcome {
+  return { verdict, way: { to: "nowhere" }, frame };
+}

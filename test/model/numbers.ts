@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The numbers that bpf/abi/ gives to verdicts, places and flags.
+
+export const PLACE = { edge: 0, host: 1, pod: 2 } as const;
+export type Place = keyof typeof PLACE;
+
+export const VERDICT = {
+  PASS_NOT_OURS: 0,
+  PASS_LOCAL: 1,
+  PASS_UNRESOLVED: 2,
+  PASS_FRAGMENT: 3,
+  PASS_TTL: 4,
+  PASS_STACK: 5,
+  SENT_ENCAPSULATED: 16,
+  SENT_PLAIN: 17,
+  SENT_POD: 18,
+  SENT_REPLY: 19,
+  SENT_PASSED: 20,
+  SENT_FINAL: 21,
+  SENT_FRAG_NEEDED: 22,
+  DROP_NO_BACKEND: 32,
+  DROP_FRAGMENT: 33,
+  DROP_UNTRUSTED: 34,
+  DROP_INNER_INVALID: 35,
+  DROP_INNER_PROTOCOL: 36,
+  DROP_NO_SERVICE: 37,
+  DROP_NOT_A_BACKEND: 38,
+  DROP_CONNTRACK_FULL: 39,
+  DROP_PORT_COLLISION: 40,
+  DROP_UNKNOWN_FLOW: 41,
+  DROP_UNKNOWN_FINAL: 42,
+  DROP_PASS_LIMIT: 43,
+  DROP_ECN: 44,
+  DROP_TABLE: 45,
+  DROP_REWRITE: 46,
+  DROP_NO_ROUTE: 47,
+  DROP_ENDPOINT_GONE: 48,
+  DROP_OUTER_FRAGMENT: 49,
+} as const;
+export type Verdict = keyof typeof VERDICT;
+
+export const KIND = { empty: 0, service: 1, address: 2 } as const;
+export const SERVICE = { encapsulateFirst: 1, formerOwners: 2 } as const;
+export const BACKEND = { local: 1 } as const;
+export const NEXTHOP = { resolved: 1 } as const;
+export const TRUST = { node: 1, loadBalancer: 2 } as const;
+export const DIRECTION = { request: 0, reply: 1 } as const;
+export const FLOW = {
+  remote: 1,
+  confirmed: 2,
+  finClient: 4,
+  finPod: 8,
+  reset: 16,
+  replied: 32,
+} as const;
+
+export const PROTOCOL = { ipip: 4, tcp: 6, udp: 17 } as const;
+export const TCP = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
+
+/** Hops that a packet has behind it: 0 to 3, and 4 when the last owner gave it back. */
+export const FINAL = 4;
+/** The outer TTL with which a hop is sent. */
+export const HOP_TTL = [64, 112, 160, 208, 255] as const;

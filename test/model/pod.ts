@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// `from_pod`: a pod's replies.
+
+import { wayOf } from "./balance.ts";
+import { get8, get16 } from "./bytes.ts";
+import { updateFromPod } from "./flow.ts";
+import { type Input, type Node, type Outcome, pass } from "./node.ts";
+import { DIRECTION, PROTOCOL, TCP } from "./numbers.ts";
+import {
+  type Ipv4,
+  isTcpOrUdp,
+  type L4,
+  parseFrame,
+  parseL4,
+  translate,
+  writeMacs,
+} from "./packet.ts";
+
+export function fromPod(node: Node, input: Input): Outcome {
+  const { frame } = input;
+  // 1.
+  const ip = parseFrame(frame);
+  if (ip === undefined || !isTcpOrUdp(ip.protocol) || ip.fragment) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  const l4 = parseL4(frame, ip);
+  if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
+  const flow = node.flow({
+    source: ip.source,
+    destination: ip.destination,
+    sourcePort: l4.sourcePort,
+    destinationPort: l4.destinationPort,
+    protocol: ip.protocol,
+    direction: DIRECTION.reply,
+  });
+  if (flow === undefined) return pass("PASS_NOT_OURS", frame);
+  // 2.
+  if (ip.ttl <= 1) return pass("PASS_TTL", frame);
+  const sent = frame.slice();
+  // 3.
+  const mss = lowerMss(node, frame, ip, l4);
+  // 4.
+  updateFromPod(node, input, ip, l4, flow);
+  const to = {
+    ...(mss === undefined ? {} : { mss }),
+    source: flow.serviceAddress,
+    sourcePort: flow.servicePort,
+    destinationPort: flow.clientPort,
+  };
+  // 5.
+  const route = node.route(input, flow.serviceAddress, ip.destination);
+  if (route === undefined) {
+    translate(sent, ip, l4, to);
+    return pass("PASS_STACK", sent);
+  }
+  translate(sent, ip, l4, { ...to, ttl: ip.ttl - 1 });
+  if (route.macs !== undefined) writeMacs(sent, route.macs.destination, route.macs.source);
+  return { verdict: "SENT_REPLY", way: wayOf(route), frame: sent };
+}
+
+/** The place of an MSS option that has to be lowered, and its new value. */
+function lowerMss(
+  node: Node,
+  frame: Uint8Array,
+  ip: Ipv4,
+  l4: L4,
+): { readonly at: number; readonly value: number } | undefined {
+  const { clampMss } = node.config;
+  if (clampMss === 0 || ip.protocol !== PROTOCOL.tcp || (l4.flags & TCP.syn) === 0)
+    return undefined;
+  const end = Math.min(l4.at + l4.headerLength, ip.at + ip.totalLength);
+  for (let at = l4.at + 20; at < end; ) {
+    const kind = get8(frame, at);
+    if (kind === 0) return undefined;
+    if (kind === 1) {
+      at += 1;
+      continue;
+    }
+    const length = at + 1 < end ? get8(frame, at + 1) : 0;
+    if (length < 2 || at + length > end) return undefined;
+    if (kind === 2 && length === 4) {
+      return get16(frame, at + 2) > clampMss ? { at: at + 2, value: clampMss } : undefined;
+    }
+    at += length;
+  }
+  return undefined;
+}

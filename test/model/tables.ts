@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a node knows. Rows are as in bpf/abi/maps.h; addresses, ports and MACs are numbers.
+
+/** The constants of bpf/abi/config.h. */
+export interface Config {
+  nodeAddress: number;
+  frontendMask: number;
+  hashSeed: bigint;
+  outerPrefix: number;
+  outerHostMask: number;
+  clampMss: number;
+  fragmentsPass: boolean;
+  socketLookup: boolean;
+  quietJiffies: number;
+  passLimit: number;
+  passWindow: number;
+}
+
+/** Rows that each table has; an index beyond is DROP_TABLE. */
+export interface Limits {
+  services: number;
+  rings: number;
+  backends: number;
+  nexthops: number;
+  conntrack: number;
+}
+
+export interface Frontend {
+  address: number;
+  port: number;
+  protocol: number;
+  kind: number;
+  service: number;
+  spill: number;
+}
+
+export interface Service {
+  id: number;
+  ring: number;
+  ringSize: number;
+  backends: number;
+  backendCount: number;
+  flags: number;
+  changed: number;
+}
+
+export interface Backend {
+  address: number;
+  port: number;
+  nexthop: number;
+  counter: number;
+  flags: number;
+}
+
+export interface Nexthop {
+  ifindex: number;
+  mtu: number;
+  flags: number;
+  destination: number;
+  source: number;
+  gateway: number;
+  outerSource: number;
+}
+
+export interface Target {
+  port: number;
+  flags: number;
+  counter: number;
+}
+
+export interface Endpoint {
+  ifindex: number;
+  netns: number;
+  podMac: number;
+  nodeMac: number;
+}
+
+export interface Trusted {
+  prefixLength: number;
+  address: number;
+  kind: number;
+}
+
+export interface Flow {
+  client: number;
+  serviceAddress: number;
+  pod: number;
+  clientPort: number;
+  servicePort: number;
+  podPort: number;
+  aliasPort: number;
+  service: number;
+  created: number;
+  seen: number;
+  flags: number;
+  packets: number;
+  bytes: number;
+}
+
+export interface PassWindow {
+  since: number;
+  passed: number;
+}
+
+export interface Traffic {
+  packets: number;
+  bytes: number;
+  connections: number;
+  adopted: number;
+}
+
+export interface Metric {
+  packets: number;
+  bytes: number;
+}
+
+/** Everything a node's maps hold. Rows that aren't there read as zeros, as an array's do. */
+export interface Tables {
+  /** Bucket → its four slots. */
+  readonly frontends: Map<number, Frontend[]>;
+  readonly services: Map<number, Service>;
+  /** Row → its 32 slots. */
+  readonly rings: Map<number, number[]>;
+  readonly backends: Map<number, Backend>;
+  readonly nexthops: Map<number, Nexthop>;
+  /** `flowKey` → entry. */
+  readonly conntrack: Map<string, Flow>;
+  /** `pairKey(service id, pod)`. */
+  readonly targets: Map<string, Target>;
+  /** By address. */
+  readonly endpoints: Map<number, Endpoint>;
+  trusted: Trusted[];
+  /** `pairKey(service id, slot)` → addresses, newest first, 0 ends the list. */
+  readonly formerOwners: Map<string, number[]>;
+  /** By service id. */
+  readonly passWindows: Map<number, PassWindow>;
+  /** By backend.counter or target.counter, all CPUs added up. */
+  readonly counters: Map<number, Traffic>;
+  /** `pairKey(place, verdict)`, all CPUs added up. */
+  readonly metrics: Map<string, Metric>;
+}
+
+export function emptyTables(): Tables {
+  return {
+    frontends: new Map(),
+    services: new Map(),
+    rings: new Map(),
+    backends: new Map(),
+    nexthops: new Map(),
+    conntrack: new Map(),
+    targets: new Map(),
+    endpoints: new Map(),
+    trusted: [],
+    formerOwners: new Map(),
+    passWindows: new Map(),
+    counters: new Map(),
+    metrics: new Map(),
+  };
+}
+
+export function pairKey(first: number, second: number): string {
+  return `${first} ${second}`;
+}
+
+/** The five-tuple in the order of the packets that the entry is for, and its direction. */
+export interface FlowKey {
+  readonly source: number;
+  readonly destination: number;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+  readonly direction: number;
+}
+
+export function flowKey(key: FlowKey): string {
+  const { source, destination, sourcePort, destinationPort, protocol, direction } = key;
+  return `${source} ${destination} ${sourcePort} ${destinationPort} ${protocol} ${direction}`;
+}
+
+export function parseFlowKey(text: string): FlowKey {
+  const [
+    source = 0,
+    destination = 0,
+    sourcePort = 0,
+    destinationPort = 0,
+    protocol = 0,
+    direction = 0,
+  ] = text.split(" ").map(Number);
+  return { source, destination, sourcePort, destinationPort, protocol, direction };
+}
