@@ -21,8 +21,7 @@ const MEMORY_MB = 2048;
 const USUAL = [
   "test/kernels/smoke.ts",
   "test/kernels/service.ts",
-  "src/kernel/**/*.root.test.ts",
-  "src/datapath/**/*.root.test.ts",
+  "src/{kernel,datapath,device,node,conntrack}/**/*.root.test.ts",
   "bpf/**/*.test.ts",
 ];
 
