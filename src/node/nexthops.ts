@@ -10,9 +10,9 @@ import { type Grace, Quarantine } from "../datapath/tables/quarantine.ts";
 import { type DeviceChanges, type Devices, neighbourKey } from "../device/devices.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { MapMapping } from "../kernel/map-memory.ts";
-import { manageNeighbour, type Neighbour, resolveNeighbour } from "../kernel/netlink/neighbour.ts";
+import { manageNeighbour, resolveNeighbour } from "../kernel/netlink/neighbour.ts";
 import { ANY_IPV4, formatIpv4, type Ipv4 } from "../net/address.ts";
-import { type Mac, ZERO_MAC } from "../net/mac.ts";
+import { ZERO_MAC } from "../net/mac.ts";
 import { prefixContains } from "../net/prefix.ts";
 import { outerChecksum } from "./outer.ts";
 
@@ -272,7 +272,8 @@ class NexthopTable implements Nexthops {
   #wanted(row: Row): Nexthop | undefined {
     const { devices, outerSource, hashedSource } = this.#options;
     const link = devices.links.get(row.device);
-    const destination = macOf(devices.neighbour(row.device, row.gateway));
+    // The kernel tells a MAC only while it is good, if only until it is proved otherwise.
+    const destination = devices.neighbour(row.device, row.gateway)?.mac;
     if (link?.mac === undefined || !link.up || destination === undefined) return undefined;
     return {
       ifindex: row.device as Ifindex,
@@ -381,11 +382,4 @@ const EMPTY: Nexthop = {
 
 function textOf(row: Nexthop): string {
   return Object.values(row).join(" ");
-}
-
-/** An old MAC is good until the kernel says that it isn't. */
-function macOf(neighbour: Neighbour | undefined): Mac | undefined {
-  if (neighbour === undefined) return undefined;
-  const { state, mac } = neighbour;
-  return state === "failed" || state === "incomplete" || state === "none" ? undefined : mac;
 }
