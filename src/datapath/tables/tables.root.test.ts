@@ -343,14 +343,16 @@ describe("hot tables", () => {
         })),
       },
     }));
-    const start = performance.now();
+    // Of the processor's time: others may be running.
+    const start = process.cpuUsage();
     assert.deepEqual(await f.tables.images.apply(batch), []);
     const frontends = batch.map(({ key: id }) => ({
       key: key((id % 60_000) + 1, ipv4FromNumber(0xc0000000 + id)),
       value: id,
     }));
     assert.deepEqual(await f.tables.frontends.apply(frontends), []);
-    const tookMs = performance.now() - start;
+    const { user, system } = process.cpuUsage(start);
+    const tookMs = (user + system) / 1000;
     assert(tookMs < 500, `${tookMs} ms`);
   });
 });
