@@ -29,6 +29,7 @@ import {
 } from "./places.ts";
 
 const TCP = 6;
+const COUNTING = Uint8Array.from({ length: 4096 }, (_, index) => index);
 const ROUTER_MAC = 0x02aabbccdd01 as Mac;
 const UPLINK_MAC = 0x02aabbccdd02 as Mac;
 
@@ -95,7 +96,7 @@ export function clientFrame(spec: PacketSpec, node: NodeIndex): Uint8Array {
         checksum: spec.checksum ?? "right",
       },
     ),
-    payload(spec.payloadBytes ?? 0),
+    payload(COUNTING.subarray(0, spec.payloadBytes ?? 0)),
   );
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
   const frame = buildPacket(...layers);
@@ -158,7 +159,7 @@ export function podFrame(event: ReplyEvent, key: FlowKey): Uint8Array {
       moreFragments: event.moreFragments,
     }),
     transport({ ...key, targetPort: key.destinationPort }, event),
-    payload(event.payloadBytes),
+    payload(COUNTING.subarray(0, event.payloadBytes)),
   );
   return mangle(frame, event.bytes, event.cutBytes);
 }

@@ -9,6 +9,7 @@ import type { Config } from "../../src/datapath/gen/abi.ts";
 import { type Datapath, openDatapath } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
+import type { MapMapping } from "../../src/kernel/map-memory.ts";
 import type { BpfProgram } from "../../src/kernel/program.ts";
 import type { Place } from "../model/numbers.ts";
 
@@ -42,21 +43,70 @@ const NUMBER_OF: Readonly<Record<Place, number>> = { edge: 0, host: 1, pod: 2 };
 /** The longest frame that comes out has headers more than the one that went in. */
 const MORE_BYTES = 128;
 
+/** Runs the programs of a loaded datapath on test packets. */
+export class Runner {
+  readonly #programs: Datapath["programs"];
+  readonly #mapping: MapMapping;
+  readonly #words: Uint32Array;
+
+  constructor({ programs, maps }: Datapath) {
+    this.#programs = programs;
+    this.#mapping = maps.metrics.raw.mmap({ readOnly: true });
+    this.#words = new Uint32Array(this.#mapping.buffer);
+  }
+
+  run(place: Place, { frame, ifindex, gsoSize }: Frame): Run {
+    const before = this.#countsOf(place);
+    const context =
+      place === "edge" ? { xdp: { ingressIfindex: ifindex } } : { skb: { ifindex, gsoSize } };
+    const dataOutBytes = frame.length + MORE_BYTES;
+    const result = this.#program(place).testRun({ data: frame, dataOutBytes, ...context });
+    return {
+      retval: result.retval,
+      frame: result.data,
+      counted: difference(before, this.#countsOf(place)),
+    };
+  }
+
+  close(): void {
+    this.#mapping.close();
+  }
+
+  #program(place: Place): BpfProgram {
+    const { edgeIngress, fromNetwork, fromPod } = this.#programs;
+    return place === "edge" ? edgeIngress : place === "host" ? fromNetwork : fromPod;
+  }
+
+  /** Low words of packets and bytes, two a verdict, all CPUs added up. */
+  #countsOf(place: Place): Uint32Array {
+    const words = this.#words;
+    const cpus = words.length / (PLACES * VERDICTS * METRIC_WORDS);
+    const counts = new Uint32Array(2 * VERDICTS);
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      let at = (cpu * PLACES + NUMBER_OF[place]) * VERDICTS * METRIC_WORDS;
+      for (let index = 0; index < counts.length; index++, at += 2) {
+        counts[index] = (counts[index] ?? 0) + (words[at] ?? 0);
+      }
+    }
+    return counts;
+  }
+}
+
 export class RealNode {
   readonly #options: RealOptions;
   readonly #pins = `/sys/fs/bpf/ciliate-model-${process.pid}-${randomUUID().slice(0, 8)}`;
   #datapath: Datapath;
-  #metrics: { readonly words: Uint32Array; readonly close: () => void };
+  #runner: Runner;
 
   constructor(options: RealOptions) {
     this.#options = options;
     try {
       this.#datapath = this.#open();
+      this.#runner = new Runner(this.#datapath);
     } catch (error) {
       this.#removePins();
       throw error;
     }
-    this.#metrics = mapWords(this.#datapath.maps.metrics.raw);
   }
 
   get maps(): Datapath["maps"] {
@@ -71,32 +121,17 @@ export class RealNode {
   restart(): void {
     const before = this.#datapath;
     this.#datapath = this.#open();
-    this.#metrics.close();
-    this.#metrics = mapWords(this.#datapath.maps.metrics.raw);
+    this.#runner.close();
+    this.#runner = new Runner(this.#datapath);
     before[Symbol.dispose]();
   }
 
-  run(place: Place, { frame, ifindex, gsoSize }: Frame): Run {
-    const program = this.program(place);
-    const before = this.#countsOf(place);
-    const context =
-      place === "edge" ? { xdp: { ingressIfindex: ifindex } } : { skb: { ifindex, gsoSize } };
-    const dataOutBytes = frame.length + MORE_BYTES;
-    const result = program.testRun({ data: frame, dataOutBytes, ...context });
-    return {
-      retval: result.retval,
-      frame: result.data,
-      counted: difference(before, this.#countsOf(place)),
-    };
-  }
-
-  program(place: Place): BpfProgram {
-    const { edgeIngress, fromNetwork, fromPod } = this.#datapath.programs;
-    return place === "edge" ? edgeIngress : place === "host" ? fromNetwork : fromPod;
+  run(place: Place, frame: Frame): Run {
+    return this.#runner.run(place, frame);
   }
 
   close(): void {
-    this.#metrics.close();
+    this.#runner.close();
     this.#datapath[Symbol.dispose]();
     this.#removePins();
   }
@@ -109,20 +144,6 @@ export class RealNode {
     for (const name of listPins(this.#pins)) unpin(join(this.#pins, name));
     rmdirSync(this.#pins);
   }
-
-  /** Low words of packets and bytes, two a verdict, all CPUs added up. */
-  #countsOf(place: Place): Uint32Array {
-    const { words } = this.#metrics;
-    const cpus = words.length / (PLACES * VERDICTS * METRIC_WORDS);
-    const counts = new Uint32Array(2 * VERDICTS);
-    for (let cpu = 0; cpu < cpus; cpu++) {
-      let at = (cpu * PLACES + NUMBER_OF[place]) * VERDICTS * METRIC_WORDS;
-      for (let index = 0; index < counts.length; index++, at += 2) {
-        counts[index] = (counts[index] ?? 0) + (words[at] ?? 0);
-      }
-    }
-    return counts;
-  }
 }
 
 function difference(before: Uint32Array, after: Uint32Array): Run["counted"] {
@@ -134,12 +155,4 @@ function difference(before: Uint32Array, after: Uint32Array): Run["counted"] {
     if (packets === 0 && bytes !== 0) counted.push({ verdict, bytes });
   }
   return counted;
-}
-
-function mapWords(map: Datapath["maps"]["metrics"]["raw"]): {
-  readonly words: Uint32Array;
-  readonly close: () => void;
-} {
-  const mapping = map.mmap({ readOnly: true });
-  return { words: new Uint32Array(mapping.buffer), close: () => mapping.close() };
 }

@@ -27,8 +27,10 @@ import {
   LISTENING_PODS,
   LISTENING_PORTS,
   MTU,
+  nodeMac,
   PODS,
   podDevice,
+  podMac,
   ROUTES,
   SOCKETS,
   SOCKETS_NETNS,
@@ -40,6 +42,8 @@ import {
 const LINK_HEADERS = 18;
 
 export interface World {
+  /** The namespace, by path. */
+  readonly path: string;
   /** Index of a device by name. */
   readonly devices: ReadonlyMap<string, number>;
   readonly around: Surroundings;
@@ -70,6 +74,7 @@ export async function openWorld(): Promise<World> {
     const endSockets = await holdSockets(podsPath);
     const { devices } = macs;
     return {
+      path,
       devices,
       around: surroundings(devices, macs.macs),
       run: (action) => inNamespace(path, action),
@@ -92,8 +97,14 @@ interface Devices {
 function makeDevices(path: string, podsPath: string): Devices {
   writeSysctls({ "net/ipv4/ip_forward": 1 }, path);
   using netlink = openNetlink({ namespace: path });
-  const names = [...UPLINKS, ...PODS.map((_, pod) => podDevice(pod))];
-  netlink.runAll(names.map((name) => createVeth({ name }, { name: `${name}p` })));
+  netlink.runAll(UPLINKS.map((name) => createVeth({ name }, { name: `${name}p` })));
+  withNamespaces([podsPath], ([namespaceFd = -1]) => {
+    netlink.run(addNamespaceId(namespaceFd, SOCKETS_NETNS));
+    const pods = PODS.map((_, pod) => ({ name: podDevice(pod), mac: nodeMac(pod) }));
+    netlink.runAll(
+      pods.map((spec, pod) => createVeth(spec, { ...spec, mac: podMac(pod), namespaceFd })),
+    );
+  });
   const links = listLinks(netlink);
   const devices = new Map(links.map(({ name, index }) => [name, index]));
   const at = (name: string): number => devices.get(name) ?? 0;
@@ -103,7 +114,6 @@ function makeDevices(path: string, podsPath: string): Devices {
     netlink.run(addAddress({ device: at(name), address: UPLINK_ADDRESSES[name] }));
   }
   addWays(netlink, at);
-  withNamespaces([podsPath], ([fd = -1]) => netlink.run(addNamespaceId(fd, SOCKETS_NETNS)));
   return { devices, macs: new Map(listLinks(netlink).map(({ name, mac }) => [name, mac])) };
 }
 
