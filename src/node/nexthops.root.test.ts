@@ -89,7 +89,7 @@ function macOf(device: string, inPeer = false): string {
 }
 
 describe("next hops", () => {
-  test("backends behind one gateway share a row, which gets everything a packet needs", async () => {
+  test("backends behind one gateway share a row, which has all that a packet needs", async () => {
     using f = open();
     const row = f.nexthops.acquire(FAR);
     assert.notEqual(row, 0);

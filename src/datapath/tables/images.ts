@@ -376,7 +376,7 @@ function without(placed: Placed, kept: Placed): Placed {
   return { row: placed.row, ring: rest("ring"), backends: rest("backends") };
 }
 
-/** The images that rows lead to; a row that leads outside of a table, or into another's, is none. */
+/** The images that rows lead to; one that leads outside of a table, or into another's, is none. */
 function readLive(memory: TableMemory, live: Iterable<number>): Found[] {
   const { services, rings, backends } = memory;
   const found: Found[] = [];
