@@ -24,6 +24,22 @@ static __always_inline int transmit(struct xdp_md *ctx, ifindex_t ifindex)
 	return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
 }
 
+typedef __u64 __attribute__((may_alias)) macs_head_t;
+typedef __u32 __attribute__((may_alias)) macs_tail_t;
+
+_Static_assert(offsetof(struct nexthop, source) - offsetof(struct nexthop, destination) == ETH_ALEN,
+	       "both MACs stand in the order of an Ethernet header");
+
+/* In three words, where clang would copy bytes. */
+static __always_inline void ethernet_to(void *eth, const struct nexthop *nexthop)
+{
+	const void *macs = nexthop->destination;
+
+	*(macs_head_t *)eth = *(const macs_head_t *)macs;
+	*(macs_tail_t *)(eth + 8) = *(const macs_tail_t *)(macs + 8);
+	*(ethertype_t *)(eth + 12) = bpf_htons(ETH_P_IP);
+}
+
 static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
 						      const struct nexthop *nexthop, int *action)
 {
@@ -38,7 +54,7 @@ static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct
 	outer = data + ETH_HLEN;
 	if ((void *)(outer + 1) > end_of(ctx))
 		return DROP_REWRITE;
-	ethernet_write(data, nexthop->destination, nexthop->source);
+	ethernet_to(data, nexthop);
 	outer_write(outer, packet, source, packet->backend, IP_DEFAULT_TTL, sum);
 	*action = transmit(ctx, nexthop->ifindex);
 	return SENT_ENCAPSULATED;
@@ -61,7 +77,7 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 	tcp = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return DROP_REWRITE;
-	ethernet_write(data, nexthop->destination, nexthop->source);
+	ethernet_to(data, nexthop);
 	ip->daddr = backend->address;
 	ip->ttl--;
 	/* The time to live is the first byte of its word, whose sum shrinks by one unit of it. */
@@ -73,21 +89,22 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 	return SENT_PLAIN;
 }
 
-/* Back to the client out of the device that it came in by. */
-static __always_inline enum verdict send_frag_needed(struct xdp_md *ctx, struct packet *packet,
-						     __u32 mtu, int *action)
+/* Back to the client out of the device that it came in by. Not inlined: hardly ever runs. */
+static __noinline enum verdict send_frag_needed(struct xdp_md *ctx, const struct packet *packet,
+						__u32 mtu)
 {
-	__u32 quote_bytes = icmp_quote_bytes(packet);
-	long cut = (long)(ETH_HLEN + quote_bytes) - (long)packet->frame_bytes;
 	struct ethhdr *eth = start_of(ctx);
+	__u32 quote_bytes;
 	mac_t client, own;
 	struct iphdr *ip;
 
-	if ((void *)(eth + 1) > end_of(ctx))
+	if (!packet || (void *)(eth + 1) > end_of(ctx))
 		return DROP_REWRITE;
+	quote_bytes = icmp_quote_bytes(packet);
 	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
-	if (bpf_xdp_adjust_tail(ctx, (int)cut) || bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
+	if (bpf_xdp_adjust_tail(ctx, (int)(ETH_HLEN + quote_bytes) - (int)packet->frame_bytes) ||
+	    bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
 		return DROP_REWRITE;
 	eth = start_of(ctx);
 	ip = (void *)(eth + 1);
@@ -96,8 +113,17 @@ static __always_inline enum verdict send_frag_needed(struct xdp_md *ctx, struct 
 	ethernet_write(eth, client, own);
 	icmp_write(ip, packet, mtu,
 		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
-	*action = XDP_TX;
 	return SENT_FRAG_NEEDED;
+}
+
+static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct packet *packet,
+					    __u32 mtu, int *action)
+{
+	/* A copy, so that only here the packet has to be in memory. */
+	struct packet copy = *packet;
+
+	*action = XDP_TX;
+	return send_frag_needed(ctx, &copy, mtu);
 }
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
@@ -111,27 +137,27 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (!service)
 		return PASS_NOT_OURS;
 	packet->service = service->id;
-	if (!service->backend_count)
+	if (unlikely(!service->backend_count))
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);
-	if (!backend)
+	if (unlikely(!backend))
 		return DROP_TABLE;
 	if (backend->flags & BACKEND_LOCAL)
 		return PASS_LOCAL;
 	row = backend->nexthop;
 	nexthop = bpf_map_lookup_elem(&nexthops, &row);
-	if (!nexthop)
+	if (unlikely(!nexthop))
 		return DROP_TABLE;
-	if (!(nexthop->flags & NEXTHOP_RESOLVED))
+	if (unlikely(!(nexthop->flags & NEXTHOP_RESOLVED)))
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
 	if (travels_plain(service, packet))
 		verdict = send_plain(ctx, packet, backend, nexthop, action);
-	else if (packet->total_bytes + OUTER_BYTES > nexthop->mtu)
-		return send_frag_needed(ctx, packet, nexthop->mtu, action);
+	else if (unlikely(packet->total_bytes + OUTER_BYTES > nexthop->mtu))
+		return too_big(ctx, packet, nexthop->mtu, action);
 	else
 		verdict = send_encapsulated(ctx, packet, nexthop, action);
-	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
+	if (likely(verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN))
 		traffic_count(backend->counter, packet);
 	return verdict;
 }
@@ -140,7 +166,7 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 {
 	struct ethhdr *eth = start_of(ctx);
 
-	if ((void *)(eth + 1) > end_of(ctx) || eth->h_proto != bpf_htons(ETH_P_IP))
+	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ipv4(eth))
 		return PASS_NOT_OURS;
 	switch (
 	    parse_ipv4(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {
@@ -162,10 +188,8 @@ int edge_ingress(struct xdp_md *ctx)
 	int action = XDP_PASS;
 	enum verdict verdict = edge(ctx, &packet, &action);
 
-	if (verdict >= DROP_NO_BACKEND)
-		action = XDP_DROP;
 	conclude(&packet, PLACE_EDGE, verdict, ctx->ingress_ifindex);
-	return action;
+	return verdict >= DROP_NO_BACKEND ? XDP_DROP : action;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

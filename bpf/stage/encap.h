@@ -46,8 +46,7 @@ static __always_inline void outer_write(struct iphdr *outer, const struct packet
 	__u16 total = bpf_htons(packet->total_bytes + OUTER_BYTES);
 
 	sum += ((__u32)packet->tos << 8) + total + checksum_word(destination);
-	*(__u8 *)outer = IP_VERSION_IHL;
-	outer->tos = packet->tos;
+	*(__u16 *)outer = IP_VERSION_IHL | packet->tos << 8;
 	outer->tot_len = total;
 	outer->id = 0;
 	outer->frag_off = IP_DF;

@@ -62,21 +62,27 @@ static __always_inline void event_send(const struct packet *packet, enum place p
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* Whether somebody listens to packets that end in this verdict. */
+static __always_inline bool event_wanted(enum verdict verdict)
+{
+	const __u32 wanted = verdict >= DROP_NO_BACKEND ? EVENT_DROPS | EVENT_TRACES : EVENT_TRACES;
+	__u32 zero = 0;
+	struct runtime *state = bpf_map_lookup_elem(&runtime, &zero);
+
+	return state && state->events & wanted;
+}
+
 /* The one end of every packet: its verdict counted, and told to whoever listens. */
 static __always_inline void conclude(const struct packet *packet, enum place place,
 				     enum verdict verdict, ifindex_t ifindex)
 {
-	__u32 zero = 0;
-	struct runtime *state;
-
+	/* Counted in two places, so that what is none of ours needs nothing but its length. */
+	if (verdict == PASS_NOT_OURS) {
+		metrics_count(place, PASS_NOT_OURS, packet->frame_bytes);
+		return;
+	}
 	metrics_count(place, verdict, packet->frame_bytes);
-	if (verdict == PASS_NOT_OURS)
-		return;
-	state = bpf_map_lookup_elem(&runtime, &zero);
-	if (!state || !state->events)
-		return;
-	if (state->events &
-	    (verdict >= DROP_NO_BACKEND ? EVENT_DROPS | EVENT_TRACES : EVENT_TRACES))
+	if (unlikely(event_wanted(verdict)))
 		event_send(packet, place, verdict, ifindex);
 }
 

@@ -23,6 +23,9 @@
 
 #define OUTER_BYTES 20
 
+#define likely(condition) __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
 /* Lengths that an IPv4 header can have: tells the verifier what it forgot. */
 #define IP_HEADER_MASK 0x3c
 

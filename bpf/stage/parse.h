@@ -13,6 +13,16 @@ enum parsed {
 	PARSED_INVALID,
 };
 
+typedef __u16 __attribute__((may_alias)) ethertype_t;
+
+/* In one load, where clang would read the packed header byte by byte. */
+static __always_inline bool ethernet_is_ipv4(const void *eth)
+{
+	const ethertype_t *type = eth + offsetof(struct ethhdr, h_proto);
+
+	return *type == bpf_htons(ETH_P_IP);
+}
+
 /* Ports and flags. `l4` is where the IPv4 header ends. */
 static __always_inline enum parsed parse_l4(struct packet *packet, void *l4, void *end)
 {

@@ -15,30 +15,48 @@ static __always_inline __u64 frontend_word(ipv4_t address, port_t port, __u8 pro
 	return *(frontend_word_t *)&key;
 }
 
+/* A key is compared as the one word that was published, never as two halves. */
 static __always_inline struct frontend *bucket_find(struct frontend_bucket *bucket, __u64 word)
 {
+	const void *slots = bucket;
+	const volatile frontend_word_t *words = slots;
+
 	for (int i = 0; i < 4; i++)
-		if (*(frontend_word_t *)&bucket->slot[i] == word)
+		if (words[i * (sizeof(struct frontend) / sizeof(*words))] == word)
 			return &bucket->slot[i];
+	return NULL;
+}
+
+/* The buckets after a key's own one. Not inlined: few buckets are full. */
+static __noinline struct frontend *frontend_find_spilled(__u64 word, __u32 index)
+{
+	for (int probe = 1; probe < FRONTEND_PROBES; probe++) {
+		struct frontend_bucket *bucket;
+		struct frontend *found;
+
+		index = (index + 1) & frontend_mask;
+		bucket = bpf_map_lookup_elem(&frontends, &index);
+		if (!bucket)
+			return NULL;
+		found = bucket_find(bucket, word);
+		if (found || !bucket->slot[3].spill)
+			return found;
+	}
 	return NULL;
 }
 
 static __always_inline struct frontend *frontend_find(__u64 word)
 {
 	__u32 index = (word * 0x9E3779B97F4A7C15ULL >> 32) & frontend_mask;
+	struct frontend_bucket *bucket = bpf_map_lookup_elem(&frontends, &index);
+	struct frontend *found;
 
-	for (int probe = 0; probe < FRONTEND_PROBES; probe++) {
-		struct frontend_bucket *bucket = bpf_map_lookup_elem(&frontends, &index);
-		struct frontend *found;
-
-		if (!bucket)
-			return NULL;
-		found = bucket_find(bucket, word);
-		if (found || !bucket->slot[3].spill)
-			return found;
-		index = (index + 1) & frontend_mask;
-	}
-	return NULL;
+	if (!bucket)
+		return NULL;
+	found = bucket_find(bucket, word);
+	if (found || likely(!bucket->slot[3].spill))
+		return found;
+	return frontend_find_spilled(word, index);
 }
 
 /* Whether services have this address, whatever the port. */
@@ -62,8 +80,8 @@ static __always_inline struct service *service_find(const struct packet *packet)
 /* Hash of the flow as the client sends it: the same on every node. */
 static __always_inline void flow_hash(struct packet *packet)
 {
-	__u64 a = (__u64)bpf_ntohl(packet->source) << 32 |
-		  (__u32)bpf_ntohs(packet->source_port) << 16 | bpf_ntohs(packet->destination_port);
+	__u32 ports = packet->source_port | (__u32)packet->destination_port << 16;
+	__u64 a = bpf_be64_to_cpu((__u64)ports << 32 | packet->source);
 	__u64 b = (__u64)bpf_ntohl(packet->destination) << 8 | packet->protocol;
 	__u64 x = (a ^ hash_seed) * 0x9E3779B97F4A7C15ULL;
 
