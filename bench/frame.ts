@@ -44,6 +44,17 @@ export function frameTo(
   return frame.slice(0, FRAME_BYTES);
 }
 
+/** What a pod answers to the first client. */
+export function frameOfReply(pod: Ipv4, port: number): Uint8Array {
+  const mac = ethernet({ source: NODE_MAC, target: CLIENT_MAC });
+  const ports = { sourcePort: port, targetPort: CLIENT_PORT };
+  const l4 = tcp({ ...ports, flags: TCP_FLAG.ack });
+  return buildPacket(mac, ipv4({ source: pod, target: CLIENTS }), l4, PADDING).slice(
+    0,
+    FRAME_BYTES,
+  );
+}
+
 /** The same in IPIP from `sender` to `pod`; longer than FRAME_BYTES by the outer header. */
 export function frameInIpip(inner: Uint8Array, sender: Ipv4, pod: Ipv4): Uint8Array {
   const outer = buildPacket(

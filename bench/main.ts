@@ -3,14 +3,17 @@
 // Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
 // and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
 
+import { benchBackend } from "./backend.ts";
+import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
 import { Results } from "./results.ts";
-import { benchXdp } from "./xdp.ts";
 
 type Group = (results: Results, budget: Budget) => void | Promise<void>;
 
 const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
+  tc: benchTc,
+  host: benchBackend,
 };
 
 async function main(words: readonly string[]): Promise<void> {

@@ -16,6 +16,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
 }
 
+/** The mean of the middle four fifths, for figures that a coarse clock cut to steps. */
+export function trimmedMean(values: readonly number[]): number {
+  const tenth = Math.floor(values.length / 10);
+  const middle = values.toSorted((a, b) => a - b).slice(tenth, values.length - tenth);
+  return middle.reduce((sum, value) => sum + value, 0) / middle.length;
+}
+
 /** The number below which a share `part` (0 to 1) of some numbers lies. */
 export function quantile(values: readonly number[], part: number): number {
   const sorted = values.toSorted((a, b) => a - b);

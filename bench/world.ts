@@ -55,6 +55,8 @@ export interface World extends Disposable {
   readonly services: number;
   /** Packets that ended in a verdict at a place since the world was made. */
   count(place: Place, verdict: Verdict): number;
+  /** Those that ended there in any other. */
+  countOthers(place: Place, verdict: Verdict): number;
 }
 
 const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
@@ -99,6 +101,11 @@ export async function createWorld(options: WorldOptions): Promise<World> {
       datapath,
       services: options.services,
       count: (place, verdict) => countOf(datapath, place, verdict),
+      countOthers: (place, verdict) =>
+        ALL_VERDICTS.reduce(
+          (sum, other) => (other === verdict ? sum : sum + countOf(datapath, place, other)),
+          0,
+        ),
       [Symbol.dispose]: () => datapath[Symbol.dispose](),
     };
   } finally {
@@ -177,10 +184,14 @@ function outerSum(source: Ipv4): number {
   return words.reduce((sum, word) => sum + swap(word), 0);
 }
 
-function countOf(datapath: Datapath, place: Place, verdict: Verdict): number {
-  const cpus = datapath.sizes.entries["metrics"] ?? 0;
+const VERDICT_SLOTS = 64;
+const ROWS_PER_CPU = 4 * VERDICT_SLOTS;
+const ALL_VERDICTS: readonly number[] = Object.values(Verdict);
+
+function countOf(datapath: Datapath, place: Place, verdict: number): number {
+  const rows = datapath.sizes.entries["metrics"] ?? 0;
   let count = 0;
-  for (let row = place * 64 + verdict; row < cpus; row += 256) {
+  for (let row = place * VERDICT_SLOTS + verdict; row < rows; row += ROWS_PER_CPU) {
     count += Number(datapath.maps.metrics.lookup(row)?.packets ?? 0n);
   }
   return count;
