@@ -11,7 +11,7 @@ import {
   NexthopFlag,
   type Place,
   Trust,
-  type Verdict,
+  Verdict,
 } from "../src/datapath/gen/abi.ts";
 import { type Datapath, openDatapath } from "../src/datapath/load.ts";
 import type { FrontendKey } from "../src/datapath/tables/hash.ts";
