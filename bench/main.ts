@@ -6,6 +6,7 @@
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
+import { benchSizes } from "./ledger.ts";
 import { Results } from "./results.ts";
 
 type Group = (results: Results, budget: Budget) => void | Promise<void>;
@@ -14,6 +15,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
   tc: benchTc,
   host: benchBackend,
+  size: benchSizes,
 };
 
 async function main(words: readonly string[]): Promise<void> {

@@ -21,9 +21,10 @@ export interface Result {
 export class Results {
   readonly #results = new Map<string, Result>();
 
-  /** Adds a figure; digits beyond the measurement's worth are cut. */
+  /** Adds a figure; of what was not counted, digits beyond the measurement's worth are cut. */
   add(name: string, unit: string, summary: Summary, vs = ""): void {
-    const cut = (value: number): number => Number(value.toPrecision(4));
+    const cut = (value: number): number =>
+      Number.isInteger(value) ? value : Number(value.toPrecision(4));
     const { value, min, max } = summary;
     this.#results.set(name, { value: cut(value), unit, min: cut(min), max: cut(max), vs });
   }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// How large the programs are, kept in bench/ledger.txt: a change that makes one larger shows in its
+// diff. Instructions are clang's and the same everywhere; the rest is of one kernel.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
+import { resolve } from "node:path";
+import { parseElf, SECTION_EXECUTABLE } from "../src/kernel/elf.ts";
+import type { ProgramInfo } from "../src/kernel/program.ts";
+import type { Budget } from "./budget.ts";
+import { printTable, type Results } from "./results.ts";
+import { createWorld } from "./world.ts";
+
+const OBJECTS = ["edge", "host", "pod"] as const;
+const BUILD = resolve(import.meta.dirname, "../build/bpf");
+const PATH = resolve(import.meta.dirname, "ledger.txt");
+const INSTRUCTION_BYTES = 8;
+
+/** Instructions by "object function", subprograms as well, from the objects that `make bpf` made. */
+export function countInstructions(): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const object of OBJECTS) {
+    const { sections, symbols } = parseElf(readFileSync(`${BUILD}/${object}.bpf.o`));
+    const code = new Set(
+      sections.filter(({ flags }) => (flags & SECTION_EXECUTABLE) !== 0).map(({ index }) => index),
+    );
+    const functions = symbols.filter(({ type, section }) => type === "func" && code.has(section));
+    for (const { name, size } of functions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+      counts.set(`${object} ${name}`, size / INSTRUCTION_BYTES);
+    }
+  }
+  return counts;
+}
+
+/** The same as the ledger has it. */
+export function readLedger(): Map<string, number> {
+  const rows = readFileSync(PATH, "utf8")
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .slice(1)
+    .map((line) => line.split(/ {2,}/));
+  return new Map(rows.map(([name = "", instructions]) => [name, Number(instructions)]));
+}
+
+function rowOf(name: string, instructions: number, info: ProgramInfo | undefined): string[] {
+  if (info === undefined) return [name, String(instructions), "", "", ""];
+  const { verifiedInstructions, xlatedBytes, jitedBytes } = info;
+  return [name, ...[instructions, verifiedInstructions, xlatedBytes, jitedBytes].map(String)];
+}
+
+/** Writes the ledger and gives the sizes as results; a quick budget leaves the ledger alone. */
+export async function benchSizes(results: Results, { rounds }: Budget): Promise<void> {
+  using world = await createWorld({ services: 1 });
+  const { edgeIngress, fromNetwork, fromPod } = world.datapath.programs;
+  const infos = new Map(
+    [edgeIngress, fromNetwork, fromPod].map((program) => [program.name, program.info()]),
+  );
+  const head = ["function", "instructions", "verified", "xlated bytes", "jited bytes"];
+  const rows = [head];
+  for (const [name, instructions] of countInstructions()) {
+    const info = infos.get(name.split(" ")[1] ?? "");
+    rows.push(rowOf(name, instructions, info));
+    if (info === undefined) continue;
+    const exactly = (value: number) => ({ value, min: value, max: value });
+    const { verifiedInstructions, jitedBytes } = info;
+    results.add(`size.${info.name}.instructions`, "instructions", exactly(instructions));
+    results.add(`size.${info.name}.verified`, "instructions", exactly(verifiedInstructions));
+    results.add(`size.${info.name}.jited`, "bytes", exactly(jitedBytes));
+  }
+  const kernel = `Linux ${release().split("-")[0]}, ${process.arch}`;
+  printTable(`Sizes; verified, xlated and jited on ${kernel}`, rows);
+  if (rounds > 5) writeFileSync(PATH, ledgerText(rows, kernel));
+}
+
+function ledgerText(rows: readonly (readonly string[])[], kernel: string): string {
+  const widths = [0, 1, 2, 3, 4].map((column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  const lines = rows.map((row) =>
+    row
+      .map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0)))
+      .join("  ")
+      .trimEnd(),
+  );
+  return `${[
+    "# Sizes of the packet path's functions. Rewritten by `make bench` (or toolchain/node",
+    "# bench/main.ts size). Instructions are what clang wrote; the verifier's count and the bytes",
+    `# after it are of ${kernel}.`,
+    "",
+    ...lines,
+  ].join("\n")}\n`;
+}
