@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every program, packet by packet. State comes from YAML, by way of the agent's writers.
+
+import assert from "node:assert/strict";
+import { after, before, suite, test } from "node:test";
+import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
+import { judgeFrames } from "./judge.ts";
+import { OWNER_ROWS } from "./owner-rows.ts";
+import { POD_ROWS } from "./pod-rows.ts";
+import { RECEIVE_ROWS } from "./receive-rows.ts";
+import { expectVerdicts, type Seen, testRows } from "./row.ts";
+import { openStage, type Stage } from "./stage.ts";
+
+const seen: Seen = { verdicts: new Set(), frames: [] };
+
+function suiteOn(title: string, config: string, rows: Parameters<typeof testRows>[0]): void {
+  suite(title, () => {
+    let stage: Stage;
+    before(async () => {
+      stage = await openStage(config);
+    });
+    after(() => stage[Symbol.asyncDispose]());
+    testRows(rows, () => stage, seen);
+  });
+}
+
+suiteOn("a node as it is by default", "", [
+  ...BALANCE_ROWS,
+  ...RECEIVE_ROWS,
+  ...OWNER_ROWS,
+  ...POD_ROWS,
+]);
+suiteOn(
+  "a node with encapsulate: first, fragments: pass and hashed outer sources",
+  "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
+  FIRST_ROWS,
+);
+
+test("every verdict that can occur at the edge has a row", () => {
+  expectVerdicts(
+    "edge",
+    [
+      "PASS_NOT_OURS",
+      "PASS_LOCAL",
+      "PASS_UNRESOLVED",
+      "PASS_FRAGMENT",
+      "PASS_TTL",
+      "SENT_ENCAPSULATED",
+      "SENT_PLAIN",
+      "SENT_FRAG_NEEDED",
+      "DROP_NO_BACKEND",
+      "DROP_FRAGMENT",
+      "DROP_TABLE",
+    ],
+    seen,
+  );
+});
+
+test("every verdict that can occur at the host has a row", () => {
+  expectVerdicts(
+    "host",
+    [
+      "PASS_NOT_OURS",
+      "PASS_FRAGMENT",
+      "PASS_TTL",
+      "SENT_ENCAPSULATED",
+      "SENT_PLAIN",
+      "SENT_POD",
+      "SENT_PASSED",
+      "SENT_FINAL",
+      "SENT_FRAG_NEEDED",
+      "DROP_NO_BACKEND",
+      "DROP_FRAGMENT",
+      "DROP_UNTRUSTED",
+      "DROP_INNER_INVALID",
+      "DROP_INNER_PROTOCOL",
+      "DROP_NO_SERVICE",
+      "DROP_NOT_A_BACKEND",
+      "DROP_CONNTRACK_FULL",
+      "DROP_PORT_COLLISION",
+      "DROP_UNKNOWN_FLOW",
+      "DROP_UNKNOWN_FINAL",
+      "DROP_PASS_LIMIT",
+      "DROP_ECN",
+      "DROP_TABLE",
+      "DROP_REWRITE",
+      "DROP_NO_ROUTE",
+      "DROP_ENDPOINT_GONE",
+      "DROP_OUTER_FRAGMENT",
+    ],
+    seen,
+  );
+});
+
+test("every verdict that can occur at a pod has a row", () => {
+  expectVerdicts("pod", ["PASS_NOT_OURS", "PASS_TTL", "PASS_STACK", "SENT_REPLY"], seen);
+});
+
+test("tshark finds nothing wrong with any frame that left", () => {
+  assert.ok(seen.frames.length > 60, `${seen.frames.length} frames`);
+  assert.deepEqual(judgeFrames(seen.frames), []);
+});

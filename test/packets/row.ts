@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// A row: one packet through one program, and what comes of it.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { verdictNames } from "../../src/datapath/gen/abi.ts";
+import { formatFrame, frameFaults } from "../../src/net/dissect.ts";
+import { buildPacket } from "../../src/net/packet.ts";
+import { PLACE, type Place, type Verdict } from "../model/numbers.ts";
+import type { Packet } from "./frames.ts";
+import type { Stage } from "./stage.ts";
+
+/** A packet on its way in. */
+export interface Coming {
+  readonly packet: Packet;
+  /** Number of the uplink, or of the pod, that it comes from. */
+  readonly from?: number;
+  /** Of a packet that the kernel would still have to cut. */
+  readonly gsoSize?: number;
+}
+
+export interface Row {
+  /** The packet and its fate, as a sentence. */
+  readonly title: string;
+  /** The programs of which this is true. */
+  readonly places: readonly Place[];
+  /** Packets that have come before, to the host unless they say so. */
+  readonly before?: readonly (Coming & { readonly place?: Place })[];
+  /** Comes between: what no writer of ours would write. What it gives takes it back. */
+  readonly poke?: (stage: Stage) => (() => void) | undefined;
+  readonly coming: Coming;
+  readonly verdict: Verdict;
+  /** The frame that leaves; the one that came when left out. Of no meaning for drops. */
+  readonly leaving?: Packet;
+  /** A checksum of it is wrong, as it was before. */
+  readonly isFaulty?: true;
+  /** The kernel fills in the MACs. */
+  readonly toNeighbour?: true;
+  /** It goes back out of the device that it came from. */
+  readonly back?: true;
+  /** Looks at tables afterwards. */
+  readonly check?: (stage: Stage) => void;
+}
+
+/** What tests of rows have seen. */
+export interface Seen {
+  /** `place VERDICT`. */
+  readonly verdicts: Set<string>;
+  /** Frames that left, for a judge that isn't ours. */
+  readonly frames: Uint8Array[];
+}
+
+const XDP = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
+const TC = { next: -1, shot: 2, redirect: 7 } as const;
+const MACS = 12;
+
+function returnCode(place: Place, { verdict, back }: Row): number {
+  const isPass = verdict.startsWith("PASS_");
+  if (isPass) return place === "edge" ? XDP.pass : TC.next;
+  const isDrop = verdict.startsWith("DROP_");
+  if (isDrop) return place === "edge" ? XDP.drop : TC.shot;
+  if (place !== "edge") return TC.redirect;
+  return back ? XDP.tx : XDP.redirect;
+}
+
+/** Declares a test for each row at each of its places. */
+export function testRows(rows: readonly Row[], stage: () => Stage, seen: Seen): void {
+  for (const row of rows) {
+    for (const place of row.places) {
+      test(`${place}: ${row.title}`, () => {
+        stage().forget();
+        for (const { packet, place: earlier = "host", ...how } of row.before ?? []) {
+          stage().send({ place: earlier, frame: buildPacket(...packet), ...how });
+        }
+        const restore = row.poke?.(stage());
+        try {
+          runRow(stage(), place, row, seen);
+        } finally {
+          restore?.();
+        }
+      });
+    }
+  }
+}
+
+function runRow(stage: Stage, place: Place, row: Row, seen: Seen): void {
+  const { packet, ...how } = row.coming;
+  const frame = buildPacket(...packet);
+  const run = stage.send({ place, frame, ...how });
+  const counted = run.counted.map(({ verdict, bytes }) => `${nameOf(verdict)} ${bytes}`);
+  assert.deepEqual(counted, [`${row.verdict} ${frame.length}`]);
+  assert.equal(run.retval, returnCode(place, row), "return code");
+  if (!row.verdict.startsWith("DROP_")) compareFrames(run.frame, row, frame);
+  row.check?.(stage);
+  seen.verdicts.add(`${place} ${row.verdict}`);
+  if (row.leaving !== undefined && !row.isFaulty) seen.frames.push(run.frame);
+}
+
+const nameOf = (verdict: number): string => (verdictNames[verdict] ?? "").toUpperCase();
+
+function compareFrames(left: Uint8Array, row: Row, came: Uint8Array): void {
+  const wanted = row.leaving === undefined ? came : buildPacket(...row.leaving);
+  const from = row.toNeighbour ? MACS : 0;
+  if (!row.toNeighbour) assert.equal(formatFrame(left), formatFrame(wanted));
+  const hex = (frame: Uint8Array): string => Buffer.from(frame.subarray(from)).toString("hex");
+  assert.equal(hex(left), hex(wanted), `${formatFrame(left)}, wanted ${formatFrame(wanted)}`);
+  if (row.leaving !== undefined && !row.isFaulty) assert.deepEqual(frameFaults(left), []);
+}
+
+/** Fails when a verdict that can occur at a place has no row. */
+export function expectVerdicts(place: Place, verdicts: readonly Verdict[], seen: Seen): void {
+  const missing = verdicts.filter((verdict) => !seen.verdicts.has(`${place} ${verdict}`));
+  assert.deepEqual(missing, [], `verdicts without a row at the ${place} (${PLACE[place]})`);
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node as its agent makes it, but for its programs being attached: YAML goes through the sources,
+// the writers and the reconciler into the kernel's tables, and packets through test runs.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type NodeDatapath, openNodeDatapath } from "../../src/agent/datapath.ts";
+import { createServices, type Services } from "../../src/agent/services.ts";
+import { createSettings } from "../../src/agent/settings.ts";
+import { parseConfig } from "../../src/config/load.ts";
+import type { DatapathMaps } from "../../src/datapath/load.ts";
+import { openDevices } from "../../src/device/devices.ts";
+import { listPins, unpin } from "../../src/kernel/bpffs.ts";
+import { formatIpv4 } from "../../src/net/address.ts";
+import { createLogger } from "../../src/telemetry/log.ts";
+import { podDevice, UPLINKS } from "../differential/places.ts";
+import { type Run, Runner } from "../differential/real.ts";
+import { deviceOf, openWorld, type World } from "../differential/world.ts";
+import type { Place } from "../model/numbers.ts";
+import { BEFORE, clusterYaml, movedYaml, NODE, SERVICES } from "./cluster.ts";
+
+export interface Send {
+  readonly place: Place;
+  readonly frame: Uint8Array;
+  /** Number of the uplink, or of the pod, whose device it comes from. */
+  readonly from?: number;
+  readonly gsoSize?: number;
+}
+
+export interface Stage extends AsyncDisposable {
+  readonly maps: DatapathMaps;
+  readonly world: World;
+  send(packet: Send): Run;
+  /** Forgets all flows, and what was counted. */
+  forget(): void;
+}
+
+const NO_TRAFFIC = { packets: 0n, bytes: 0n, connections: 0n, adopted: 0n };
+const WAIT_LIMIT_MS = 10_000;
+const MTU = 1500;
+
+/** `more` is YAML for the node's file. */
+export async function openStage(more = ""): Promise<Stage> {
+  await using parts = new AsyncDisposableStack();
+  const world = await openWorld();
+  parts.defer(() => world.close());
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-packets-"));
+  parts.defer(() => rmSync(directory, { recursive: true }));
+  const pins = `/sys/fs/bpf/${directory.slice(tmpdir().length + 1)}`;
+  parts.defer(() => removePins(pins));
+
+  const settings = createSettings(parseConfig(nodeYaml(directory, pins, more), "packet tests"));
+  const { config } = settings;
+  const logger = createLogger({
+    settings: { ...config.log, format: "text" },
+    write: (line) => process.stderr.write(line),
+  });
+  const log = logger.for("datapath");
+  const failed = (error: Error): void => log.error("devices are not followed", { error });
+  const devices = parts.use(openDevices({ namespace: world.path, failed }));
+  const identity = { name: "this", address: NODE, mtu: MTU };
+  const node = parts.use(await openNodeDatapath({ config, identity, devices, log }));
+  const services = parts.use(createServices(settings, identity, node));
+  await fill(node, services);
+  const runner = new Runner(node.datapath);
+  parts.defer(() => runner.close());
+  const owned = parts.move();
+  const { maps } = node.datapath;
+  return {
+    maps,
+    world,
+    send: (packet) => send(world, runner, packet),
+    forget: () => forget(maps),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+function nodeYaml(directory: string, pins: string, more: string): string {
+  return `
+devices: [${UPLINKS.join(", ")}]
+hashSeed: 42
+manifests: [${directory}]
+trustedSources: [172.31.0.0/16]
+tables: {services: 64, backends: 256, ringEntries: 65536, formerOwners: 16384}
+conntrack: {maxEntries: 1024}
+paths: {bpffs: ${pins}, runtime: ${directory}}
+log: {level: error}
+${more}`;
+}
+
+/** Applies the cluster, lets services move, and waits until the tables say so. */
+async function fill(node: NodeDatapath, services: Services): Promise<void> {
+  services.start();
+  await services.loaded.opened;
+  for (const yaml of [clusterYaml(), movedYaml()]) {
+    services.api.apply(yaml);
+    const isMoved = yaml !== clusterYaml();
+    await waitFor(() => inForce(services, isMoved));
+    await services.settled();
+    await node.tables.settled();
+    await node.nexthops.settled();
+  }
+}
+
+/** Whether every service has the backends that it should have. New ones wait half a second. */
+function inForce({ lb }: Services, moved: boolean): boolean {
+  const names = Object.keys(SERVICES) as (keyof typeof SERVICES)[];
+  return names.every((name) => {
+    const { address, port, protocol, backends } = SERVICES[name];
+    const wanted = moved ? backends : (BEFORE[name] ?? backends);
+    const row = [...lb.ports.rows()].find(
+      (one) =>
+        one.addresses.includes(address) &&
+        one.port === port &&
+        one.protocol === protocol.toLowerCase(),
+    );
+    const text = (list: readonly (typeof NODE)[]): string => list.map(formatIpv4).sort().join();
+    return row !== undefined && text(row.backends.map((one) => one.address)) === text(wanted);
+  });
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  const end = performance.now() + WAIT_LIMIT_MS;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error("the services were not as wanted in time");
+    await sleep(10);
+  }
+}
+
+function send(world: World, runner: Runner, packet: Send): Run {
+  const { place, frame, from = 0, gsoSize = 0 } = packet;
+  const device = place === "pod" ? podDevice(from) : (UPLINKS[from] ?? "");
+  const ifindex = deviceOf(world, device);
+  return world.run(() => runner.run(place, { frame, ifindex, gsoSize }));
+}
+
+function forget(maps: DatapathMaps): void {
+  maps.conntrack.deleteAll([...maps.conntrack.entries()].map(([key]) => key));
+  for (const [row, traffic] of maps.counters.entries()) {
+    if (traffic.packets + traffic.adopted > 0n) maps.counters.update(row, NO_TRAFFIC);
+  }
+  const ids = maps.passLimits.raw.info.maxEntries;
+  for (let id = 0; id < ids; id++) {
+    const window = maps.passLimits.lookup(id);
+    if (window !== undefined) maps.passLimits.update(id, { ...window, passed: 0 });
+  }
+}
+
+function removePins(pins: string): void {
+  for (const name of listPins(pins)) unpin(join(pins, name));
+  rmSync(pins, { recursive: true, force: true });
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// What rows look up in the kernel's tables, and what they put there behind the agent's back.
+
+import assert from "node:assert/strict";
+import {
+  type Flow,
+  FlowDirection,
+  FlowFlag,
+  type FlowKey,
+  type Identity,
+  type Jiffies,
+  type Port,
+  type ServiceId,
+} from "../../src/datapath/gen/abi.ts";
+import { readJiffies } from "../../src/kernel/jiffies.ts";
+import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
+import { CLIENT, NEAR, SERVICES } from "./cluster.ts";
+import { CLIENT_PORT, type ServiceName } from "./frames.ts";
+import type { Stage } from "./stage.ts";
+
+const TCP = 6;
+const UDP = 17;
+const BITS: readonly (readonly [name: string, bit: number])[] = Object.entries(FlowFlag);
+
+/** Flags of a flow as `confirmed replied`, in the order of their bits. */
+function flagText(flow: Flow): string {
+  return BITS.flatMap(([name, bit]) => ((flow.flags & bit) !== 0 ? name : [])).join(" ");
+}
+
+function entries({ maps }: Stage): readonly (readonly [FlowKey, Flow])[] {
+  return [...maps.conntrack.entries()];
+}
+
+/** The entries of all flows, one line each: direction, packets, flags. */
+export function expectFlows(stage: Stage, ...wanted: readonly string[]): void {
+  const lines = entries(stage).map(([key, flow]) => {
+    const direction = key.direction === FlowDirection.request ? "request" : "reply";
+    const port = flow.aliasPort === flow.clientPort ? "" : ` alias ${flow.aliasPort}`;
+    return `${direction} ${flow.packets}${port} ${flagText(flow)}`.trimEnd();
+  });
+  assert.deepEqual(lines.sort(), wanted.toSorted());
+}
+
+/** Sums of counters since the row began: packets, bytes, connections, adopted. */
+export function expectCounted({ maps }: Stage, ...wanted: readonly number[]): void {
+  const sums = [0, 0, 0, 0];
+  for (const [, { packets, bytes, connections, adopted }] of maps.counters.entries()) {
+    [packets, bytes, connections, adopted].forEach((value, field) => {
+      sums[field] = (sums[field] ?? 0) + Number(value);
+    });
+  }
+  assert.deepEqual(sums, wanted, "packets, bytes, connections, adopted");
+}
+
+/** Lets a service's ring have changed just now, or long ago. */
+export function ringChanged(name: ServiceName, when: "now" | "long ago") {
+  return (stage: Stage): undefined => {
+    const { maps } = stage;
+    const row = serviceRow(stage, name);
+    const service = maps.services.lookup(row);
+    assert.ok(service);
+    const ago = when === "now" ? 0 : 1_000_000;
+    const changed = ((readJiffies().now - ago) >>> 0) as Jiffies;
+    maps.services.update(row, { ...service, changed });
+    return undefined;
+  };
+}
+
+/** The row to which a service's frontend leads. */
+function serviceRow({ maps }: Stage, name: ServiceName): number {
+  const { address, port, protocol } = SERVICES[name];
+  for (const [, { slot }] of maps.frontends.entries()) {
+    for (const frontend of slot) {
+      const same = frontend.address === address && frontend.port === port;
+      if (same && frontend.protocol === (protocol === "TCP" ? TCP : UDP)) return frontend.service;
+    }
+  }
+  throw new Error(`service ${name} has no frontend`);
+}
+
+/** All that a service may pass on in this window has been passed on. */
+export function passedEnough(name: ServiceName) {
+  return (stage: Stage): undefined => {
+    const id = stage.maps.services.lookup(serviceRow(stage, name))?.id ?? 0;
+    const since = readJiffies().now as Jiffies;
+    stage.maps.passLimits.update(id, { since, passed: 1_000_000 });
+    return undefined;
+  };
+}
+
+/** A pod of this node is gone. */
+export function podGone(address: Ipv4) {
+  return ({ maps }: Stage): (() => void) => {
+    const endpoint = maps.endpoints.lookup({ address });
+    assert.ok(endpoint);
+    maps.endpoints.delete({ address });
+    return () => maps.endpoints.update({ address }, endpoint);
+  };
+}
+
+function strangersFlow(aliasPort: number): Flow {
+  return {
+    client: CLIENT,
+    serviceAddress: ANY_IPV4,
+    pod: NEAR,
+    clientPort: CLIENT_PORT as Port,
+    servicePort: 1 as Port,
+    podPort: 8080 as Port,
+    aliasPort: aliasPort as Port,
+    service: 1 as ServiceId,
+    created: 0 as Jiffies,
+    seen: 0 as Jiffies,
+    clientIdentity: 0 as Identity,
+    flags: 0,
+    packets: 0n,
+    bytes: 0n,
+  };
+}
+
+/** Other flows of the client to the near pod use these ports of the client's. */
+export function portsTaken(ports: readonly number[]) {
+  return ({ maps }: Stage): undefined => {
+    for (const port of ports) {
+      const key = {
+        source: NEAR,
+        destination: CLIENT,
+        sourcePort: 8080 as Port,
+        destinationPort: port as Port,
+        protocol: TCP,
+        direction: FlowDirection.reply,
+      };
+      maps.conntrack.update(key, strangersFlow(port));
+    }
+    return undefined;
+  };
+}
+
+/** The table of flows has room for so many entries more. */
+export function roomFor(entriesLeft: number) {
+  return ({ maps }: Stage): undefined => {
+    const { maxEntries } = maps.conntrack.raw.info;
+    const there = [...maps.conntrack.entries()].length;
+    const elements = Array.from({ length: maxEntries - there - entriesLeft }, (_, index) => ({
+      key: {
+        source: ANY_IPV4,
+        destination: index as Ipv4,
+        sourcePort: 0 as Port,
+        destinationPort: 0 as Port,
+        protocol: 0,
+        direction: 0,
+      },
+      value: strangersFlow(0),
+    }));
+    assert.deepEqual(maps.conntrack.updateAll(elements), []);
+    return undefined;
+  };
+}
