@@ -10,6 +10,8 @@ import {
   dumpRings,
   type FlowDump,
 } from "../../../src/datapath/dump.ts";
+import { TypedMap } from "../../../src/datapath/maps.ts";
+import type { TypedMapSpec } from "../../../src/kernel/codec.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { nodeNamed, podNamed } from "../../../src/lab/plan.ts";
 import { until } from "../../../src/lab/process.ts";
@@ -88,6 +90,17 @@ export function backendsOf(lab: Lab, node: string): BackendDump[] {
 
 export function flowsAt(lab: Lab, node: string): FlowDump[] {
   return [...dumpFlows(pinsOf(lab, node))];
+}
+
+/** One of a node's tables, through its type. */
+export function openTable<K, V>(lab: Lab, node: string, spec: TypedMapSpec<K, V>): TypedMap<K, V> {
+  return TypedMap.openPinned(pinsOf(lab, node), spec);
+}
+
+/** Every entry of one of a node's tables. */
+export function entriesOf<K, V>(lab: Lab, node: string, spec: TypedMapSpec<K, V>) {
+  using table = openTable(lab, node, spec);
+  return [...table.entries()];
 }
 
 /** "ADDRESS:PORT" of a pod. */

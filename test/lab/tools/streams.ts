@@ -4,7 +4,7 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { basename } from "node:path";
-import { createInterface, type Interface } from "node:readline";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Lab } from "../../../src/lab/lab.ts";
 
@@ -67,11 +67,15 @@ export interface ServerReport {
   readonly datagrams: number;
 }
 
+interface Hearer {
+  readonly resolve: (line: string) => void;
+  readonly reject: (error: Error) => void;
+}
+
 /** A program in a place that answers each line by a line. */
 class Speaker implements AsyncDisposable {
   readonly #child: ChildProcess;
-  readonly #lines: Interface;
-  readonly #waiting: ((line: string) => void)[] = [];
+  readonly #hearers: Hearer[] = [];
   readonly #what: string;
 
   constructor(lab: Lab, where: string, program: URL, args: readonly string[]) {
@@ -82,23 +86,24 @@ class Speaker implements AsyncDisposable {
     const { stdin, stdout } = this.#child;
     if (stdin === null || stdout === null) throw new Error(`${this.#what} has no pipes`);
     stdin.on("error", () => {}); // it has ended: its silence tells
-    this.#lines = createInterface({ input: stdout });
-    this.#lines.on("line", (line) => this.#waiting.shift()?.(line));
+    createInterface({ input: stdout })
+      .on("line", (line) => this.#hearers.shift()?.resolve(line))
+      .on("close", () => {
+        for (const { reject } of this.#hearers) reject(new Error(`${this.#what} has ended`));
+      });
   }
 
   /** The next line it says; throws when it says none. */
   async hear(): Promise<unknown> {
     const line = await new Promise<string>((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`${this.#what} is silent`)), ANSWER_LIMIT_MS);
-      const settle = (text: string): void => {
-        clearTimeout(late);
-        resolve(text);
-      };
-      this.#waiting.push(settle);
-      this.#lines.once("close", () => {
-        clearTimeout(late);
-        reject(new Error(`${this.#what} has ended`));
-      });
+      const settled =
+        <T>(settle: (value: T) => void) =>
+        (value: T): void => {
+          clearTimeout(late);
+          settle(value);
+        };
+      this.#hearers.push({ resolve: settled(resolve), reject: settled(reject) });
     });
     return JSON.parse(line);
   }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Services, pods and nodes that end under load: what is left goes on.
+
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { deleteNamespace } from "../../src/kernel/netns.ts";
+import { clusterManifests, type Document } from "../../src/lab/manifest.ts";
+import { podNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import {
+  podEndpoint,
+  serviceIds,
+  since,
+  untilBalanced,
+  untilGone,
+  verdicts,
+} from "./tools/inspect.ts";
+import {
+  balance,
+  createStage,
+  FRONTEND,
+  type Stage,
+  serviceOf,
+  streamsTo,
+  VIP_PORT,
+} from "./tools/stage.ts";
+import { type GroupReport, STREAM_PORT } from "./tools/streams.ts";
+
+const COUNT = 200;
+const INTERVAL_MS = 200;
+const OTHER_VIP = "198.51.100.2";
+const OTHER_FRONTEND = `${OTHER_VIP}:${VIP_PORT}`;
+const PODS = ["pod1-1", "pod2-1", "pod2-2", "pod3-1", "pod3-2"];
+const REST = ["pod1-1", "pod2-1", "pod2-2"];
+
+function assertWhole(report: GroupReport, open = COUNT): void {
+  assert.equal(report.broken, 0, report.brokenHow.join(", "));
+  assert.deepEqual([report.open, report.wrong], [open, 0]);
+}
+
+/** The service that nothing happens to. */
+async function publishOther({ lab }: Stage): Promise<void> {
+  lab.publish(serviceOf(["pod1-1", "pod2-2"], { name: "other", addresses: [OTHER_VIP] }));
+  const backends = ["pod1-1", "pod2-2"].map((pod) => podEndpoint(lab, pod, STREAM_PORT));
+  await untilBalanced(lab, OTHER_FRONTEND, backends);
+}
+
+async function testService(t: TestContext, stage: Stage): Promise<void> {
+  const { lab, client } = stage;
+  await balance(lab, PODS);
+  assertWhole(await client.open("mine", streamsTo(COUNT, { intervalMs: INTERVAL_MS })));
+  lab.withdraw("streams");
+  await untilGone(lab, FRONTEND);
+  const refused = await client.open("refused", streamsTo(3));
+  assert.equal(refused.broken, 3);
+  assert.match(refused.brokenHow.join(), /EHOSTUNREACH|ENETUNREACH|ECONNREFUSED/);
+  assert.deepEqual(Object.keys(serviceIds(lab, "node1")).sort(), [
+    `${OTHER_FRONTEND}/tcp`,
+    `${OTHER_FRONTEND}/udp`,
+  ]);
+  // What was open waits, for TCP gives a service time to come back; its pods still know it.
+  await balance(lab, PODS);
+  await until("all connections to go on", 15_000, async () => {
+    const { answered, sent, stalled, broken } = await client.report("mine");
+    return broken > 0 || (stalled === 0 && sent - answered < COUNT * 64);
+  });
+  assertWhole(await client.finish("mine"));
+
+  const before = verdicts(lab);
+  lab.publish(serviceOf([]));
+  await untilBalanced(lab, FRONTEND, []);
+  const nobody = await client.open("nobody", streamsTo(1));
+  assert.deepEqual(nobody.brokenHow, [": no answer"]);
+  const counts = since(before, verdicts(lab));
+  assert.ok((counts["edge drop no backend"] ?? 0) >= 3, JSON.stringify(counts));
+  t.diagnostic(`to a service without backends: ${JSON.stringify(counts)}`);
+}
+
+/** What is left of a manifest without some objects. */
+function without(documents: readonly Document[] | undefined, names: readonly string[]): Document[] {
+  return (documents ?? []).filter(({ metadata }) => {
+    return !names.includes((metadata as { name: string }).name);
+  });
+}
+
+function broken({ byBackend }: GroupReport): Record<string, number> {
+  const counts = Object.entries(byBackend).map(([pod, { broken }]) => [pod, broken] as const);
+  return Object.fromEntries(counts.filter(([, count]) => count > 0));
+}
+
+async function testPod(t: TestContext, stage: Stage): Promise<void> {
+  const { lab, client, servers } = stage;
+  await balance(lab, PODS);
+  const open = await client.open("mine", streamsTo(COUNT, { intervalMs: INTERVAL_MS }));
+  assertWhole(open);
+  const lost = open.byBackend["pod3-2"]?.open ?? 0;
+  assert.ok(lost > 0);
+  await servers.kill("pod3-2");
+  deleteNamespace(podNamed(lab.plan, "pod3-2").place.namespace);
+  const left = PODS.slice(0, -1);
+  lab.writeManifest("pods.yaml", without(clusterManifests(lab.plan)["pods.yaml"], ["pod3-2"]));
+  const began = performance.now();
+  await balance(lab, left);
+  const fresh = await client.open("fresh", streamsTo(COUNT));
+  assertWhole(fresh);
+  assert.deepEqual(Object.keys(fresh.byBackend).sort(), left);
+  assertWhole(await client.finish("fresh"));
+  let tookMs = 0;
+  await until("connections to the dead pod to end", 30_000, async () => {
+    tookMs = performance.now() - began;
+    return (await client.report("mine")).broken >= lost;
+  });
+  t.diagnostic(`${lost} connections to the dead pod ended within ${Math.round(tookMs)} ms`);
+  const end = await client.finish("mine");
+  assert.deepEqual(broken(end), { "pod3-2": lost });
+  assert.deepEqual([end.open, end.wrong], [COUNT - lost, 0]);
+}
+
+async function testNode(t: TestContext, stage: Stage): Promise<void> {
+  const { lab, client } = stage;
+  const left = PODS.slice(0, -1);
+  await balance(lab, left);
+  const open = await client.open("mine", streamsTo(COUNT, { intervalMs: INTERVAL_MS }));
+  const lost = open.byBackend["pod3-1"]?.open ?? 0;
+  await lab.stopAgent("node3", "SIGKILL");
+  await lab.output("node3", ["ip", "link", "set", "eth0", "down"]);
+  const manifests = clusterManifests(lab.plan);
+  const living = ["node1", "node2"];
+  const gone = ["pod3-1", "pod3-2"];
+  lab.writeManifest("nodes.yaml", without(manifests["nodes.yaml"], ["node3"]), living);
+  lab.writeManifest("pods.yaml", without(manifests["pods.yaml"], gone), living);
+  await balance(lab, REST, living);
+  assertWhole(await client.open("fresh", streamsTo(COUNT)));
+  const fresh = await client.finish("fresh");
+  assertWhole(fresh);
+  assert.deepEqual(Object.keys(fresh.byBackend).sort(), REST);
+  await until("connections to the dead node to end", 30_000, async () => {
+    return (await client.report("mine")).broken >= lost;
+  });
+  const end = await client.finish("mine");
+  assert.deepEqual(broken(end), { "pod3-1": lost });
+  t.diagnostic(`${lost} connections to the dead node ended, ${end.open} others went on`);
+}
+
+test("what is left goes on", async (t) => {
+  const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 2 });
+  const { client } = stage;
+  await publishOther(stage);
+  const bystanders = streamsTo(COUNT, { address: OTHER_VIP, intervalMs: INTERVAL_MS });
+  await client.open("bystanders", bystanders);
+  await t.test("when a service is deleted, and when it has no backend", (t) =>
+    testService(t, stage),
+  );
+  await t.test("when a pod dies", (t) => testPod(t, stage));
+  await t.test("when a node dies", (t) => testNode(t, stage));
+  await delay(2 * INTERVAL_MS);
+  const end = await client.finish("bystanders");
+  assertWhole(end);
+  assert.equal(end.answered, end.sent);
+  assert.equal(await stage.servers.wrong(), 0);
+});

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The datapath never stops for the agent: it is killed, stopped, replaced and told to read its file
+// again while connections stream.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { dump, load } from "js-yaml";
+import { maps } from "../../src/datapath/gen/abi.ts";
+import type { Lab } from "../../src/lab/lab.ts";
+import { nodeNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import { replaceFile } from "../../src/lab/state.ts";
+import { formatIpv4, parseIpv4 } from "../../src/net/address.ts";
+import { buildPacket, ethernet, ipv4, payload, udp } from "../../src/net/packet.ts";
+import { budget } from "./tools/budget.ts";
+import { backendsOf, entriesOf, nodesOf, serviceIds, since, verdicts } from "./tools/inspect.ts";
+import { netStats } from "./tools/net-stats.ts";
+import { pinnedAt } from "./tools/pins.ts";
+import { balance, createStage, type Stage, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
+import type { GroupReport } from "./tools/streams.ts";
+
+const CONNECTIONS = budget("connections", 1000);
+const FLOWS = budget("flows", 50);
+const KILLS = budget("kills", 4);
+const INTERVAL_MS = 500;
+/** An agent needs about this long to start on a busy machine: kills hit it anywhere. */
+const START_MS = 1500;
+const PODS = [1, 2, 3].flatMap((node) => [1, 2, 3].map((pod) => `pod${node}-${pod}`));
+
+/** What must be the same before and after an agent's death. */
+function identities(lab: Lab) {
+  return nodesOf(lab).map((node) => {
+    const pinned = pinnedAt(lab, node);
+    // With the time of birth: one that was lost and made again would be another.
+    const flows = entriesOf(lab, node, maps.conntrack).map(([key, { created, pod }]) =>
+      JSON.stringify([key, created, pod]),
+    );
+    const counted = backendsOf(lab, node).map(({ backend, connections }) => [backend, connections]);
+    const { maps: mapIds, links } = pinned;
+    return { node, mapIds, links, services: serviceIds(lab, node), flows: flows.sort(), counted };
+  });
+}
+
+/** Waits for two rounds of records and looks at every connection. */
+async function assertWhole(t: TestContext, { client }: Stage, what: string): Promise<GroupReport> {
+  await delay(2 * INTERVAL_MS);
+  const tcp = await client.report("tcp");
+  const udp = await client.report("udp");
+  const late = Math.round(tcp.clientDelayMs);
+  const longest = Math.round(tcp.longestStallMs);
+  t.diagnostic(`${what}: longest stall ${longest} ms, client late by ${late} ms`);
+  for (const report of [tcp, udp]) {
+    assert.equal(report.broken, 0, `${what}: ${report.brokenHow.join(", ")}`);
+    assert.equal(report.wrong, 0, `${what}: wrong bytes`);
+    assert.equal(report.moved, 0, `${what}: flows moved`);
+  }
+  assert.deepEqual([tcp.open, udp.open], [CONNECTIONS, FLOWS]);
+  return tcp;
+}
+
+/** Starts every agent; not all of them get far. */
+function startAll(lab: Lab): Promise<PromiseSettledResult<unknown>[]> {
+  return Promise.allSettled(nodesOf(lab).map((node) => lab.startAgent(node)));
+}
+
+async function testKills(t: TestContext, stage: Stage): Promise<void> {
+  const { lab } = stage;
+  const before = identities(lab);
+  const flows = before.reduce((sum, { flows }) => sum + flows.length, 0);
+  assert.equal(flows, 2 * (CONNECTIONS + FLOWS));
+  const moments: number[] = [];
+  let starting = Promise.resolve<PromiseSettledResult<unknown>[]>([]);
+  for (let kill = 0; kill < KILLS; kill++) {
+    const moment = Math.round((START_MS * (kill + Math.random())) / KILLS);
+    moments.push(moment);
+    await delay(moment);
+    await Promise.all(nodesOf(lab).map((node) => lab.stopAgent(node, "SIGKILL")));
+    await starting;
+    starting = startAll(lab);
+  }
+  assert.ok((await starting).every(({ status }) => status === "fulfilled"));
+  await assertWhole(t, stage, `${KILLS} kills, at ${moments.join(", ")} ms of the agents' lives`);
+  assert.deepEqual(identities(lab), before);
+}
+
+async function testWithoutAgents(t: TestContext, stage: Stage): Promise<void> {
+  const { lab, client } = stage;
+  await Promise.all(nodesOf(lab).map((node) => lab.stopAgent(node)));
+  await assertWhole(t, stage, "no agent");
+  const fresh = await client.open("fresh", streamsTo(100));
+  assert.deepEqual([fresh.open, fresh.broken], [100, 0]);
+  await client.finish("fresh");
+
+  const lines = async (...words: string[]): Promise<string[]> => {
+    const text = await lab.output("node2", ["ciliate", "bpf", ...words, "list"]);
+    return text.trim().split("\n");
+  };
+  assert.match((await lines("service")).join("\n"), /198\.51\.100\.1:80 +tcp/);
+  assert.equal((await lines("backend")).length, 1 + 2 * PODS.length);
+  assert.equal((await lines("maglev")).length, 1 + 2 * PODS.length);
+  const ct = await lab.output("node2", ["ciliate", "bpf", "ct", "list", "-o", "json"]);
+  assert.ok((JSON.parse(ct) as unknown[]).length > (CONNECTIONS * 2) / 9);
+  assert.match((await lines("metrics")).join("\n"), /pod +sent reply/);
+  const status = await lab.run("node2", ["ciliate", "status"]);
+  assert.equal(status.code, 3);
+  assert.match(status.stderr, /ciliate/);
+  await Promise.all(nodesOf(lab).map((node) => lab.startAgent(node)));
+  await assertWhole(t, stage, "agents again");
+}
+
+/** Changes a node's configuration file. */
+function configure(lab: Lab, node: string, change: Readonly<Record<string, unknown>>): void {
+  const { config } = nodeNamed(lab.plan, node).paths;
+  const before = load(readFileSync(config, "utf8")) as Record<string, unknown>;
+  replaceFile(config, dump({ ...before, ...change }));
+}
+
+async function testPrograms(t: TestContext, stage: Stage): Promise<void> {
+  const { lab } = stage;
+  const before = identities(lab);
+  const programs = nodesOf(lab).map((node) => pinnedAt(lab, node).programs);
+  const stats = await netStats(lab, "client");
+  for (const node of nodesOf(lab)) {
+    configure(lab, node, { fragments: "pass" });
+    await lab.stopAgent(node);
+    await lab.startAgent(node);
+  }
+  await assertWhole(t, stage, "programs replaced");
+  assert.deepEqual(identities(lab), before);
+  for (const [index, node] of nodesOf(lab).entries()) {
+    const now = pinnedAt(lab, node).programs;
+    for (const [link, program] of Object.entries(programs[index] ?? {})) {
+      assert.notEqual(now[link], program, `${link} of ${node}`);
+    }
+  }
+  // Without a program for a moment, a node's kernel answers for the service: unreachable.
+  const seen = since(stats, await netStats(lab, "client"));
+  assert.equal(seen["Icmp InDestUnreachs"], undefined);
+  t.diagnostic(`segments that the client repeated: ${seen["Tcp RetransSegs"] ?? 0}`);
+  const counts = verdicts(lab);
+  sendFragment(lab);
+  await until("the fragment to pass", 2000, () => {
+    return since(counts, verdicts(lab))["edge pass fragment"] === 1;
+  });
+}
+
+/** The first fragment of a datagram for the service, of which the others never come. */
+function sendFragment(lab: Lab): void {
+  const { plan } = lab;
+  const [here, there] = plan.clientWire;
+  const path = { source: plan.clientAddress.address, target: parseIpv4(VIP) };
+  const frame = buildPacket(
+    ethernet({ source: here.mac, target: there.mac }),
+    ipv4({ ...path, moreFragments: true }),
+    udp({ targetPort: VIP_PORT }),
+    payload(64),
+  );
+  lab.sendFrame("client", here.device, frame);
+}
+
+async function testReload(t: TestContext, stage: Stage): Promise<void> {
+  const { lab } = stage;
+  const before = identities(lab);
+  configure(lab, "node1", { trustedSources: ["203.0.113.0/24"], fragments: "drop" });
+  const text = await lab.output("node1", ["ciliate", "config", "reload"]);
+  assert.match(text, /trustedSources/);
+  assert.match(text, /fragments.*restart/s);
+  const trusted = (): boolean =>
+    entriesOf(lab, "node1", maps.trusted).some(([{ address, prefixLength }]) => {
+      return formatIpv4(address) === "203.0.113.0" && prefixLength === 24;
+    });
+  await until("the new prefix in force", 5000, trusted);
+  configure(lab, "node1", { trustedSources: ["203.0.113.0/99"] });
+  const refused = await lab.run("node1", ["ciliate", "config", "reload"]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /trustedSources/);
+  assert.ok(trusted());
+  await assertWhole(t, stage, "configuration reloaded");
+  assert.deepEqual(identities(lab), before);
+}
+
+test("connections go on whatever becomes of the agents", async (t) => {
+  const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 3 });
+  const { client } = stage;
+  await balance(stage.lab, PODS);
+  await client.open("tcp", streamsTo(CONNECTIONS, { intervalMs: INTERVAL_MS }));
+  await client.open("udp", streamsTo(FLOWS, { intervalMs: INTERVAL_MS, protocol: "udp" }));
+  await assertWhole(t, stage, "before");
+  await t.test(`killed ${KILLS} times`, (t) => testKills(t, stage));
+  await t.test("stopped, all of them", (t) => testWithoutAgents(t, stage));
+  await t.test("started again with other programs", (t) => testPrograms(t, stage));
+  await t.test("told to read the configuration again", (t) => testReload(t, stage));
+  const end = await client.finish("tcp");
+  assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0]);
+  assert.equal(await stage.servers.wrong(), 0);
+});
