@@ -27,7 +27,8 @@ static __always_inline int transmit(struct xdp_md *ctx, ifindex_t ifindex)
 typedef __u64 __attribute__((may_alias)) macs_head_t;
 typedef __u32 __attribute__((may_alias)) macs_tail_t;
 
-_Static_assert(offsetof(struct nexthop, source) - offsetof(struct nexthop, destination) == ETH_ALEN,
+_Static_assert(__builtin_offsetof(struct nexthop, source) ==
+		   __builtin_offsetof(struct nexthop, destination) + ETH_ALEN,
 	       "both MACs stand in the order of an Ethernet header");
 
 /* In three words, where clang would copy bytes. */
