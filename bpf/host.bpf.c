@@ -65,6 +65,80 @@ static __always_inline enum verdict into_pod(struct __sk_buff *skb, struct packe
 	return SENT_POD;
 }
 
+/* Sends a packet that came with an outer header to another owner or node. */
+static __always_inline void outer_redirect(struct iphdr *outer, const struct packet *packet,
+					   ipv4_t destination, __u8 ttl)
+{
+	__u32 change = checksum_change(packet->outer_source, node_address) +
+		       checksum_change(packet->outer_destination, destination) +
+		       (__u16)~packet->outer_ttl + ttl;
+
+	outer->check = checksum_apply(outer->check, change);
+	outer->saddr = node_address;
+	outer->daddr = destination;
+	outer->ttl = ttl;
+}
+
+/* Where a note carries the owner: the bytes behind the ports, which TCP and UDP both have. */
+#define NOTE_OFFSET 4
+
+/*
+ * Tells the node that passed a packet on which pod has its flow: a copy of the packet, sent back
+ * with the owner's address in it. Not inlined: it has a stack of its own.
+ */
+static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, ipv4_t owner)
+{
+	struct {
+		struct ethhdr eth;
+		struct iphdr outer;
+	} __attribute__((packed)) headers;
+	struct way way = {};
+	ipv4_t passer, held;
+	__u32 at;
+
+	if (!packet)
+		return 0;
+	passer = packet->outer_source;
+	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
+	if (!way_find(skb, node_address, passer, &way) || !way.neighbour ||
+	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
+	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
+	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
+		return 0;
+	{
+		__u8 ttl = hop_ttl(HOP_NOTE);
+		struct iphdr *outer = skb_start(skb) + ETH_HLEN;
+
+		if ((void *)(outer + 1) <= skb_end(skb)) {
+			skb_ethernet(skb, way.destination, way.source);
+			outer_redirect(outer, packet, passer, ttl);
+			bpf_clone_redirect(skb, way.ifindex, 0);
+		}
+	}
+	bpf_skb_store_bytes(skb, at, &held, sizeof(held), 0);
+	bpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0);
+	return 0;
+}
+
+/* Another node's word on who has a flow. */
+static __always_inline enum verdict take_note(struct __sk_buff *skb, struct packet *packet,
+					      int *action)
+{
+	struct service *service = service_find(packet);
+	ipv4_t owner;
+
+	if (!service)
+		return DROP_NO_SERVICE;
+	if (bpf_skb_load_bytes(skb, packet->l3 + packet->header_bytes + NOTE_OFFSET, &owner,
+			       sizeof(owner)))
+		return DROP_INNER_INVALID;
+	packet->service = service->id;
+	packet->backend = owner;
+	remember_owner(packet, owner);
+	*action = TC_ACT_SHOT;
+	return SENT_NOTED;
+}
+
 /* Points the outer header to the next owner; what came without one gets one. */
 static __always_inline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
 					    struct decision *decision, int *action)
@@ -85,24 +159,15 @@ static __always_inline enum verdict pass_on(struct __sk_buff *skb, struct packet
 		if (!skb_encapsulate(skb, packet, node_address, ttl, sum, &way))
 			return DROP_REWRITE;
 	} else {
-		__u32 change = checksum_change(packet->outer_source, node_address) +
-			       checksum_change(packet->outer_destination, decision->next) +
-			       (__u16)~packet->outer_ttl + ttl;
-
 		outer = skb_start(skb) + ETH_HLEN;
 		if ((void *)(outer + 1) > skb_end(skb))
 			return DROP_REWRITE;
-		outer->check = checksum_apply(outer->check, change);
-		outer->saddr = node_address;
-		outer->daddr = decision->next;
-		outer->ttl = ttl;
+		outer_redirect(outer, packet, decision->next, ttl);
 		if (!skb_ethernet(skb, way.destination, way.source))
 			return DROP_REWRITE;
 	}
-	if (decision->hop < HOP_FINAL)
-		remember_owner(packet, decision->next, &decision->flow);
 	*action = way_take(&way);
-	return decision->hop < HOP_FINAL ? SENT_PASSED : SENT_FINAL;
+	return decision->hop == HOP_FINAL ? SENT_FINAL : SENT_PASSED;
 }
 
 /* A request for `pod` of this node, with or without an outer header. */
@@ -115,6 +180,9 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	if (!ecn_decapsulate(packet, &tos))
 		return DROP_ECN;
 	decide(skb, packet, pod, &decision);
+	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size)
+		note_owner(skb, packet,
+			   decision.kind == DECIDE_POD ? decision.flow.pod : decision.next);
 	if (decision.kind == DECIDE_POD)
 		return into_pod(skb, packet, &decision.flow, tos, action);
 	if (decision.kind == DECIDE_PASS)
@@ -243,10 +311,13 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 					     int *action)
 {
 	struct trusted_key key = {.prefix_length = 32, .address = packet->source};
-	__u16 outer_bytes = packet->total_bytes - packet->header_bytes;
-	struct trusted *sender;
+	struct trusted *sender = bpf_map_lookup_elem(&trusted, &key);
+	bool from_node = sender && sender->kind == TRUST_NODE;
+	__u32 hop = from_node ? hop_of(packet->ttl) : 0;
+	bool note = hop == HOP_NOTE && packet->destination == node_address;
+	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
 
-	if (!endpoint_find(packet->destination))
+	if (!note && !endpoint_find(packet->destination))
 		return PASS_NOT_OURS;
 	packet->outer_source = packet->source;
 	packet->outer_destination = packet->destination;
@@ -254,11 +325,10 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	packet->outer_ttl = packet->ttl;
 	if (packet->fragment)
 		return DROP_OUTER_FRAGMENT;
-	sender = bpf_map_lookup_elem(&trusted, &key);
 	if (!sender)
 		return DROP_UNTRUSTED;
 	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
-	switch (parse_ipv4(packet, skb_start(skb) + packet->l3, skb_end(skb), outer_bytes)) {
+	switch (parse_ipv4(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes)) {
 	case PARSED_INVALID:
 		return DROP_INNER_INVALID;
 	case PARSED_PROTOCOL:
@@ -266,8 +336,10 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	case PARSED_FRAGMENT:
 		return DROP_FRAGMENT;
 	default:
-		return deliver(skb, packet, packet->outer_destination,
-			       sender->kind == TRUST_NODE ? hop_of(packet->outer_ttl) : 0, action);
+		if (note)
+			return take_note(skb, packet, action);
+		return deliver(skb, packet, packet->outer_destination, hop == HOP_NOTE ? 0 : hop,
+			       action);
 	}
 }
 

@@ -27,6 +27,7 @@
 	X(SENT_PASSED, 20, "unknown flow: handed to a former owner of its slot") \
 	X(SENT_FINAL, 21, "unknown flow: handed back to the present owner, who decides") \
 	X(SENT_FRAG_NEEDED, 22, "too big for the outer header: ICMP to the client instead") \
+	X(SENT_NOTED, 23, "another node told which pod has a flow: taken in") \
 	X(DROP_NO_BACKEND, 32, "the service has no backend") \
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
 	X(DROP_UNTRUSTED, 34, "IPIP for a pod from a source that is no node and no load balancer") \

@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_OWNERS_H
 
 #include "conntrack.h"
+#include "encap.h"
 #include "service.h"
 
 /*
@@ -11,7 +12,11 @@
  * outer TTL.
  */
 
-#define HOP_FINAL 4
+#define HOP_LAST 3  /* after it, the packet goes back to the present owner */
+#define HOP_KNOWN 4 /* sent by memory: the sender was told that the pod has the flow */
+#define HOP_FINAL 5 /* asked everybody: the present owner decides */
+#define HOP_NOTE 6  /* no packet for a pod: tells who has the flow */
+#define HOP_TTL_STEP 32
 
 /* Pods of this node that one packet may be offered to. */
 #define OWNER_ROUNDS 5
@@ -27,19 +32,21 @@ enum decision_kind {
 struct decision {
 	enum decision_kind kind;
 	enum verdict verdict;
+	bool known; /* the flow's owner is known here, be it a pod of another node */
 	__u32 hop;
 	ipv4_t next;
 	struct flow flow; /* of DECIDE_POD */
 };
 
+/* A fabric may take up to HOP_TTL_STEP - 1 off. */
 static __always_inline __u32 hop_of(__u8 ttl)
 {
-	return ttl <= 64 ? 0 : ttl <= 112 ? 1 : ttl <= 160 ? 2 : ttl <= 208 ? 3 : HOP_FINAL;
+	return ttl <= IP_DEFAULT_TTL ? 0 : (ttl - IP_DEFAULT_TTL - 1) / HOP_TTL_STEP + 1;
 }
 
 static __always_inline __u8 hop_ttl(__u32 hop)
 {
-	return hop >= HOP_FINAL ? 255 : 64 + 48 * hop;
+	return hop >= HOP_NOTE ? 255 : IP_DEFAULT_TTL + HOP_TTL_STEP * hop;
 }
 
 static __always_inline struct endpoint *endpoint_find(ipv4_t address)
@@ -207,7 +214,7 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	struct backend *present;
 	ipv4_t next;
 
-	if (!target && (!decision->hop || decision->hop >= HOP_FINAL)) {
+	if (!target && (!decision->hop || decision->hop == HOP_FINAL)) {
 		decide_verdict(decision, DROP_NOT_A_BACKEND);
 		return false;
 	}
@@ -220,15 +227,14 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 		decide_adopt(decision, packet, *pod, target, FLOW_CONFIRMED);
 		return false;
 	}
-	if (target && decision->hop >= HOP_FINAL) {
+	if (target && decision->hop == HOP_FINAL) {
 		decide_final(decision, packet, *pod, target, service);
 		return false;
 	}
 	present = service->backend_count ? backend_select(service, packet) : NULL;
 	former = former_owners_of(service, packet->slot);
-	next = present && decision->hop < HOP_FINAL - 1
-		   ? owner_after(*pod, present->address, former)
-		   : 0;
+	next =
+	    present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former) : 0;
 	if (!present || last_round || (!next && present->address == *pod)) {
 		if (target)
 			decide_last(decision, packet, *pod, target);
@@ -245,7 +251,7 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 		return true;
 	}
 	decide_pass(decision, packet, next,
-		    decision->hop >= HOP_FINAL ? HOP_FINAL : decision->hop + 1, false);
+		    decision->hop == HOP_FINAL ? HOP_FINAL : decision->hop + 1, false);
 	return false;
 }
 
@@ -286,14 +292,16 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
 		decision->kind = DECIDE_POD;
+		decision->known = true;
 		decision->flow = *flow;
 		return 0;
 	}
 	if (flow && flow->flags & FLOW_REMOTE && !packet_is_syn(packet) &&
-	    decision->hop < HOP_FINAL) {
+	    decision->hop <= HOP_LAST) {
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
-		decide_pass(decision, packet, flow->pod, decision->hop + 1, true);
+		decision->known = true;
+		decide_pass(decision, packet, flow->pod, HOP_KNOWN, true);
 		return 0;
 	}
 	if (flow)
@@ -302,24 +310,25 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_
 	return 0;
 }
 
-/* Remembers to whom a flow's packets go; without room the chain is walked again next time. */
-static __always_inline void remember_owner(const struct packet *packet, ipv4_t owner,
-					   struct flow *flow)
+/* Remembers who has a flow of other nodes; without room the owners are asked again next time. */
+static __always_inline void remember_owner(const struct packet *packet, ipv4_t owner)
 {
 	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
+	struct flow flow = {
+	    .client = packet->source,
+	    .service_address = packet->destination,
+	    .pod = owner,
+	    .client_port = packet->source_port,
+	    .service_port = packet->destination_port,
+	    .service = packet->service,
+	    .flags = FLOW_REMOTE,
+	};
+	struct flow *known = bpf_map_lookup_elem(&conntrack, &key);
 
-	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->client = packet->source;
-	flow->service_address = packet->destination;
-	flow->pod = owner;
-	flow->client_port = packet->source_port;
-	flow->service_port = packet->destination_port;
-	flow->service = packet->service;
-	flow->flags = FLOW_REMOTE;
-	flow->packets = 1;
-	flow->bytes = packet->frame_bytes;
-	flow->created = flow->seen = jiffies_now();
-	bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
+	if (endpoint_find(owner) || (known && !(known->flags & FLOW_REMOTE)))
+		return;
+	flow.created = flow.seen = jiffies_now();
+	bpf_map_update_elem(&conntrack, &key, &flow, BPF_ANY);
 }
 
 #endif

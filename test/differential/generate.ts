@@ -20,9 +20,11 @@ const EXTREMES = [0, 1, 2, 4, 15, 16, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0xfe, 
 /** Around the largest packets that fit MTUs of 1500 and 1400 with and without an outer header. */
 const PAYLOADS = [0, 1, 2, 7, 100, 1339, 1340, 1341, 1360, 1439, 1440, 1441, 1460] as const;
 /** Around the limits of hops. */
-const OUTER_TTLS = [0, 1, 60, 64, 65, 110, 112, 113, 158, 160, 161, 206, 208, 209, 255] as const;
+const OUTER_TTLS = [
+  0, 1, 60, 64, 65, 94, 96, 97, 126, 128, 129, 158, 160, 161, 190, 192, 193, 222, 224, 225, 255,
+] as const;
 /** With one more, a final packet would look like one that has three hops behind it. */
-const MOST_ROUTERS = 46;
+const MOST_ROUTERS = 30;
 const RING_SIZES = [1, 2, 7, 31, 32, 33, 61, 97] as const;
 /** Number of the prefix of load balancers. */
 const LOAD_BALANCERS = 3;

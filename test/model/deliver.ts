@@ -15,7 +15,7 @@ import {
 } from "./flow.ts";
 import { slotOf } from "./hash.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
-import { FINAL, FLOW, PROTOCOL, TCP } from "./numbers.ts";
+import { FINAL, FLOW, LAST_HOP, PROTOCOL, TCP } from "./numbers.ts";
 import { changeIpv4, ETHERNET, isSyn, translate } from "./packet.ts";
 import { passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
@@ -50,7 +50,7 @@ export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
     } else return deliverKnown(node, arrival, flow);
   } else if (flow !== undefined) {
     // 2.
-    if (!isSyn(ip, l4) && arrival.hop !== FINAL) return passToKnown(node, arrival, flow);
+    if (!isSyn(ip, l4) && arrival.hop <= LAST_HOP) return passToKnown(node, arrival, flow);
     node.remove(key);
   }
   return deliverUnknown(node, arrival, pod);
@@ -88,7 +88,7 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   // 3.
   const target = node.tables.targets.get(pairKey(service.id, pod));
   if (target === undefined) {
-    return hop >= 1 && hop <= 3 ? askOwners(node, unknown) : drop("DROP_NOT_A_BACKEND", frame);
+    return hop >= 1 && hop !== FINAL ? askOwners(node, unknown) : drop("DROP_NOT_A_BACKEND", frame);
   }
   // 4.
   if (isSyn(ip, l4)) return adoptFor(node, unknown, target, 0);
@@ -134,7 +134,7 @@ function askOwners(node: Node, { arrival, service, pod, hop, isLast }: RoundOf):
   const former = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
   const end = former.indexOf(0);
   const owners = [present.address, ...(end < 0 ? former : former.slice(0, end))];
-  const next = hop === 3 ? undefined : owners[owners.indexOf(pod) + 1];
+  const next = hop >= LAST_HOP ? undefined : owners[owners.indexOf(pod) + 1];
   const isOurs = (owner: number): boolean => node.tables.endpoints.has(owner);
   if (next === undefined) {
     if (present.address === pod) return "nobody";

@@ -18,6 +18,7 @@ export const VERDICT = {
   SENT_PASSED: 20,
   SENT_FINAL: 21,
   SENT_FRAG_NEEDED: 22,
+  SENT_NOTED: 23,
   DROP_NO_BACKEND: 32,
   DROP_FRAGMENT: 33,
   DROP_UNTRUSTED: 34,
@@ -57,7 +58,9 @@ export const FLOW = {
 export const PROTOCOL = { ipip: 4, tcp: 6, udp: 17 } as const;
 export const TCP = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
 
-/** Hops that a packet has behind it: 0 to 3, and 4 when the last owner gave it back. */
-export const FINAL = 4;
-/** The outer TTL with which a hop is sent. */
-export const HOP_TTL = [64, 112, 160, 208, 255] as const;
+/** Hops that a packet has behind it: 0 to 3; sent by memory; given back by the last owner. */
+export const LAST_HOP = 3;
+export const KNOWN = 4;
+export const FINAL = 5;
+/** The outer TTL with which a hop is sent; above FINAL's are notes. */
+export const HOP_TTL = [64, 96, 128, 160, 192, 224] as const;

@@ -3,9 +3,9 @@
 
 import { fragNeeded, outerSize, wayOf } from "./balance.ts";
 import { set8, set32 } from "./bytes.ts";
-import { type Arrival, requestKey, updateFromClient } from "./flow.ts";
+import { type Arrival, updateFromClient } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
-import { FINAL, FLOW, HOP_TTL } from "./numbers.ts";
+import { FINAL, HOP_TTL, KNOWN } from "./numbers.ts";
 import { changeIpv4, encapsulate, writeMacs } from "./packet.ts";
 import type { Flow, Service } from "./tables.ts";
 
@@ -18,15 +18,13 @@ export function passOn(
   hop: number,
 ): Outcome {
   if (overLimit(node, arrival, service)) return drop("DROP_PASS_LIMIT", arrival.frame);
-  const outcome = send(node, arrival, owner, hop);
-  if (outcome.verdict === "SENT_PASSED") remember(node, arrival, service, owner);
-  return outcome;
+  return send(node, arrival, owner, hop);
 }
 
 /** To the owner that a REMOTE entry names. */
 export function passToKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
   updateFromClient(node, arrival.input, arrival.ip, arrival.l4, flow);
-  return send(node, arrival, flow.pod, Math.min(arrival.hop + 1, FINAL));
+  return send(node, arrival, flow.pod, KNOWN);
 }
 
 function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
@@ -42,29 +40,10 @@ function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
   return window.passed > passLimit;
 }
 
-function remember(node: Node, arrival: Arrival, service: Service, owner: number): void {
-  const { input, ip, l4 } = arrival;
-  node.store(requestKey(ip, l4), {
-    client: ip.source,
-    serviceAddress: ip.destination,
-    pod: owner,
-    clientPort: l4.sourcePort,
-    servicePort: l4.destinationPort,
-    podPort: 0,
-    aliasPort: 0,
-    service: service.id,
-    created: input.jiffies,
-    seen: input.jiffies,
-    flags: FLOW.remote,
-    packets: 1,
-    bytes: input.frame.length,
-  });
-}
-
 function send(node: Node, arrival: Arrival, owner: number, hop: number): Outcome {
   const { input, outer, ip, l4 } = arrival;
   const source = node.config.nodeAddress;
-  const ttl = HOP_TTL[hop] ?? 255;
+  const ttl = HOP_TTL[hop] ?? 0;
   const route = node.route(input, source, owner);
   if (route === undefined) return drop("DROP_NO_ROUTE", arrival.frame);
   if (outer === undefined && outerSize(ip, l4, input.gsoSize) > route.mtu) {

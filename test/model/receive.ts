@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // *IPIP received*: what another node or a load balancer sent to a pod of this node.
 
-import { tupleOf } from "./balance.ts";
+import { serviceRow, tupleOf } from "./balance.ts";
+import { get32 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
+import { requestKey } from "./flow.ts";
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
-import { FINAL, TRUST } from "./numbers.ts";
-import { type Ipv4, isTcpOrUdp, parseIpv4, parseL4 } from "./packet.ts";
+import { FLOW, HOP_TTL, TRUST } from "./numbers.ts";
+import { type Ipv4, isTcpOrUdp, type L4, parseIpv4, parseL4 } from "./packet.ts";
 
 const NOT_ECT = 0;
 const ECT1 = 1;
@@ -15,11 +17,14 @@ const CE = 3;
 
 export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   const { frame } = input;
+  // 0.
+  const trust = node.trust(outer.source);
+  const isNote =
+    trust === TRUST.node && outer.destination === node.config.nodeAddress && outer.ttl > 224;
   // 1.
-  if (!node.tables.endpoints.has(outer.destination)) return pass("PASS_NOT_OURS", frame);
+  if (!isNote && !node.tables.endpoints.has(outer.destination)) return pass("PASS_NOT_OURS", frame);
   if (outer.fragment) return drop("DROP_OUTER_FRAGMENT", frame);
   // 2.
-  const trust = node.trust(outer.source);
   if (trust === undefined) return drop("DROP_UNTRUSTED", frame);
   // 3.
   const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
@@ -28,6 +33,7 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
   const l4 = parseL4(frame, ip);
   if (l4 === undefined) return drop("DROP_INNER_INVALID", frame);
+  if (isNote) return takeNote(node, input, ip, l4);
   // 4.
   const ecn = innerEcn(outer.tos & 3, ip.tos & 3);
   if (ecn === undefined) return drop("DROP_ECN", frame);
@@ -47,6 +53,35 @@ function innerEcn(outer: number, inner: number): number | undefined {
 }
 
 function hopOf(ttl: number): number {
-  const band = [64, 112, 160, 208].findIndex((last) => ttl <= last);
-  return band < 0 ? FINAL : band;
+  const band = HOP_TTL.findIndex((last) => ttl <= last);
+  return band < 0 ? 0 : band;
+}
+
+/** 0: another node says who has a flow. */
+function takeNote(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+  const { frame, jiffies } = input;
+  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  if (row === undefined) return drop("DROP_NO_SERVICE", frame);
+  const owner = get32(frame, l4.at + 4);
+  const key = requestKey(ip, l4);
+  const known = node.flow(key);
+  const isRemote = known === undefined || (known.flags & FLOW.remote) !== 0;
+  if (isRemote && !node.tables.endpoints.has(owner)) {
+    node.store(key, {
+      client: ip.source,
+      serviceAddress: ip.destination,
+      pod: owner,
+      clientPort: l4.sourcePort,
+      servicePort: l4.destinationPort,
+      podPort: 0,
+      aliasPort: 0,
+      service: serviceRow(node, row).id,
+      created: jiffies,
+      seen: jiffies,
+      flags: FLOW.remote,
+      packets: 0,
+      bytes: 0,
+    });
+  }
+  return { verdict: "SENT_NOTED", way: { to: "nowhere" }, frame };
 }

@@ -237,6 +237,8 @@ export const Verdict = {
   sentFinal: 21,
   /** too big for the outer header: ICMP to the client instead */
   sentFragNeeded: 22,
+  /** another node told which pod has a flow: taken in */
+  sentNoted: 23,
   /** the service has no backend */
   dropNoBackend: 32,
   /** a fragment for a service address */
@@ -290,6 +292,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "20": "sent_passed",
   "21": "sent_final",
   "22": "sent_frag_needed",
+  "23": "sent_noted",
   "32": "drop_no_backend",
   "33": "drop_fragment",
   "34": "drop_untrusted",
@@ -324,6 +327,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "20": "unknown flow: handed to a former owner of its slot",
   "21": "unknown flow: handed back to the present owner, who decides",
   "22": "too big for the outer header: ICMP to the client instead",
+  "23": "another node told which pod has a flow: taken in",
   "32": "the service has no backend",
   "33": "a fragment for a service address",
   "34": "IPIP for a pod from a source that is no node and no load balancer",
@@ -1192,7 +1196,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "884a9fca673cf89cc1c5c41ed6638ff705526e1c08c7ccea42104924f2bb7955";
+export const abiDigest = "6ea85e94006469854149066d08a1424f7984d6777cbb4e49eba932e3295ed921";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1263,6 +1267,7 @@ enum verdict 4
   20 SENT_PASSED
   21 SENT_FINAL
   22 SENT_FRAG_NEEDED
+  23 SENT_NOTED
   32 DROP_NO_BACKEND
   33 DROP_FRAGMENT
   34 DROP_UNTRUSTED
