@@ -11,10 +11,10 @@ export interface LivenessTables {
   readonly slices: ReadTable<string, EndpointSlice, "address">;
 }
 
-/** Whose row went: its pod is believed to be alive a little longer, the file may only have moved. */
+/** Whose row went: its pod counts as alive a little longer, the row may only have moved. */
 const GRACE_MS = 5000;
 
-/** Whom nobody names, though nobody said that it ended: a pod whose readiness only comes and goes. */
+/** Whom nobody names, though nobody said that it ended. */
 const FORGET_MS = 2 * 3600 * 1000;
 
 /** Pods without a name that are remembered; one more is taken for dead. */

@@ -4,7 +4,7 @@ import type { Ipv4 } from "../net/address.ts";
 import type { Table } from "../state/table.ts";
 import { changeRingInSteps, countSlots, type OwnedRing, withoutDead } from "./former-owners.ts";
 import type { Liveness } from "./liveness.ts";
-import { ringSizeFor, startRing } from "./maglev.ts";
+import { createRingInSteps, ringSizeFor } from "./maglev.ts";
 import type { PortNumbers } from "./port-numbers.ts";
 import type { Restored, RestoredPort } from "./restore.ts";
 import {
@@ -70,9 +70,6 @@ interface Known {
   readonly local: boolean;
   readonly backend: Backend | undefined;
 }
-
-/** Slots of a large ring that are filled between two breaths: about 1 ms. */
-const FILL_STEP = 16_384;
 
 /** Makes the row of a service port from what is wanted and what was before. */
 export class PortMaker {
@@ -209,12 +206,7 @@ export class PortMaker {
     if (isSame || before.ring === undefined) return former && withoutDead(former, lives);
     const expiresAtMs = spec.protocol === "udp" ? nowMs + udpMs : Number.POSITIVE_INFINITY;
     const change = { from: before.ring, to, before: former, lives, expiresAtMs };
-    const steps = changeRingInSteps(change);
-    for (;;) {
-      const { done, value } = steps.next();
-      if (done === true) return value;
-      await round.breathe();
-    }
+    return inSteps(changeRingInSteps(change), round);
   }
 
   /** The rows of the pods that were chosen, of those that weren't, and of those that have left. */
@@ -301,9 +293,16 @@ async function makeRing(
       return backend.address === address && backend.port === port && backend.weight === weight;
     });
   if (hasSame) return row.ring;
-  const fill = startRing(members, size);
-  while (!fill.step(FILL_STEP)) await round.breathe();
-  return fill.ring;
+  return inSteps(createRingInSteps(members, size), round);
+}
+
+/** Runs to the end, with breaths. */
+async function inSteps<T>(steps: Generator<undefined, T>, round: Round): Promise<T> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await round.breathe();
+  }
 }
 
 function isSame(a: Backend, b: Backend): boolean {

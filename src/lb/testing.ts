@@ -40,7 +40,7 @@ export function service(name: string, options: Partial<Service> & { port?: strin
   };
 }
 
-/** Conditions of an endpoint: `ready`, `terminating` but serving, `down`; with `@node`, `*weight`. */
+/** `1 terminating@n2*50`: address, then `ready`, `terminating` but serving, or `down`. */
 export function endpoint(text: string): SliceEndpoint {
   const [, address = "", condition, node = "", weight = "100"] =
     /^([\d.]+)(?: (\w+))?(?:@([\w-]+))?(?:\*(\d+))?$/.exec(text) ?? [];

@@ -186,7 +186,8 @@ export class LbWriter {
   /** What was put and isn't in force, and why. */
   *refusals(): Generator<LbRefusal> {
     for (const { service, frontend, owner } of this.#claims.contests()) {
-      const text = `${formatFrontend(frontend)} is Service ${owner.key}'s: take it out of one of them`;
+      const what = formatFrontend(frontend);
+      const text = `${what} is Service ${owner.key}'s: take it out of one of them`;
       const kept = this.#services.has(service.key);
       yield { id: `Service ${service.key}`, field: "spec", text, kept };
     }

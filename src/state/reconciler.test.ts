@@ -186,7 +186,7 @@ test("a changed row is tried at once, whatever its backoff", async () => {
   assert.deepEqual([...targets.rooms.held.keys()], ["a/hall"]);
 });
 
-test("a failed removal is tried again, and is written again if it is wanted meanwhile", async () => {
+test("a failed removal is tried again, and written again if it is wanted meanwhile", async () => {
   const { targets, houses, reconciler, house, advance } = town();
   houses.set(house("a", { rooms: ["hall", "attic"] }));
   await reconciler.idle();
@@ -276,7 +276,7 @@ test("work comes in chunks: the event loop is not held for long", async () => {
   assert.ok(longestHoldMs < 50, `held for ${longestHoldMs} ms`);
 });
 
-test("whatever rows come and go and whatever fails, targets end as the rows want them", async () => {
+test("whatever comes, goes and fails, targets end as the rows want them", async () => {
   const step = fc.record({
     name: fc.constantFrom("a", "b", "c"),
     kind: fc.constantFrom("set", "set", "delete", "wait", "fail", "heal"),

@@ -41,7 +41,7 @@ kind: Service
 metadata:
   name: web
   annotations:
-    ciliate.io/maglev-table-size: "4093"
+    ciliate.io/maglev-table-size: "4084"
     someone.else/thing: x
 spec:
   type: LoadBalancer
@@ -88,7 +88,7 @@ test("a Service gives its addresses, sorted and each once, and its ports", () =>
       { name: "http", port: 80, protocol: "tcp" },
       { name: "dns", port: 53, protocol: "udp" },
     ],
-    ringSize: 4093,
+    ringSize: 4084,
   });
 });
 
@@ -218,15 +218,15 @@ const SLIPS: readonly (readonly [what: string, from: string, to: string, fault: 
   ],
   [
     "a ring size",
-    '"4093"',
+    '"4084"',
     '"4096"',
-    '6 fault metadata.annotations["ciliate.io/maglev-table-size"]: expected one of 1021, 4093, 16381, 65521, 262139, 1048573, got "4096"',
+    '6 fault metadata.annotations["ciliate.io/maglev-table-size"]: expected one of 1021, 4084, 16336, 65344, 261376, 1045504, got "4096"',
   ],
   [
     "an annotation that isn't text",
-    '"4093"',
-    "4093",
-    '6 fault metadata.annotations["ciliate.io/maglev-table-size"]: expected a text (put it in quotes), got 4093',
+    '"4084"',
+    "4084",
+    '6 fault metadata.annotations["ciliate.io/maglev-table-size"]: expected a text (put it in quotes), got 4084',
   ],
   [
     "an annotation of ours",
@@ -374,7 +374,7 @@ test("files without documents have none", () => {
   assert.equal(splitDocuments("a: |\n  --- not a marker\n  ---\n").length, 1);
 });
 
-test("a file cut off anywhere, or with any byte changed, gives objects and faults, never a throw", () => {
+test("a file cut off or changed anywhere gives objects and faults, never a throw", () => {
   const file = `${SERVICE}---\n${SLICE}`;
   fc.assert(
     fc.property(

@@ -140,7 +140,7 @@ test("a file that goes takes its rows with it, one that comes back at once does 
   await until("the rows are gone", () => rows.size === 0);
 });
 
-test("of two files that define an object the first counts, and the other when it goes", async (t) => {
+test("of two files that define an object the first counts, and the other after it", async (t) => {
   const { directories, source, write, rows, problems } = begin(t, { directories: 2 });
   write("z.yaml", node("n1", "172.16.0.1"), 0);
   write("a.yaml", node("n1", "172.16.0.2"), 1);
@@ -170,7 +170,7 @@ test("until every object of the first reading is good, the source is not complet
   await until("complete", () => events.includes("complete"));
 });
 
-test("a directory that isn't there is waited for, and one that goes takes nothing with it", async (t) => {
+test("a directory that isn't there is waited for, one that goes takes nothing along", async (t) => {
   const { directories, source, write, events, rows, problems } = begin(t, { absent: true });
   const [directory = ""] = directories;
   await source.rescan();
