@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { judgeFrames } from "./judge.ts";
+import { NOTE_ROWS } from "./note-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
@@ -28,6 +29,7 @@ suiteOn("a node as it is by default", "", [
   ...BALANCE_ROWS,
   ...RECEIVE_ROWS,
   ...OWNER_ROWS,
+  ...NOTE_ROWS,
   ...POD_ROWS,
 ]);
 suiteOn(
@@ -68,6 +70,7 @@ test("every verdict that can occur at the host has a row", () => {
       "SENT_POD",
       "SENT_PASSED",
       "SENT_FINAL",
+      "SENT_NOTED",
       "SENT_FRAG_NEEDED",
       "DROP_NO_BACKEND",
       "DROP_FRAGMENT",

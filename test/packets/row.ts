@@ -57,7 +57,7 @@ const MACS = 12;
 function returnCode(place: Place, { verdict, back }: Row): number {
   const isPass = verdict.startsWith("PASS_");
   if (isPass) return place === "edge" ? XDP.pass : TC.next;
-  const isDrop = verdict.startsWith("DROP_");
+  const isDrop = verdict.startsWith("DROP_") || verdict === "SENT_NOTED";
   if (isDrop) return place === "edge" ? XDP.drop : TC.shot;
   if (place !== "edge") return TC.redirect;
   return back ? XDP.tx : XDP.redirect;
