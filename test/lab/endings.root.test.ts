@@ -53,9 +53,10 @@ async function testService(t: TestContext, stage: Stage): Promise<void> {
   assertWhole(await client.open("mine", streamsTo(COUNT, { intervalMs: INTERVAL_MS })));
   lab.withdraw("streams");
   await untilGone(lab, FRONTEND);
-  const refused = await client.open("refused", streamsTo(3));
+  // The kernel's "unreachable" has a rate; who doesn't hear it has no answer at all.
+  const refused = await client.open("refused", streamsTo(3, { openLimitMs: 1500 }));
   assert.equal(refused.broken, 3);
-  assert.match(refused.brokenHow.join(), /EHOSTUNREACH|ENETUNREACH|ECONNREFUSED/);
+  assert.match(refused.brokenHow.join(), /^(: (EHOSTUNREACH|no answer),?)+$/);
   assert.deepEqual(Object.keys(serviceIds(lab, "node1")).sort(), [
     `${OTHER_FRONTEND}/tcp`,
     `${OTHER_FRONTEND}/udp`,
@@ -71,10 +72,10 @@ async function testService(t: TestContext, stage: Stage): Promise<void> {
   const before = verdicts(lab);
   lab.publish(serviceOf([]));
   await untilBalanced(lab, FRONTEND, []);
-  const nobody = await client.open("nobody", streamsTo(1));
+  const nobody = await client.open("nobody", streamsTo(1, { openLimitMs: 1500 }));
   assert.deepEqual(nobody.brokenHow, [": no answer"]);
   const counts = since(before, verdicts(lab));
-  assert.ok((counts["edge drop no backend"] ?? 0) >= 3, JSON.stringify(counts));
+  assert.ok((counts["edge drop no backend"] ?? 0) >= 2, JSON.stringify(counts));
   t.diagnostic(`to a service without backends: ${JSON.stringify(counts)}`);
 }
 

@@ -27,7 +27,7 @@ async function meet(
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
-  const connection = new Connection(NUMBER, "127.0.0.1", port);
+  const connection = new Connection(NUMBER, { address: "127.0.0.1", port });
   await connection.opened;
   connection.send(100);
   await delay(50);
@@ -77,7 +77,7 @@ test("a reset, a close and a silence are told apart", async () => {
   const silent = await meet(() => undefined);
   assert.equal(silent.broken, undefined);
   assert.equal(silent.answered, 0);
-  const nobody = new Connection(NUMBER, "127.0.0.1", 1);
+  const nobody = new Connection(NUMBER, { address: "127.0.0.1", port: 1 });
   await nobody.opened;
   assert.equal(nobody.broken, "ECONNREFUSED");
 });

@@ -4,9 +4,12 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { bytesAt, isRight, keysOf } from "./pattern.ts";
 import { Stall } from "./stall.ts";
+import type { OpenOptions } from "./streams.ts";
 
 const POLL_MS = 10;
 const OPEN_LIMIT_MS = 10_000;
+
+type ConnectionOptions = Pick<OpenOptions, "address" | "port" | "localPort" | "openLimitMs">;
 
 /** One TCP connection to a stream server: every byte sent is answered by one, every one checked. */
 export class Connection {
@@ -28,7 +31,8 @@ export class Connection {
   #settle: () => void = () => {};
   #finished = false;
 
-  constructor(number: number, address: string, port: number, localPort?: number) {
+  constructor(number: number, options: ConnectionOptions) {
+    const { address, port, localPort, openLimitMs = OPEN_LIMIT_MS } = options;
     this.#keys = keysOf(number);
     this.opened = new Promise((settle) => {
       this.#settle = settle;
@@ -48,7 +52,7 @@ export class Connection {
     this.#late = setTimeout(() => {
       this.#break("no answer");
       this.#socket.destroy();
-    }, OPEN_LIMIT_MS);
+    }, openLimitMs);
   }
 
   get localPort(): number {

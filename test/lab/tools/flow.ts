@@ -3,6 +3,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { setTimeout as delay } from "node:timers/promises";
 import { Stall } from "./stall.ts";
+import type { OpenOptions } from "./streams.ts";
 
 const RETRY_MS = 200;
 const ATTEMPTS = 25;
@@ -24,7 +25,7 @@ export class Flow {
   readonly #number: number;
   #connected = false;
 
-  constructor(number: number, address: string, port: number) {
+  constructor(number: number, { address, port }: Pick<OpenOptions, "address" | "port">) {
     this.#number = number;
     this.#socket = createSocket("udp4");
     this.#socket.on("message", (message) => this.#take(message));

@@ -32,11 +32,9 @@ class Group {
   }
 
   async open(firstNumber: number): Promise<void> {
-    const { count, address, port, protocol, localPort } = this.#options;
+    const { count, protocol } = this.#options;
     const make = (number: number): Member =>
-      protocol === "udp"
-        ? new Flow(number, address, port)
-        : new Connection(number, address, port, localPort);
+      protocol === "udp" ? new Flow(number, this.#options) : new Connection(number, this.#options);
     for (let from = 0; from < count; from += OPEN_AT_ONCE) {
       const some = Array.from({ length: Math.min(OPEN_AT_ONCE, count - from) }, (_, index) =>
         make(firstNumber + from + index),

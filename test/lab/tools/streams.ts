@@ -26,6 +26,8 @@ export interface OpenOptions {
   readonly recordBytes: number;
   /** For a single connection from this port. */
   readonly localPort?: number;
+  /** After this time without an answer it is broken; 10 s unless said otherwise. */
+  readonly openLimitMs?: number;
 }
 
 export type Question =

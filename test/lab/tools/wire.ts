@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was on a wire, as tshark sees it: the judge of checksums and headers.
+
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { promisify } from "node:util";
+import type { Lab } from "../../../src/lab/lab.ts";
+
+/** One IPv4 header. */
+export interface IpHeader {
+  readonly source: string;
+  readonly target: string;
+  readonly ttl: number;
+  readonly dontFragment: boolean;
+  readonly tos: number;
+  readonly protocol: number;
+  readonly headerBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface Frame {
+  readonly sender: string;
+  readonly bytes: number;
+  /** Outermost first; behind an ICMP error's, those that it quotes. */
+  readonly ip: readonly IpHeader[];
+  /** Of the innermost TCP or UDP header. */
+  readonly ports: readonly number[];
+  readonly tcpFlags: number | undefined;
+  readonly icmp: { readonly type: number; readonly code: number; readonly mtu: number } | undefined;
+  /** Names of the headers whose checksum is wrong. */
+  readonly wrong: readonly string[];
+}
+
+const FIELDS = [
+  "eth.src",
+  "frame.len",
+  "ip.src",
+  "ip.dst",
+  "ip.ttl",
+  "ip.flags.df",
+  "ip.dsfield",
+  "ip.proto",
+  "ip.hdr_len",
+  "ip.len",
+  "tcp.srcport",
+  "tcp.dstport",
+  "udp.srcport",
+  "udp.dstport",
+  "tcp.flags",
+  "icmp.type",
+  "icmp.code",
+  "icmp.mtu",
+  "ip.checksum.status",
+  "tcp.checksum.status",
+  "udp.checksum.status",
+  "icmp.checksum.status",
+] as const;
+type Values = Readonly<Record<(typeof FIELDS)[number], readonly string[]>>;
+
+const CHECKS = ["ip", "tcp", "udp", "icmp"] as const;
+/** What tshark calls a wrong checksum. */
+const BAD = "0";
+const OUTPUT_LIMIT_BYTES = 256 * 1024 * 1024;
+
+/** The frames of a capture, in order; `filter` as tshark's -Y has it. */
+export async function readFrames(file: string, filter = "ip"): Promise<Frame[]> {
+  const check = ["ip", "tcp", "udp"].flatMap((name) => ["-o", `${name}.check_checksum:TRUE`]);
+  // HTTP and its like cost time and say nothing here.
+  const quick = ["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE"];
+  const fields = FIELDS.flatMap((field) => ["-e", field]);
+  const args = ["-r", file, ...quick, ...check, "-Y", filter, "-T", "fields", ...fields];
+  const { stdout } = await promisify(execFile)("tshark", args, { maxBuffer: OUTPUT_LIMIT_BYTES });
+  return stdout.split("\n").slice(0, -1).map(readFrame);
+}
+
+function readFrame(line: string): Frame {
+  const cells = line.split("\t").map((cell) => (cell === "" ? [] : cell.split(",")));
+  const values = Object.fromEntries(
+    FIELDS.map((field, index) => [field, cells[index] ?? []]),
+  ) as unknown as Values;
+  const [flags] = values["tcp.flags"];
+  const [type] = values["icmp.type"];
+  return {
+    sender: values["eth.src"][0] ?? "",
+    bytes: Number(values["frame.len"][0]),
+    ip: values["ip.src"].map((_, index) => readIp(values, index)),
+    ports: [
+      ...values["tcp.srcport"],
+      ...values["udp.srcport"],
+      ...values["tcp.dstport"],
+      ...values["udp.dstport"],
+    ].map(Number),
+    tcpFlags: flags === undefined ? undefined : Number(flags),
+    icmp:
+      type === undefined
+        ? undefined
+        : {
+            type: Number(type),
+            code: Number(values["icmp.code"][0]),
+            mtu: Number(values["icmp.mtu"][0] ?? 0),
+          },
+    wrong: CHECKS.filter((name) => values[`${name}.checksum.status`].includes(BAD)),
+  };
+}
+
+function readIp(values: Values, index: number): IpHeader {
+  const number = (field: keyof Values): number => Number(values[field][index]);
+  return {
+    source: values["ip.src"][index] ?? "",
+    target: values["ip.dst"][index] ?? "",
+    ttl: number("ip.ttl"),
+    dontFragment: /^(1|True)$/.test(values["ip.flags.df"][index] ?? ""),
+    tos: number("ip.dsfield"),
+    protocol: number("ip.proto"),
+    headerBytes: number("ip.hdr_len"),
+    totalBytes: number("ip.len"),
+  };
+}
+
+/** How a capture is asked for: "PLACE", "PLACE:DEVICE" or "PLACE:DEVICE,DEVICE". */
+export interface Watch {
+  readonly at: string;
+  readonly filter?: string;
+  /** Enough of them. */
+  readonly packets?: number;
+}
+
+let serial = 0;
+
+/** What passes these places while `act` runs. */
+export async function watch<const Names extends string>(
+  t: TestContext,
+  lab: Lab,
+  places: Readonly<Record<Names, Watch>>,
+  act: () => Promise<void>,
+): Promise<Readonly<Record<Names, Frame[]>>> {
+  const entries = Object.entries<Watch>(places);
+  const captures = await Promise.all(
+    entries.map(async ([name, { at, ...options }]) => {
+      const [place = "", devices = "eth0"] = at.split(":");
+      // In the lab's directory, which goes with it.
+      const file = join(lab.plan.state, `wire-${++serial}.pcapng`);
+      const capture = await lab.capture(place, file, { ...options, devices: devices.split(",") });
+      t.after(() => capture.stop().catch(() => {}));
+      return { name, capture };
+    }),
+  );
+  await act();
+  await Promise.all(captures.map(({ capture }) => capture.stop()));
+  const read = captures.map(
+    async ({ name, capture }) => [name, await readFrames(capture.file)] as const,
+  );
+  return Object.fromEntries(await Promise.all(read)) as Record<Names, Frame[]>;
+}
