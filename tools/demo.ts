@@ -3,30 +3,32 @@
 // Usage: tools/demo.ts [--quick] [--keep] [--name LAB]   Shows what Ciliate does, on a lab of its
 // own, and fails if anything is not as it shows. KEEP=1 is --keep, for `make demo KEEP=1`.
 
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { labPaths } from "../src/lab/plan.ts";
 import { formatIpv4 } from "../src/net/address.ts";
 import { formatPrefix } from "../src/net/prefix.ts";
-import { showAnswer, showService } from "./demo/answer.ts";
-import { showCost } from "./demo/cost.ts";
-import { showAgentDeath, showBackendDeath } from "./demo/failure.ts";
-import { showOperator } from "./demo/operator.ts";
-import { showPath } from "./demo/path.ts";
-import type { Scene } from "./demo/scene.ts";
+import { playAnswer, playService } from "./demo/answer.ts";
+import { playCost } from "./demo/cost.ts";
+import { playAgentDeath, playBackendDeath } from "./demo/failure.ts";
+import { playOperator } from "./demo/operator.ts";
+import { playPath } from "./demo/path.ts";
+import type { Play, Scene } from "./demo/scene.ts";
 import { detectScreen, Screen } from "./demo/screen.ts";
-import { showShare } from "./demo/share.ts";
+import { playShare } from "./demo/share.ts";
 import { BALANCER, Rise, Stage, VIP } from "./demo/stage.ts";
 
 const UP_LIMIT_MS = 10_000;
 
-const SCENES = [
-  showService,
-  showAnswer,
-  showPath,
-  showShare,
-  showOperator,
-  showCost,
-  showBackendDeath,
-  showAgentDeath,
+const PLAYS: readonly Play[] = [
+  playService,
+  playAnswer,
+  playPath,
+  playShare,
+  playOperator,
+  playCost,
+  playBackendDeath,
+  playAgentDeath,
 ];
 
 interface Options {
@@ -60,18 +62,18 @@ function showWelcome(screen: Screen): void {
 function showLab(scene: Scene, tookMs: number): void {
   const { screen, stage } = scene;
   const { plan } = stage.lab;
-  const { paint, glyphs } = screen;
-  const address = formatIpv4(plan.clientAddress.address);
+  const { life, rule, branch, tee, corner } = screen.glyphs;
+  const last = plan.nodes.length - 1;
   screen.line();
-  screen.line(
-    `  client ${address} ${glyphs.rule.repeat(2)} ${paint.call(screen, "bold", "switch")}`,
-  );
-  for (const { place, address: own, podCidr, pods } of plan.nodes) {
+  screen.line(`  client ${formatIpv4(plan.clientAddress.address)}`);
+  screen.line(`     ${life}`);
+  for (const [index, { place, address, pods }] of plan.nodes.entries()) {
+    const joint = index === 0 ? branch : index === last ? corner : tee;
+    const stem = index === 0 ? `  switch ${rule.repeat(2)}${joint}` : `${" ".repeat(11)}${joint}`;
     const role =
-      place.name === BALANCER ? `, gets all packets for ${formatPrefix(plan.virtualIps)}` : "";
+      place.name === BALANCER ? `, the balancer of ${formatPrefix(plan.virtualIps)}` : "";
     screen.line(
-      `${" ".repeat(25)}${glyphs.life}${glyphs.rule.repeat(2)} ${place.name} ${formatIpv4(own.address)}, ` +
-        `${pods.length} pods in ${formatPrefix(podCidr)}${role}`,
+      `${stem}${rule.repeat(2)} ${place.name} ${formatIpv4(address.address)}, ${pods.length} pods${role}`,
     );
   }
   screen.line();
@@ -90,10 +92,11 @@ function showEnd(screen: Screen, { keep, name }: Options): void {
   }
   const ciliate = (words: string): string => `  bin/ciliate lab ${words}`;
   if (keep) {
-    screen.say(`The lab stays. Play with it:`);
+    screen.say("The lab stays, with its captures. Play with it:");
     screen.line(ciliate(`exec --name ${name} client -- curl -v http://${VIP}/`));
     screen.line(ciliate(`exec --name ${name} node1 -- ciliate service get web`));
     screen.line(ciliate(`exec --name ${name} node2 -- ciliate monitor --traces`));
+    screen.line(`  tshark -r ${join(labPaths(name).state, "demo", "switch.pcapng")}`);
     screen.line(ciliate(`down --name ${name}`));
   } else {
     screen.say("The lab is gone again. To keep it and play with it: `make demo KEEP=1`");
@@ -112,10 +115,15 @@ async function play(screen: Screen, rise: Rise, signal: AbortSignal): Promise<vo
     pause: (seconds) => screen.pause(seconds, signal),
   };
   showLab(scene, tookMs);
-  await scene.pause(5);
-  for (const show of SCENES) {
+  let seconds = 3;
+  for (const play of PLAYS) {
+    const preparing = play(scene);
+    // What it fails with is told after the pause.
+    preparing.catch(() => {});
+    await scene.pause(seconds);
+    const show = await screen.during("preparing the next scene", preparing);
     signal.throwIfAborted();
-    await show(scene);
+    seconds = await show();
   }
 }
 

@@ -3,18 +3,21 @@
 // The service appears, and the client gets its answer.
 
 import { formatIpv4 } from "../../src/net/address.ts";
-import type { Scene } from "./scene.ts";
+import type { Play, Scene } from "./scene.ts";
 import { BALANCER, POD_PORT, VIP, VIP_PORT } from "./stage.ts";
 
 /** Publishes the service and shows that the balancer's agent has it. */
-export async function showService({ screen, stage, pause }: Scene): Promise<void> {
+export const playService: Play = async (scene) => {
+  await scene.stage.startWebServers();
+  return () => showService(scene);
+};
+
+async function showService({ screen, stage }: Scene): Promise<number> {
   screen.title("A service");
   screen.say(
     `nginx listens in every pod at port ${POD_PORT}. A Service and an EndpointSlice, as Kubernetes ` +
       `writes them, give it the address ${VIP} and the port ${VIP_PORT}.`,
   );
-  const started = stage.startWebServers();
-  await screen.during(`starting nginx in ${stage.pods.length} pods`, started);
   stage.lab.publish(stage.web());
   await screen.during("publishing the service", stage.waitService("web", stage.pods.length));
   screen.line();
@@ -25,11 +28,13 @@ export async function showService({ screen, stage, pause }: Scene): Promise<void
     view.ports[0]?.activeBackends === stage.pods.length,
     `the kernel's tables of all nodes have the service with ${stage.pods.length} backends`,
   );
-  await pause(4);
+  return 3;
 }
 
 /** One request by curl: what the client saw, and what nginx saw. */
-export async function showAnswer({ screen, stage, pause }: Scene): Promise<void> {
+export const playAnswer: Play = async (scene) => () => showAnswer(scene);
+
+async function showAnswer({ screen, stage }: Scene): Promise<number> {
   screen.title("An answer");
   const url = `http://${VIP}/`;
   screen.command(`curl -v ${url}      # in the client`);
@@ -52,5 +57,5 @@ export async function showAnswer({ screen, stage, pause }: Scene): Promise<void>
     logged?.client === client && logged.port === Number(port),
     `so its access log says: ${logged?.client} ${logged?.port} ${logged?.status} ${logged?.uri}`,
   );
-  await pause(4);
+  return 3;
 }

@@ -6,9 +6,10 @@ import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { ServiceSpec } from "../../src/lab/manifest.ts";
 import { readCaptures, type Sighting } from "./observe.ts";
-import type { Scene } from "./scene.ts";
-import { BALANCER, type Stage, UDP_VIP, VIP } from "./stage.ts";
+import type { Play, Scene } from "./scene.ts";
+import { BALANCER, FAR_UDP_VIP, FAR_VIP, POD_PORT, type Stage, VIP_PORT } from "./stage.ts";
 
 const UPLOAD_BYTES = 1_000_000;
 const IP_HEADER_BYTES = 20;
@@ -30,10 +31,18 @@ interface Cost {
   readonly encapsulated: number;
 }
 
-/** The pods of other nodes than the balancer: only to those packets are encapsulated. */
-function remotePods({ lab }: Stage): string[] {
+/** A service of TCP and UDP whose packets all go to another node than the balancer. */
+function farService({ lab }: Stage): ServiceSpec {
   const others = lab.plan.nodes.filter(({ place }) => place.name !== BALANCER);
-  return others.flatMap(({ pods }) => pods.map(({ place }) => place.name));
+  return {
+    name: "far",
+    addresses: [FAR_VIP, FAR_UDP_VIP],
+    ports: [
+      { name: "http", port: VIP_PORT, targetPort: POD_PORT },
+      { name: "dns", port: UDP_PORT, targetPort: UDP_PORT, protocol: "UDP" },
+    ],
+    backends: others.flatMap(({ pods }) => pods.map(({ place }) => place.name)),
+  };
 }
 
 /** Uploads to the service and measures. */
@@ -49,7 +58,7 @@ async function measure(stage: Stage): Promise<Cost> {
     filter: "ip",
     snapBytes: SNAP_BYTES,
   });
-  const url = `http://${VIP}/`;
+  const url = `http://${FAR_VIP}/`;
   try {
     const post = ["-s", "--max-time", "10", "-H", "Expect:", "--data-binary", `@${body}`];
     await lab.output("client", ["curl", ...post, url]);
@@ -66,7 +75,7 @@ async function measure(stage: Stage): Promise<Cost> {
   return {
     mss: most(
       ({ mss }) => mss,
-      ({ inner }) => inner.source.startsWith(`${VIP}:`),
+      ({ inner }) => inner.source.startsWith(`${FAR_VIP}:`),
     ),
     payload: most(({ payloadBytes }) => payloadBytes, toBalancer),
     largest: most(({ frameBytes }) => frameBytes - ETHERNET_BYTES, fromBalancer),
@@ -79,11 +88,11 @@ async function measure(stage: Stage): Promise<Cost> {
 async function askTooBig(stage: Stage): Promise<number> {
   const { lab } = stage;
   const bytes = lab.plan.settings.mtu - IP_HEADER_BYTES - UDP_HEADER_BYTES;
-  const send = `head -c ${bytes} /dev/zero >/dev/udp/${UDP_VIP}/${UDP_PORT}`;
+  const send = `head -c ${bytes} /dev/zero >/dev/udp/${FAR_UDP_VIP}/${UDP_PORT}`;
   await lab.run("client", ["bash", "-c", send]);
   const end = performance.now() + ICMP_LIMIT_MS;
   while (performance.now() < end) {
-    const route = await lab.output("client", ["ip", "route", "get", UDP_VIP]);
+    const route = await lab.output("client", ["ip", "route", "get", FAR_UDP_VIP]);
     const mtu = /mtu (\d+)/.exec(route)?.[1];
     if (mtu !== undefined) return Number(mtu);
     await delay(50);
@@ -122,41 +131,38 @@ const setMode =
     config.replace(/^encapsulate: .*$/m, `encapsulate: ${mode}`);
 
 /** Both modes of `encapsulate`, and a datagram that doesn't fit. */
-export async function showCost(scene: Scene): Promise<void> {
-  const { screen, stage, pause } = scene;
+export const playCost: Play = async (scene) => {
+  const { stage } = scene;
+  const far = farService(stage);
+  stage.lab.publish(far);
+  await stage.waitService(far.name, far.backends.length);
+  const all = await measure(stage);
+  const told = await askTooBig(stage);
+  return () => showCost(scene, all, told);
+};
+
+async function showCost(scene: Scene, all: Cost, told: number): Promise<number> {
+  const { screen, stage } = scene;
   screen.title("What IP-in-IP costs");
   screen.say(
     "`encapsulate: all` (the default) keeps connections whatever happens to balancer and agents; " +
       "`encapsulate: first` leaves the whole MTU to later packets.",
   );
   screen.line();
-  const remote = remotePods(stage);
-  stage.lab.publish(stage.web(remote));
-  stage.lab.publish({
-    name: "dns",
-    addresses: [UDP_VIP],
-    ports: [{ name: "dns", port: UDP_PORT, targetPort: UDP_PORT, protocol: "UDP" }],
-    backends: remote.slice(0, 1),
-  });
-  await screen.during("leaving the balancer's own pods out", stage.waitService("web", 8));
-  await stage.waitService("dns", 1);
-  const all = await screen.during("uploading", measure(stage));
-  const told = await askTooBig(stage);
   await screen.during("restarting the agents", stage.reconfigure(setMode("first")));
   const first = await screen.during("uploading", measure(stage));
   showCosts(scene, all, first);
   const { mtu } = stage.lab.plan.settings;
   screen.fact(
     told === mtu - IP_HEADER_BYTES,
-    `a UDP datagram of ${mtu - IP_HEADER_BYTES - UDP_HEADER_BYTES} bytes can't fit; ${UDP_VIP} itself told ` +
-      `the client so (ICMP, MTU ${told})`,
+    `a UDP datagram of ${mtu - IP_HEADER_BYTES - UDP_HEADER_BYTES} bytes can't fit; ${FAR_UDP_VIP} itself told ` +
+      `the client so by ICMP, with an MTU of ${told}`,
   );
-  const back = async (): Promise<void> => {
-    await stage.reconfigure(setMode("all"));
-    stage.lab.withdraw("dns");
-    stage.lab.publish(stage.web());
-    await stage.waitService("web", stage.pods.length);
-  };
-  const [restored] = await Promise.allSettled([back(), pause(6)]);
-  if (restored.status === "rejected") throw restored.reason;
+  return 6;
+}
+
+/** Undoes what was changed to measure. */
+export async function endCost(stage: Stage): Promise<void> {
+  await stage.reconfigure(setMode("all"));
+  stage.lab.withdraw("far");
 }

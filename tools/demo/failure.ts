@@ -3,8 +3,9 @@
 // What dies, and what goes on: a backend, and an agent.
 
 import { setTimeout as delay } from "node:timers/promises";
+import { endCost } from "./cost.ts";
 import { spark } from "./draw.ts";
-import type { Scene } from "./scene.ts";
+import type { Play, Scene } from "./scene.ts";
 import { BALANCER, VIP, VIP_PORT } from "./stage.ts";
 import { Streams, sum, TICK_MS } from "./streams.ts";
 import type { Tick } from "./streams-client.ts";
@@ -12,8 +13,8 @@ import type { Tick } from "./streams-client.ts";
 const STREAMS = 240;
 const STREAMS_QUICK = 120;
 const VICTIM = "pod2-1";
-/** Ticks that a line of sparks shows. */
-const SHOWN_TICKS = 44;
+/** Ticks before the first moment that a line of sparks shows. */
+const LEAD_TICKS = 6;
 
 /** The number of the first tick after a moment that passes now. */
 const marker = (streams: Streams): number => streams.ticks.length;
@@ -30,9 +31,9 @@ function drawTicks(
   lines: Readonly<Record<string, (tick: Tick) => number>>,
   moments: Readonly<Record<string, number>>,
 ): void {
-  const start = Math.max(0, streams.ticks.length - SHOWN_TICKS);
-  const shown = streams.ticks.slice(start);
   const width = Math.max(...Object.keys(lines).map((name) => name.length));
+  const start = Math.max(0, Math.min(...Object.values(moments)) - LEAD_TICKS);
+  const shown = streams.ticks.slice(start, start + screen.columns - width - 6);
   for (const [name, of] of Object.entries(lines)) {
     const values = shown.map(of);
     const drawn = spark(screen, values, Math.max(...values));
@@ -46,17 +47,25 @@ function drawTicks(
   }
 }
 
+const streamCount = ({ quick }: Scene): number => (quick ? STREAMS_QUICK : STREAMS);
+
 /** A backend dies; its connections die with it, the others notice nothing. */
-export async function showBackendDeath(scene: Scene): Promise<void> {
-  const { screen, stage, quick, pause } = scene;
+export const playBackendDeath: Play = async (scene) => {
+  await endCost(scene.stage);
+  const streams = await Streams.open(scene.stage.lab, VIP, VIP_PORT, streamCount(scene));
+  return () => showBackendDeath(scene, streams);
+};
+
+async function showBackendDeath(scene: Scene, opened: Streams): Promise<number> {
+  const { screen, stage, quick } = scene;
+  await using streams = opened;
   screen.title("A backend dies");
-  const count = quick ? STREAMS_QUICK : STREAMS;
+  const count = streamCount(scene);
   screen.say(
     `${count} connections ask ten times a second, ten new ones come each second. Then nginx in ${VICTIM} ` +
       "is killed, and half a second later its endpoint is gone from the EndpointSlice.",
   );
   screen.line();
-  await using streams = await Streams.open(stage.lab, VIP, VIP_PORT, count);
   await screen.during("streaming", ticks(streams, 10));
   const before = streams.now;
   const victims = before.streams[VICTIM] ?? 0;
@@ -94,7 +103,7 @@ export async function showBackendDeath(scene: Scene): Promise<void> {
     failedLater === 0 && freshSince(streams, moved) > 0,
     `new connections after that: ${freshSince(streams, moved)} answered, ${failedLater} failed`,
   );
-  await pause(6);
+  return 5;
 }
 
 function freshSince(streams: Streams, tick: number): number {
@@ -102,11 +111,20 @@ function freshSince(streams: Streams, tick: number): number {
 }
 
 /** The balancer's agent is killed and comes back; nobody notices. */
-export async function showAgentDeath(scene: Scene): Promise<void> {
-  const { screen, stage, quick, pause } = scene;
+export const playAgentDeath: Play = async (scene) => {
+  const { stage } = scene;
+  await stage.startWebServers(stage.pods.filter(({ place }) => place.name === VICTIM));
+  stage.lab.publish(stage.web());
+  await stage.waitService("web", stage.pods.length);
+  const streams = await Streams.open(stage.lab, VIP, VIP_PORT, streamCount(scene));
+  return () => showAgentDeath(scene, streams);
+};
+
+async function showAgentDeath(scene: Scene, opened: Streams): Promise<number> {
+  const { screen, stage, quick } = scene;
+  await using streams = opened;
   screen.title("The agent is killed");
-  const count = quick ? STREAMS_QUICK : STREAMS;
-  await using streams = await Streams.open(stage.lab, VIP, VIP_PORT, count);
+  const count = streamCount(scene);
   await screen.during("streaming", ticks(streams, 8));
   const agent = stage.lab.agent(BALANCER);
   screen.command(`kill -9 ${agent?.pid}      # the agent of ${BALANCER}, where all ${count} pass`);
@@ -141,5 +159,5 @@ export async function showAgentDeath(scene: Scene): Promise<void> {
     failed === 0 && freshSince(streams, killed) > 0,
     `${freshSince(streams, killed)} new connections since the kill, ${failed} failed`,
   );
-  await pause(6);
+  return 4;
 }

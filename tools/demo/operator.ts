@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { formatIpv4, parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket, ethernet, ipv4, TCP_FLAG, tcp } from "../../src/net/packet.ts";
-import type { Scene } from "./scene.ts";
+import type { Play, Scene } from "./scene.ts";
 import { BALANCER, type Stage, VIP, VIP_PORT } from "./stage.ts";
 
 const FORGE_EVERY_MS = 100;
@@ -44,17 +44,19 @@ async function monitorForgery(stage: Stage, node: string, pod: string): Promise<
 }
 
 /** `ciliate status` and `ciliate monitor`. */
-export async function showOperator({ screen, stage, pause }: Scene): Promise<void> {
+export const playOperator: Play = async (scene) => () => showOperator(scene);
+
+async function showOperator({ screen, stage, pause }: Scene): Promise<number> {
   screen.title("What the operator sees");
   screen.command("ciliate status      # on the balancer");
   const { code, stdout } = await stage.lab.run(BALANCER, ["ciliate", "status"]);
-  screen.output(stdout);
+  screen.output(stdout.replace(/^TABLE.*/ms, "TABLE  ..."));
   screen.fact(code === 0, `the agent of ${BALANCER} is ready`);
-  await pause(5);
+  await pause(3);
 
   const node = stage.lab.plan.nodes[1];
   const pod = node?.pods[0];
-  if (node === undefined || pod === undefined) return;
+  if (node === undefined || pod === undefined) throw new Error("the lab has no pod on node2");
   const client = formatIpv4(stage.lab.plan.clientAddress.address);
   screen.line();
   screen.say(
@@ -68,5 +70,5 @@ export async function showOperator({ screen, stage, pause }: Scene): Promise<voi
     text.includes("drop untrusted") && text.includes(client),
     "it was dropped, for this reason, and counted",
   );
-  await pause(5);
+  return 4;
 }

@@ -7,7 +7,7 @@ import type { NodePlan } from "../../src/lab/plan.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
 import { drawHead, drawHops } from "./draw.ts";
 import { type Hop, hopsOf, readCaptures, type Sighting } from "./observe.ts";
-import type { Scene } from "./scene.ts";
+import type { Play, Scene } from "./scene.ts";
 import { BALANCER, POD_PORT, type Stage, VIP, VIP_PORT } from "./stage.ts";
 
 const FIRST_PORT = 40_001;
@@ -106,12 +106,16 @@ function checkReply({ screen }: Scene, flow: Flow, hops: readonly Hop[], all: Si
 }
 
 /** Draws one request and its reply, each packet as it was on each wire. */
-export async function showPath(scene: Scene): Promise<void> {
-  const { screen, stage, pause } = scene;
+export const playPath: Play = async (scene) => {
+  const flow = await findRemoteFlow(scene.stage);
+  const all = await captureRequest(scene.stage, flow);
+  return () => showPath(scene, flow, all);
+};
+
+async function showPath(scene: Scene, flow: Flow, all: Sighting[]): Promise<number> {
+  const { screen, stage } = scene;
   screen.title("The way of a packet");
-  const flow = await screen.during("looking for a flow to another node", findRemoteFlow(stage));
   const node = flow.node.place.name;
-  const all = await screen.during("capturing a request", captureRequest(stage, flow));
   const client = `:${flow.port}`;
   const request = all.find(
     ({ inner, payloadBytes }) => inner.source.endsWith(client) && payloadBytes > 0,
@@ -128,13 +132,14 @@ export async function showPath(scene: Scene): Promise<void> {
   const places = ["client", "switch", BALANCER, node, flow.pod];
 
   screen.say(
-    `One GET and its answer, as dumpcap saw them at the client, the switch's ports, ${node} and ${flow.pod}:`,
+    `One GET and its answer, as captures at the client, the switch's ports, ${node} and ${flow.pod} ` +
+      "show them; how long the frame was stands at the right.",
   );
   screen.line();
   drawHead(
     screen,
     ["C", "S", "L", "N", "P"],
-    ["client", "switch", `${BALANCER}, balancer`, node, flow.pod],
+    ["client", "switch", `balancer ${BALANCER}`, node, flow.pod],
   );
   drawHops(screen, places, there, "green");
   drawHops(screen, places, back, "cyan");
@@ -142,5 +147,5 @@ export async function showPath(scene: Scene): Promise<void> {
   const pod = stage.pods.find(({ place }) => place.name === flow.pod);
   checkRequest(scene, flow, there, pod === undefined ? "" : formatIpv4(pod.address));
   checkReply(scene, flow, back, all);
-  await pause(9);
+  return 7;
 }

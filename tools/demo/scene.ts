@@ -11,3 +11,9 @@ export interface Scene {
   /** Time to read, unless nobody reads. */
   readonly pause: (seconds: number) => Promise<void>;
 }
+
+/**
+ * One scene: what it does silently beforehand, while the one before is still being read, and then
+ * the show, which answers with the seconds that reading its end takes.
+ */
+export type Play = (scene: Scene) => Promise<() => Promise<number>>;

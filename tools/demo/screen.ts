@@ -20,6 +20,9 @@ const UNICODE = {
   block: "█",
   rule: "─",
   life: "│",
+  tee: "├",
+  corner: "└",
+  branch: "┬",
   from: "●",
   right: "▸",
   left: "◂",
@@ -34,6 +37,9 @@ const ASCII: Record<keyof typeof UNICODE, string> = {
   block: "#",
   rule: "-",
   life: "|",
+  tee: "+",
+  corner: "+",
+  branch: "+",
   from: "o",
   right: ">",
   left: "<",
@@ -147,11 +153,16 @@ export class Screen {
   /** What a command wrote: its tables cut at the edge of the screen, its sentences broken. */
   output(text: string, tooLong: "cut" | "break" = "cut"): void {
     const columns = this.columns - 2;
-    for (const line of text.trimEnd().split("\n")) {
-      const lines = line.length <= columns || tooLong === "cut" ? [line] : wrap(line, columns - 4);
-      for (const [index, piece] of lines.entries()) {
+    const lines = text.trimEnd().split("\n");
+    const [head = ""] = lines;
+    const fits = lines.every((line) => line.length <= columns);
+    // Between two columns of a table, by its head.
+    const edge = fits ? columns : Math.max(head.slice(0, columns).lastIndexOf("  "), 1);
+    for (const line of lines) {
+      const pieces = tooLong === "cut" ? [line.slice(0, edge)] : wrap(line, columns - 4);
+      for (const [index, piece] of pieces.entries()) {
         const indent = index === 0 ? "  " : "      ";
-        this.line(`${indent}${this.paint("grey", piece.slice(0, columns).trimEnd())}`);
+        this.line(`${indent}${this.paint("grey", piece.trimEnd())}`);
       }
     }
   }

@@ -2,7 +2,7 @@
 
 // What the demo plays on: a lab, nginx in its pods, and services.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cgroupPath, cgroupPids } from "../../src/kernel/cgroup.ts";
 import { createLab, type Lab } from "../../src/lab/lab.ts";
@@ -13,9 +13,14 @@ import { until } from "../../src/lab/process.ts";
 export const VIP = "198.51.100.1";
 export const VIP_PORT = 80;
 export const POD_PORT = 8080;
-export const UDP_VIP = "198.51.100.2";
+/** Of a service that only has pods of other nodes than the balancer. */
+export const FAR_VIP = "198.51.100.2";
+/** Another of its addresses: a client remembers the MTU of each. */
+export const FAR_UDP_VIP = "198.51.100.3";
 /** The node that the switch sends the service's packets to. */
 export const BALANCER = "node1";
+/** Nginx writes it when it listens. */
+const PID_FILE = "nginx.pid";
 const READY_LIMIT_MS = 15_000;
 
 /** A service and pod as `ciliate service get -o json` tells of them; what the demo reads of it. */
@@ -49,7 +54,7 @@ function nginxConfig(pod: PodPlan, directory: string): string {
   return `daemon off;
 user root;
 worker_processes 1;
-pid ${directory}/nginx.pid;
+pid ${directory}/${PID_FILE};
 error_log ${directory}/error.log;
 events { worker_connections 4096; }
 http {
@@ -91,18 +96,19 @@ export class Stage {
     return join(this.directory, pod);
   }
 
-  /** Starts nginx in every pod, by one configuration each. */
-  async startWebServers(): Promise<void> {
-    for (const pod of this.pods) {
+  /** Starts nginx in pods, by one configuration each, and waits until all listen. */
+  async startWebServers(pods = this.pods): Promise<void> {
+    for (const pod of pods) {
       const directory = this.podDirectory(pod.place.name);
       mkdirSync(directory, { recursive: true });
+      rmSync(join(directory, PID_FILE), { force: true });
       const config = join(directory, "nginx.conf");
       writeFileSync(config, nginxConfig(pod, directory));
       const argv = ["nginx", "-c", config, "-p", directory, "-e", join(directory, "error.log")];
       this.lab.start(pod.place.name, argv, join("demo", pod.place.name, "nginx.out"));
     }
-    for (const { place } of this.pods) {
-      const pid = join(this.podDirectory(place.name), "nginx.pid");
+    for (const { place } of pods) {
+      const pid = join(this.podDirectory(place.name), PID_FILE);
       await until(`nginx in ${place.name} to listen`, READY_LIMIT_MS, () => existsSync(pid));
     }
   }
