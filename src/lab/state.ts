@@ -173,5 +173,7 @@ export function refuseLiving(name: string): void {
   const namespaces = namespacesOf(name).length;
   const places = 2 + state.settings.nodes * (1 + state.settings.podsPerNode);
   if (living < wanted || namespaces < places) return;
-  throw new LabError(`lab ${name} is up already: take it down with \`ciliate lab down\` first`);
+  throw new LabError(
+    `lab ${name} is up already: take it down with \`ciliate lab down --name ${name}\` first`,
+  );
 }
