@@ -84,6 +84,10 @@ const UP1: Gateway = {
 const SILENT: Gateway = { device: "up1", address: parseIpv4("172.17.0.253"), mac: undefined };
 export const GATEWAYS = [UP0, UP1, SILENT] as const;
 
+export const UPLINK_MACS = {
+  up0: parseMac("02:00:00:00:03:00"),
+  up1: parseMac("02:00:00:00:03:01"),
+} as const;
 export const MTU = { up0: 1500, up1: 1400 } as const;
 export const UPLINK_ADDRESSES = {
   up0: parseInterfaceAddress("172.16.0.1/24"),

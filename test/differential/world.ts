@@ -17,7 +17,6 @@ import {
 } from "../../src/kernel/netns.ts";
 import { writeSysctls } from "../../src/kernel/sysctl.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
-import type { Mac } from "../../src/net/mac.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
 import type { Input, Route, SocketState, Surroundings } from "../model/node.ts";
 import {
@@ -35,6 +34,7 @@ import {
   SOCKETS,
   SOCKETS_NETNS,
   UPLINK_ADDRESSES,
+  UPLINK_MACS,
   UPLINKS,
 } from "./places.ts";
 
@@ -70,13 +70,12 @@ export async function openWorld(): Promise<World> {
   try {
     const path = createNamespace(name);
     const podsPath = createNamespace(`${name}-pods`);
-    const macs = makeDevices(path, podsPath);
+    const devices = makeDevices(path, podsPath);
     const endSockets = await holdSockets(podsPath);
-    const { devices } = macs;
     return {
       path,
       devices,
-      around: surroundings(devices, macs.macs),
+      around: surroundings(devices),
       run: (action) => inNamespace(path, action),
       close: () => {
         endSockets();
@@ -89,15 +88,13 @@ export async function openWorld(): Promise<World> {
   }
 }
 
-interface Devices {
-  readonly devices: ReadonlyMap<string, number>;
-  readonly macs: ReadonlyMap<string, Mac | undefined>;
-}
-
-function makeDevices(path: string, podsPath: string): Devices {
+/** Makes what the world has, and gives the devices' indexes by name. */
+function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number> {
   writeSysctls({ "net/ipv4/ip_forward": 1 }, path);
   using netlink = openNetlink({ namespace: path });
-  netlink.runAll(UPLINKS.map((name) => createVeth({ name }, { name: `${name}p` })));
+  netlink.runAll(
+    UPLINKS.map((name) => createVeth({ name, mac: UPLINK_MACS[name] }, { name: `${name}p` })),
+  );
   withNamespaces([podsPath], ([namespaceFd = -1]) => {
     netlink.run(addNamespaceId(namespaceFd, SOCKETS_NETNS));
     const pods = PODS.map((_, pod) => ({ name: podDevice(pod), mac: nodeMac(pod) }));
@@ -114,7 +111,7 @@ function makeDevices(path: string, podsPath: string): Devices {
     netlink.run(addAddress({ device: at(name), address: UPLINK_ADDRESSES[name] }));
   }
   addWays(netlink, at);
-  return { devices, macs: new Map(listLinks(netlink).map(({ name, mac }) => [name, mac])) };
+  return devices;
 }
 
 function addWays(netlink: Netlink, at: (name: string) => number): void {
@@ -145,12 +142,9 @@ async function holdSockets(path: string): Promise<() => void> {
   return () => holder.kill();
 }
 
-function surroundings(
-  devices: ReadonlyMap<string, number>,
-  macs: ReadonlyMap<string, Mac | undefined>,
-): Surroundings {
+function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   return {
-    route: ({ destination, input }) => routeTo(destination as Ipv4, input, devices, macs),
+    route: ({ destination, input }) => routeTo(destination as Ipv4, input, devices),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
     socket: ({ source, sourcePort, destination, destinationPort, netns }) => {
@@ -164,7 +158,6 @@ function routeTo(
   destination: Ipv4,
   input: Input,
   devices: ReadonlyMap<string, number>,
-  macs: ReadonlyMap<string, Mac | undefined>,
 ): Route | undefined {
   const hop = nextHopTo(destination);
   if (hop === undefined) return undefined;
@@ -174,7 +167,7 @@ function routeTo(
   const mtu = MTU[hop.device];
   // It looks at the packet as it is before it is changed, and then names no neighbour.
   if (input.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS) return { ifindex, mtu };
-  return { ifindex, mtu, macs: { destination: hop.mac, source: macs.get(hop.device) ?? 0 } };
+  return { ifindex, mtu, macs: { destination: hop.mac, source: UPLINK_MACS[hop.device] } };
 }
 
 function nextHopTo(destination: Ipv4): Gateway | undefined {
