@@ -6,6 +6,7 @@
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
+import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { Results } from "./results.ts";
 
@@ -15,6 +16,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
   tc: benchTc,
   host: benchBackend,
+  families: benchFamilies,
   size: benchSizes,
 };
 
