@@ -2,11 +2,12 @@
 // What differs between the model and the kernel, in words.
 
 import { formatFrame } from "../../src/net/dissect.ts";
-import type { Outcome, Way } from "../model/node.ts";
+import type { Note, Outcome, Way } from "../model/node.ts";
 import { type Place, VERDICT } from "../model/numbers.ts";
 import { type Flow, flowKey, parseFlowKey } from "../model/tables.ts";
 import type { Run } from "./real.ts";
 import { abiKey, modelFlow, type Twin } from "./twin.ts";
+import type { SentNote, World } from "./world.ts";
 
 const XDP = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
 const TC = { next: -1, shot: 2, redirect: 7 } as const;
@@ -44,6 +45,22 @@ export function compareRun(place: Place, frame: Uint8Array, model: Outcome, real
     differences.push(frameDifference(model.frame, real.frame, from));
   }
   return differences;
+}
+
+/** Compares what left besides. */
+export function compareNotes(
+  world: World,
+  model: Note | undefined,
+  real: readonly SentNote[],
+): string[] {
+  const count = model === undefined ? 0 : 1;
+  if (real.length !== count) return [`notes: model ${count}, kernel ${real.length}`];
+  const [sent] = real;
+  if (model === undefined || sent === undefined) return [];
+  const device = world.devices.get(sent.device);
+  if (device !== model.ifindex) return [`note: model device ${model.ifindex}, kernel ${device}`];
+  if (Buffer.compare(model.frame, sent.frame) === 0) return [];
+  return [`note: ${frameDifference(model.frame, sent.frame, 0)}`];
 }
 
 function frameDifference(model: Uint8Array, real: Uint8Array, from: number): string {

@@ -35,9 +35,12 @@ export interface PacketSpec {
   readonly gsoSize?: number;
 }
 
+export const THE_NODE = -1;
+
 /** An outer header as it comes from elsewhere. */
 export interface OuterSpec {
   readonly from: "node" | "other node" | "load balancer" | "prefix" | "stranger";
+  /** THE_NODE: the node itself, as notes have it. */
   readonly pod: number;
   readonly ttl: number;
   readonly ecn: number;
@@ -97,8 +100,8 @@ export interface ServiceEvent {
   /** Pods that owned slots, by slot. */
   readonly former: readonly { readonly slot: number; readonly owners: readonly number[] }[];
   readonly changedJiffiesAgo: number;
-  /** A row that points outside its table. */
-  readonly broken: "row" | "ring" | "backends" | "nexthop" | undefined;
+  /** What points outside its table, or for slots behind the service's last backend. */
+  readonly broken: "row" | "ring" | "slots" | "backends" | "nexthop" | undefined;
 }
 
 export type StateEvent =
@@ -117,6 +120,8 @@ export type StateEvent =
       readonly resolved: boolean;
       readonly uplink: 0 | 1;
       readonly mtu: number;
+      /** Whose address the outer source is, as an index of nodes. */
+      readonly outerSource: number;
     }
   | {
       readonly kind: "trust";

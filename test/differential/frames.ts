@@ -15,7 +15,13 @@ import {
   vlan,
 } from "../../src/net/packet.ts";
 import type { FlowKey } from "../model/tables.ts";
-import type { NodeIndex, OuterSpec, PacketSpec, ReplyEvent } from "./event.ts";
+import {
+  type NodeIndex,
+  type OuterSpec,
+  type PacketSpec,
+  type ReplyEvent,
+  THE_NODE,
+} from "./event.ts";
 import {
   CLIENTS,
   LOAD_BALANCER,
@@ -114,7 +120,7 @@ function outerLayer(outer: OuterSpec, node: NodeIndex): LayerInit {
   };
   return ipv4({
     source: sources[outer.from] ?? STRANGER,
-    target: PODS[outer.pod] ?? STRANGER,
+    target: (outer.pod === THE_NODE ? NODES[node] : PODS[outer.pod]) ?? STRANGER,
     protocol: 4,
     ttl: outer.ttl,
     ecn: outer.ecn,

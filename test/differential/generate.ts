@@ -11,6 +11,7 @@ import type {
   ServiceEvent,
   StateEvent,
 } from "./event.ts";
+import { THE_NODE } from "./event.ts";
 import { CLIENT_PORTS, CLIENTS, PODS, PODS_OF_NODE, PREFIXES, SERVICE_PORTS } from "./places.ts";
 import { Prng } from "./prng.ts";
 
@@ -23,7 +24,7 @@ const PAYLOADS = [0, 1, 2, 7, 100, 1339, 1340, 1341, 1360, 1439, 1440, 1441, 146
 const OUTER_TTLS = [
   0, 1, 60, 64, 65, 94, 96, 97, 126, 128, 129, 158, 160, 161, 190, 192, 193, 222, 224, 225, 255,
 ] as const;
-/** With one more, a final packet would look like one that has three hops behind it. */
+/** With one more, a note would look like a final packet. */
 const MOST_ROUTERS = 30;
 const RING_SIZES = [1, 2, 7, 31, 32, 33, 61, 97] as const;
 /** Number of the prefix of load balancers. */
@@ -98,7 +99,8 @@ function trust(prng: Prng, node: NodeIndex): StateEvent {
 function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
   const uplink = prng.weighted<0 | 1>([3, 0], [1, 1]);
   const mtu = prng.weighted([6, 1500], [3, 1400], [1, 576], [1, 100], [1, 9000]);
-  return { kind: "nexthop", node, pod, resolved: prng.chance(80), uplink, mtu };
+  const outerSource = prng.weighted([6, node], [1, 2]);
+  return { kind: "nexthop", node, pod, resolved: prng.chance(80), uplink, mtu, outerSource };
 }
 
 function endpoint(prng: Prng, node: NodeIndex): StateEvent {
@@ -151,7 +153,9 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     targets: targets(prng, node, backends),
     former,
     changedJiffiesAgo: prng.pick([0, LONG_AGO]),
-    broken: prng.chance(3) ? prng.pick(["row", "ring", "backends", "nexthop"] as const) : undefined,
+    broken: prng.chance(3)
+      ? prng.pick(["row", "ring", "slots", "backends", "nexthop"] as const)
+      : undefined,
   };
 }
 
@@ -267,7 +271,11 @@ function outerSpec(prng: Prng, node: NodeIndex): OuterSpec {
       [1, "prefix"],
       [1, "stranger"],
     ),
-    pod: prng.chance(93) ? prng.pick(PODS_OF_NODE[node]) : prng.below(PODS.length),
+    pod: prng.weighted(
+      [90, prng.pick(PODS_OF_NODE[node])],
+      [6, prng.below(PODS.length)],
+      [4, THE_NODE],
+    ),
     ttl: prng.pick(OUTER_TTLS),
     ecn: prng.weighted([5, 0], [1, 1], [1, 2], [2, 3]),
     optionBytes: prng.weighted([30, 0], [1, 4], [1, 40]),

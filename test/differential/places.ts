@@ -84,13 +84,16 @@ const UP1: Gateway = {
 const SILENT: Gateway = { device: "up1", address: parseIpv4("172.17.0.253"), mac: undefined };
 export const GATEWAYS = [UP0, UP1, SILENT] as const;
 
+/** Nodes that are neighbours on the first uplink; the third one's MAC isn't known. */
+export const NODE_MACS = [parseMac("02:00:00:00:04:00"), parseMac("02:00:00:00:04:01")] as const;
+
 export const UPLINK_MACS = {
   up0: parseMac("02:00:00:00:03:00"),
   up1: parseMac("02:00:00:00:03:01"),
 } as const;
 export const MTU = { up0: 1500, up1: 1400 } as const;
 export const UPLINK_ADDRESSES = {
-  up0: parseInterfaceAddress("172.16.0.1/24"),
+  up0: parseInterfaceAddress("172.16.0.99/24"), // no node's: the nodes share one namespace
   up1: parseInterfaceAddress("172.17.0.1/24"),
 } as const;
 

@@ -2,13 +2,14 @@
 // Plays a sequence of events on two nodes, each twice, and tells the first difference.
 
 import { readJiffies } from "../../src/kernel/jiffies.ts";
+import type { Ipv4 } from "../../src/net/address.ts";
 import { checksumOf } from "../../src/net/checksum.ts";
 import { DIRECTION, type Place, type Verdict } from "../model/numbers.ts";
 import { type FlowKey, parseFlowKey } from "../model/tables.ts";
-import { compareRun, compareTables } from "./compare.ts";
+import { compareNotes, compareRun, compareTables } from "./compare.ts";
 import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
 import { clientFrame, podFrame } from "./frames.ts";
-import { PODS, PODS_OF_NODE, podDevice, UPLINKS } from "./places.ts";
+import { NODES, PODS, PODS_OF_NODE, podDevice, UPLINKS } from "./places.ts";
 import { applyState, serviceId } from "./state.ts";
 import type { Twin } from "./twin.ts";
 import { deviceOf, type World } from "./world.ts";
@@ -57,6 +58,8 @@ export class Play {
   readonly #world: World;
   readonly #twins: readonly [Twin, Twin];
   readonly tally: Tally = { packets: 0, verdicts: new Map() };
+  /** Sent and not yet arrived. */
+  readonly #notes: Uint8Array[] = [];
   #slackJiffies = LEAST_SLACK_JIFFIES;
   readonly #clock = startClock();
 
@@ -81,6 +84,8 @@ export class Play {
 
   #reset(): void {
     this.#slackJiffies = LEAST_SLACK_JIFFIES;
+    this.#notes.length = 0;
+    this.#world.sentNotes();
     const since = this.#clock() - LONG_AGO_JIFFIES;
     for (const twin of this.#twins) {
       twin.clear();
@@ -134,6 +139,20 @@ export class Play {
       }
       travelling = this.#nextNode(travelling, result, fabric);
     }
+    return this.#deliverNotes(fabric);
+  }
+
+  /** Brings notes to the nodes that they are for; they cause none themselves. */
+  #deliverNotes(fabric: FabricSpec): string[] {
+    for (const frame of this.#notes.splice(0)) {
+      const arriving = travel(frame, fabric);
+      const node = NODES.slice(0, 2).indexOf(destinationOf(arriving));
+      if (node < 0) continue;
+      const ifindex = deviceOf(this.#world, UPLINKS[0]);
+      const input = { frame: arriving, ifindex, gsoSize: 0 };
+      const { differences } = this.#run(node === 0 ? 0 : 1, "host", input);
+      if (differences.length > 0) return differences;
+    }
     return [];
   }
 
@@ -144,7 +163,7 @@ export class Play {
   ): Travelling | undefined {
     if (!SENT_TO_NODES.has(verdict)) return undefined;
     const arriving = travel(frame, fabric);
-    const target = new DataView(arriving.buffer, arriving.byteOffset).getUint32(30);
+    const target = destinationOf(arriving);
     const node = PODS_OF_NODE.findIndex((pods) => pods.some((pod) => PODS[pod] === target));
     return node < 0 ? undefined : { ...travelling, node: node === 0 ? 0 : 1, frame: arriving };
   }
@@ -173,7 +192,12 @@ export class Play {
     this.#slackJiffies = Math.max(this.#slackJiffies, jiffies - before + LEAST_SLACK_JIFFIES);
     const model = twin.model.run(place, { ...input, jiffies });
     this.#count(place, model.verdict);
-    const differences = compareRun(place, input.frame, model, real);
+    const notes = this.#world.sentNotes();
+    this.#notes.push(...notes.map((note) => note.frame));
+    const differences = [
+      ...compareRun(place, input.frame, model, real),
+      ...compareNotes(this.#world, model.note, notes),
+    ];
     const { verdict } = model;
     if (differences.length === 0) return { differences, verdict, frame: real.frame };
     const where = `node ${node}, ${place}, frame ${hexOf(input.frame)}, gso ${input.gsoSize}`;
@@ -200,6 +224,10 @@ function startClock(): () => number {
     const elapsedNs = Number(process.hrtime.bigint() - start);
     return (now + Math.floor((elapsedNs * perSecond) / 1e9)) >>> 0;
   };
+}
+
+function destinationOf(frame: Uint8Array): Ipv4 {
+  return new DataView(frame.buffer, frame.byteOffset).getUint32(30) as Ipv4;
 }
 
 function hexOf(frame: Uint8Array): string {

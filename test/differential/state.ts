@@ -86,7 +86,8 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
       flags: isLocal(node, pod) ? BACKEND.local : 0,
     });
   });
-  twin.putRing(service * RING_ROWS, ring);
+  const indexes = broken === "slots" ? ring.map((one) => one + 1) : ring;
+  twin.putRing(service * RING_ROWS, indexes);
   for (const { slot, owners } of event.former) {
     const addresses = owners.map((pod) => PODS[pod] ?? 0);
     twin.putFormerOwners(id, slot, addresses);
@@ -153,7 +154,7 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
     destination: gateway.mac ?? 0,
     source: 0x020000000300 + event.uplink,
     gateway: gateway.address,
-    outerSource: NODES[event.node] ?? 0,
+    outerSource: NODES[event.outerSource] ?? 0,
   });
 }
 

@@ -42,7 +42,7 @@ function basePacket(prng: Prng, outer: boolean): PacketEvent {
   const header = {
     from: "node",
     pod,
-    ttl: prng.pick([60, 110, 255]),
+    ttl: prng.pick([60, 90, 192, 224, 255]),
     ecn: 0,
     optionBytes: 0,
     moreFragments: false,

@@ -15,6 +15,7 @@ import {
   inNamespace,
   spawnInNamespace,
 } from "../../src/kernel/netns.ts";
+import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
 import { writeSysctls } from "../../src/kernel/sysctl.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
@@ -26,6 +27,8 @@ import {
   LISTENING_PODS,
   LISTENING_PORTS,
   MTU,
+  NODE_MACS,
+  NODES,
   nodeMac,
   PODS,
   podDevice,
@@ -41,12 +44,20 @@ import {
 /** Ethernet and a VLAN tag: what the kernel adds to an MTU to judge a frame. */
 const LINK_HEADERS = 18;
 
+/** A copy of a packet that went back to a node, by the uplink's name. */
+export interface SentNote {
+  readonly device: string;
+  readonly frame: Uint8Array;
+}
+
 export interface World {
   /** The namespace, by path. */
   readonly path: string;
   /** Index of a device by name. */
   readonly devices: ReadonlyMap<string, number>;
   readonly around: Surroundings;
+  /** The notes that have been sent since the last call, by the name of the uplink. */
+  sentNotes(): SentNote[];
   /** Calls `action`, which isn't async, in the namespace. */
   run<T>(action: () => T): T;
   close(): void;
@@ -72,13 +83,16 @@ export async function openWorld(): Promise<World> {
     const podsPath = createNamespace(`${name}-pods`);
     const devices = makeDevices(path, podsPath);
     const endSockets = await holdSockets(podsPath);
+    const sockets = UPLINKS.map((device) => ({ device, socket: openPacketSocket(device, path) }));
     return {
+      sentNotes: () => sockets.flatMap(({ device, socket }) => readNotes(device, socket)),
       path,
       devices,
       around: surroundings(devices),
       run: (action) => inNamespace(path, action),
       close: () => {
         endSockets();
+        for (const { socket } of sockets) socket.close();
         close();
       },
     };
@@ -88,9 +102,19 @@ export async function openWorld(): Promise<World> {
   }
 }
 
+/** IPIP alone: the kernel itself sends ARP. */
+function readNotes(device: string, socket: PacketSocket): SentNote[] {
+  const notes: SentNote[] = [];
+  for (let frame = socket.receive(); frame !== undefined; frame = socket.receive()) {
+    if (frame[12] === 0x08 && frame[13] === 0 && frame[23] === 4) notes.push({ device, frame });
+  }
+  return notes;
+}
+
 /** Makes what the world has, and gives the devices' indexes by name. */
 function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number> {
-  writeSysctls({ "net/ipv4/ip_forward": 1 }, path);
+  const noIpv6 = { "net/ipv6/conf/all/disable_ipv6": 1, "net/ipv6/conf/default/disable_ipv6": 1 };
+  writeSysctls({ "net/ipv4/ip_forward": 1, ...noIpv6 }, path);
   using netlink = openNetlink({ namespace: path });
   netlink.runAll(
     UPLINKS.map((name) => createVeth({ name, mac: UPLINK_MACS[name] }, { name: `${name}p` })),
@@ -117,6 +141,10 @@ function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number
 function addWays(netlink: Netlink, at: (name: string) => number): void {
   for (const { device, address, mac } of GATEWAYS) {
     if (mac !== undefined) netlink.run(setNeighbour(at(device), address, mac));
+  }
+  for (const [node, mac] of NODE_MACS.entries()) {
+    const address = NODES[node];
+    if (address !== undefined) netlink.run(setNeighbour(at("up0"), address, mac));
   }
   for (const { to, gateway } of ROUTES) {
     const { address, device } = gateway;
@@ -176,8 +204,9 @@ function nextHopTo(destination: Ipv4): Gateway | undefined {
     const network = prefixOf(address, length);
     if (!prefixContains(network, destination)) continue;
     const isHost = destination !== address && destination !== (network.address | 255) >>> 0;
-    const known = GATEWAYS.find((gateway) => gateway.address === destination);
-    return isHost ? { device, address: destination, mac: known?.mac } : undefined;
+    const gateway = GATEWAYS.find((one) => one.address === destination);
+    const mac = gateway?.mac ?? NODE_MACS[NODES.indexOf(destination)];
+    return isHost ? { device, address: destination, mac } : undefined;
   }
   return ROUTES.find(({ to }) => prefixContains(to, destination))?.gateway;
 }

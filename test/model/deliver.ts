@@ -17,7 +17,7 @@ import { slotOf } from "./hash.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
 import { FINAL, FLOW, LAST_HOP, PROTOCOL, TCP } from "./numbers.ts";
 import { changeIpv4, ETHERNET, isSyn, translate } from "./packet.ts";
-import { passOn, passToKnown } from "./pass.ts";
+import { noteFor, passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
 
 const ROUNDS = 5;
@@ -50,7 +50,9 @@ export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
     } else return deliverKnown(node, arrival, flow);
   } else if (flow !== undefined) {
     // 2.
-    if (!isSyn(ip, l4) && arrival.hop <= LAST_HOP) return passToKnown(node, arrival, flow);
+    if (!isSyn(ip, l4) && arrival.hop <= LAST_HOP) {
+      return { ...passToKnown(node, arrival, flow), ...noteFor(node, arrival, flow.pod) };
+    }
     node.remove(key);
   }
   return deliverUnknown(node, arrival, pod);
@@ -58,7 +60,7 @@ export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
 
 function deliverKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
   updateFromClient(node, arrival.input, arrival.ip, arrival.l4, flow);
-  return intoPod(node, arrival, flow);
+  return { ...intoPod(node, arrival, flow), ...noteFor(node, arrival, flow.pod) };
 }
 
 /** Steps 3 to 8. */

@@ -67,11 +67,18 @@ export type Way =
   | { readonly to: "neighbour"; readonly ifindex: number }
   | { readonly to: "pod"; readonly ifindex: number };
 
+/** A frame that leaves besides the one that came. */
+export interface Note {
+  readonly ifindex: number;
+  readonly frame: Uint8Array;
+}
+
 export interface Outcome {
   readonly verdict: Verdict;
   readonly way: Way;
   /** As it leaves; of no meaning after a drop. */
   readonly frame: Uint8Array;
+  readonly note?: Note;
 }
 
 const PROBES = 4;

@@ -64,3 +64,4 @@ export const KNOWN = 4;
 export const FINAL = 5;
 /** The outer TTL with which a hop is sent; above FINAL's are notes. */
 export const HOP_TTL = [64, 96, 128, 160, 192, 224] as const;
+export const NOTE_TTL = 255;

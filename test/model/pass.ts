@@ -4,9 +4,9 @@
 import { fragNeeded, outerSize, wayOf } from "./balance.ts";
 import { set8, set32 } from "./bytes.ts";
 import { type Arrival, updateFromClient } from "./flow.ts";
-import { drop, elapsed, type Node, type Outcome } from "./node.ts";
-import { FINAL, HOP_TTL, KNOWN } from "./numbers.ts";
-import { changeIpv4, encapsulate, writeMacs } from "./packet.ts";
+import { drop, elapsed, type Node, type Note, type Outcome } from "./node.ts";
+import { FINAL, HOP_TTL, KNOWN, NOTE_TTL } from "./numbers.ts";
+import { changeIpv4, encapsulate, type Ipv4, writeMacs } from "./packet.ts";
 import type { Flow, Service } from "./tables.ts";
 
 /** To an owner that isn't known to have the flow. */
@@ -40,6 +40,39 @@ function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
   return window.passed > passLimit;
 }
 
+/**
+ * *Note*: what the node that passed the packet on is told, for an owner that is known. By the FIB,
+ * and only if that knows the neighbour.
+ */
+export function noteFor(
+  node: Node,
+  { input, outer, l4, hop }: Arrival,
+  owner: number,
+): { note?: Note } {
+  if (outer === undefined || hop === 0 || hop === KNOWN || input.gsoSize !== 0) return {};
+  const source = node.config.nodeAddress;
+  const route = node.route(input, source, outer.source);
+  if (route?.macs === undefined) return {};
+  const frame = input.frame.slice();
+  set32(frame, l4.at + 4, owner);
+  redirect(frame, outer, { source, destination: outer.source, ttl: NOTE_TTL });
+  writeMacs(frame, route.macs.destination, route.macs.source);
+  return { note: { ifindex: route.ifindex, frame } };
+}
+
+/** Gives an outer header another way. */
+function redirect(
+  frame: Uint8Array,
+  outer: Ipv4,
+  to: { readonly source: number; readonly destination: number; readonly ttl: number },
+): void {
+  changeIpv4(frame, outer, () => {
+    set8(frame, outer.at + 8, to.ttl);
+    set32(frame, outer.at + 12, to.source);
+    set32(frame, outer.at + 16, to.destination);
+  });
+}
+
 function send(node: Node, arrival: Arrival, owner: number, hop: number): Outcome {
   const { input, outer, ip, l4 } = arrival;
   const source = node.config.nodeAddress;
@@ -54,13 +87,7 @@ function send(node: Node, arrival: Arrival, owner: number, hop: number): Outcome
   }
   let frame: Uint8Array = arrival.frame.slice();
   if (outer === undefined) frame = encapsulate(frame, ip, { source, destination: owner, ttl });
-  else {
-    changeIpv4(frame, outer, () => {
-      set8(frame, outer.at + 8, ttl);
-      set32(frame, outer.at + 12, source);
-      set32(frame, outer.at + 16, owner);
-    });
-  }
+  else redirect(frame, outer, { source, destination: owner, ttl });
   if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
   return { verdict: hop === FINAL ? "SENT_FINAL" : "SENT_PASSED", way: wayOf(route), frame };
 }
