@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { deleteNamespace } from "../../src/kernel/netns.ts";
-import { clusterManifests, type Document } from "../../src/lab/manifest.ts";
+import { clusterManifests } from "../../src/lab/manifest.ts";
 import { podNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import {
@@ -17,6 +17,7 @@ import {
   untilGone,
   verdicts,
 } from "./tools/inspect.ts";
+import { without } from "./tools/manifests.ts";
 import {
   balance,
   createStage,
@@ -77,13 +78,13 @@ async function testService(t: TestContext, stage: Stage): Promise<void> {
   const counts = since(before, verdicts(lab));
   assert.ok((counts["edge drop no backend"] ?? 0) >= 2, JSON.stringify(counts));
   t.diagnostic(`to a service without backends: ${JSON.stringify(counts)}`);
+  await forget(stage);
 }
 
-/** What is left of a manifest without some objects. */
-function without(documents: readonly Document[] | undefined, names: readonly string[]): Document[] {
-  return (documents ?? []).filter(({ metadata }) => {
-    return !names.includes((metadata as { name: string }).name);
-  });
+/** Ends the service with its history: by that, flows of the dead might be someone else's. */
+async function forget({ lab }: Stage): Promise<void> {
+  lab.withdraw("streams");
+  await untilGone(lab, FRONTEND);
 }
 
 function broken({ byBackend }: GroupReport): Record<string, number> {
@@ -117,6 +118,7 @@ async function testPod(t: TestContext, stage: Stage): Promise<void> {
   const end = await client.finish("mine");
   assert.deepEqual(broken(end), { "pod3-2": lost });
   assert.deepEqual([end.open, end.wrong], [COUNT - lost, 0]);
+  await forget(stage);
 }
 
 async function testNode(t: TestContext, stage: Stage): Promise<void> {
