@@ -1,21 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The agent of one node: what is started, and in which order.
+// The agent of one node: what is started, and in which order. The datapath of before goes on
+// through all of it, and through the agent's end.
 
 import { openApiServer } from "../api/server.ts";
-import { loadConfig, socketPath } from "../config/load.ts";
+import { type LoadedConfig, loadConfig, socketPath } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
 import { VERSION } from "../config/version.ts";
+import { type Collector, createCollector } from "../conntrack/collector.ts";
+import { openDevices } from "../device/devices.ts";
+import { formatIpv4 } from "../net/address.ts";
+import { createChangeHandlers } from "./apply.ts";
+import { type NodeDatapath, openNodeDatapath } from "./datapath.ts";
+import { createEventNames } from "./event-names.ts";
+import { addFeatureMetrics } from "./feature-metrics.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
 import { lockRuntime } from "./lock.ts";
-import { connectServiceManager } from "./notify.ts";
+import { monitorEvents } from "./monitor.ts";
+import { connectServiceManager, type ServiceManager } from "./notify.ts";
+import { createServiceHandlers } from "./serve-services.ts";
+import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
 import { collectStatus, type Phase } from "./status.ts";
+import { addHealthChecks, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
+import { identifyNode } from "./uplinks.ts";
 
 /** Runs the agent until it is told to stop; gives the exit code. A wrong file is thrown. */
 export async function runAgent(file: string): Promise<number> {
-  const settings = createSettings(loadConfig(file));
+  const loaded: LoadedConfig = loadConfig(file);
+  const settings = createSettings(loaded);
   const telemetry = createTelemetry(settings);
   const log = telemetry.log("agent");
   endOnFault(log, () => telemetry.logger.flush());
@@ -24,7 +39,7 @@ export async function runAgent(file: string): Promise<number> {
     await run(settings, telemetry, ended);
     return 0;
   } catch (error) {
-    log.error("the agent can't start; the datapath is as it was", { error });
+    log.error("the agent can't go on; the datapath is as it was", { error });
     return 1;
   } finally {
     telemetry.logger.flush();
@@ -39,53 +54,102 @@ async function run(
   const { config, file } = settings;
   const log = telemetry.log("agent");
   log.info("starting", { version: VERSION, pid: process.pid, file });
+  let phase: Phase = "starting";
+  telemetry.health.add("agent", () => (phase === "running" ? undefined : phase));
 
+  // One agent per runtime directory; then whoever asks can see how far it has come.
   using _lock = lockRuntime(config.paths.runtime);
-  const manager = connectServiceManager(process.env, (error) => {
-    log.warn("the service manager can't be told", { error });
-  });
   await using parts = new AsyncDisposableStack();
+  const manager = connectManager(telemetry);
   parts.defer(() => manager.close());
   parts.use(await serveTelemetry(telemetry, config));
 
-  let phase: Phase = "starting";
-  telemetry.health.add("agent", () => (phase === "running" ? undefined : phase));
-  const socket = socketPath(config);
+  // Pins: programs and maps, with everything that is in them.
+  const devices = parts.use(
+    openDevices({
+      failed: (error) => telemetry.log("device").error("devices are not followed", { error }),
+    }),
+  );
+  const identity = identifyNode(config, devices);
+  const node = parts.use(
+    await openNodeDatapath({ config, identity, devices, log: telemetry.log("datapath") }),
+  );
+
+  // Ids of before, sources, and the way from one to the other.
+  const services = parts.use(createServices(settings, identity, node));
+  const conntrack = parts.use(collectFlows(settings, telemetry, node, services));
+  addHealthChecks(telemetry.health, node, services);
+  addFeatureMetrics(telemetry.registry, node, services, conntrack);
+
+  const status = {
+    nodeName: identity.name,
+    nodeAddress: formatIpv4(identity.address),
+    configFile: file,
+    health: telemetry.health,
+    phase: () => phase,
+    parts: createStatusParts(node, services, conntrack),
+  };
+  const names = createEventNames(devices, services);
   const api = await openApiServer({
-    socket,
+    socket: socketPath(config),
     handlers: {
       ...createFrameHandlers(settings, telemetry.log("config")),
-      getStatus: () =>
-        collectStatus({
-          nodeName: config.node.name,
-          nodeAddress: "",
-          configFile: file,
-          health: telemetry.health,
-          phase: () => phase,
-          parts: {
-            devices: () => [],
-            sources: () => [],
-            tables: () => [],
-            reconcilers: () => [],
-          },
-        }),
-      listServices: () => [],
-      listBackends: () => [],
-      apply: () => ({ objects: [], inForce: false }),
-      delete: () => ({ deleted: [], inForce: false }),
-      monitor: () => () => {},
+      ...createServiceHandlers(services),
+      ...createChangeHandlers(services),
+      getStatus: () => collectStatus(status),
+      monitor: (request, sink) => monitorEvents(node.events, names, request, sink),
     },
     onFault: (call, error) => telemetry.log("api").error("a call failed", { call, error }),
   });
   parts.defer(() => api.close());
 
-  reloadOnHangup(settings, manager, telemetry.log("config"));
-  phase = "running";
-  manager.ready("running");
-  log.info("ready", { socket });
+  // All sources, then the kernel's tables, then the programs that read them.
+  services.start();
+  const inForce = services.loaded.opened.then(() => services.settled());
+  const early = await Promise.race([inForce, ended]);
+  if (early === undefined) {
+    node.attach();
+    phase = "running";
+    reloadOnHangup(settings, manager, telemetry.log("config"));
+    manager.ready(describe(services));
+    log.info("ready", { node: identity.name, socket: socketPath(config) });
+  }
 
   const signal = await ended;
   phase = "stopping";
   log.info("stopping; the datapath goes on", { signal });
   manager.stopping();
+}
+
+function connectManager(telemetry: Telemetry): ServiceManager {
+  return connectServiceManager(process.env, (error) => {
+    telemetry.log("agent").warn("the service manager can't be told", { error });
+  });
+}
+
+function collectFlows(
+  settings: Settings,
+  telemetry: Telemetry,
+  { datapath, ticks, endpoints }: NodeDatapath,
+  { complete }: Services,
+): Collector {
+  const times = (): Config["conntrack"] => settings.config.conntrack;
+  return createCollector({
+    map: datapath.maps.conntrack,
+    ticks,
+    timeouts: () => ({
+      tcpEstablishedMs: times().tcpEstablished,
+      tcpSynMs: times().tcpSyn,
+      tcpClosingMs: times().tcpClosing,
+      udpMs: times().udp,
+    }),
+    intervalMs: () => times().collectInterval,
+    isEndpoint: (address) => (complete.open ? endpoints.has(address) : undefined),
+    failed: (error) => telemetry.log("conntrack").warn("old flows were not removed", { error }),
+  });
+}
+
+/** What `systemctl status` shows. */
+function describe({ lb }: Services): string {
+  return `${lb.services.size} services, ${lb.ports.size} ports`;
 }

@@ -3,8 +3,8 @@ import { ApiError } from "../api/error.ts";
 import type { EventSink } from "../api/event-stream.ts";
 import type { PacketEvent as ApiEvent, MonitorRequest } from "../api/gen/ciliate.ts";
 import { nearest } from "../config/nearest.ts";
+import type { EventSource } from "../datapath/events.ts";
 import { type PacketEvent, verdictNames } from "../datapath/gen/abi.ts";
-import type { EventHub } from "../flow/hub.ts";
 import { placeText, protocolText, tcpFlagsText, verdictText } from "../flow/words.ts";
 import { formatIpv4, type Ipv4, tryParseIpv4 } from "../net/address.ts";
 
@@ -16,7 +16,7 @@ export interface EventNames {
 
 /** Answers a monitor call: filters events, gives them names, and sends them on. */
 export function monitorEvents(
-  hub: EventHub,
+  source: EventSource,
   names: EventNames,
   request: MonitorRequest,
   sink: EventSink,
@@ -24,11 +24,11 @@ export function monitorEvents(
   const wanted = createFilter(request);
   // The datapath stamps events with the monotonic clock.
   const sinceBootNs = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
-  return hub.subscribe(request.traces, {
-    event: (event) => {
+  return source.listen(request.traces ? "traces" : "drops", ({ events, lost }) => {
+    if (lost > 0) sink.overwritten(lost);
+    for (const event of events) {
       if (wanted(event)) sink.push(describe(event, names, sinceBootNs));
-    },
-    overwritten: (count) => sink.overwritten(count),
+    }
   });
 }
 

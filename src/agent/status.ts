@@ -57,11 +57,7 @@ export function collectStatus(options: StatusOptions): GetStatusResponse {
     sources,
     tables: parts.tables(),
     reconcilers,
-    memory: {
-      anonymous: BigInt(memory.anonymous),
-      file: BigInt(memory.file),
-      shared: BigInt(memory.shared),
-    },
+    memory: { own: BigInt(memory.own), tables: BigInt(memory.tables) },
   };
 }
 

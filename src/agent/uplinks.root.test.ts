@@ -4,10 +4,10 @@ import { execFileSync } from "node:child_process";
 import { hostname } from "node:os";
 import { type TestContext, test } from "node:test";
 import { parseConfig } from "../config/load.ts";
-import { openNetlink } from "../kernel/netlink/socket.ts";
+import { openDevices } from "../device/devices.ts";
 import { createNamespace, deleteNamespace, namespacePath } from "../kernel/netns.ts";
 import { formatIpv4 } from "../net/address.ts";
-import { identifyNode } from "./uplinks.ts";
+import { findUplinks, identifyNode } from "./uplinks.ts";
 
 let serial = 0;
 
@@ -22,16 +22,16 @@ function setUp(t: TestContext, commands: readonly string[]) {
       stdio: ["ignore", "ignore", "pipe"],
     });
   }
-  const netlink = openNetlink({ namespace: namespacePath(name) });
-  t.after(() => netlink.close());
-  return (config: string) => {
-    const {
-      name: node,
-      address,
-      uplinks,
-      mtu,
-    } = identifyNode(parseConfig(config, "c.yaml").config, netlink);
-    return [node, formatIpv4(address), uplinks.map((link) => link.name).join(","), mtu];
+  const failed = (error: Error): never => {
+    throw error;
+  };
+  const devices = openDevices({ namespace: namespacePath(name), failed });
+  t.after(() => devices[Symbol.dispose]());
+  return (text: string) => {
+    const { config } = parseConfig(text, "c.yaml");
+    const { name: node, address, mtu } = identifyNode(config, devices);
+    const uplinks = findUplinks(config, devices).links.map((link) => link.name);
+    return [node, formatIpv4(address), uplinks.join(","), mtu];
   };
 }
 
@@ -69,6 +69,6 @@ test("what can't be found names the key to set", (t) => {
     assert.throws(() => identify(config), { message });
   fails("", /^no Ethernet device has a default route: name the uplinks in devices$/);
   fails("devices: [c0]", /^there is no device c0: set devices$/);
-  fails("devices: [lo]", /^device lo is no Ethernet device: set devices$/);
+  fails("devices: [lo]", /^lo is no Ethernet device: set devices$/);
   fails("devices: [a1]", /^no address is on a1: set node\.address$/);
 });

@@ -89,7 +89,7 @@ export const STATUS = GetStatusResponse.fromPartial({
     { name: "backends", used: 250_000n, limit: 262_144n },
   ],
   reconcilers: [{ name: "lb", pending: 0n, failed: 0n, lagSeconds: 0.0041 }],
-  memory: { anonymous: 60_000_000n, file: 40_000_000n, shared: 83_886_080n },
+  memory: { own: 100_000_000n, tables: 83_886_080n },
 });
 
 const SERVICES = [

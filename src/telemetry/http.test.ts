@@ -34,8 +34,8 @@ test("curl scrapes the process's metrics", async (t) => {
   addProcessMetrics(registry, delay);
   const text = await curl("/metrics");
   assert.match(text, /^200 # HELP ciliate_process_resident_bytes /);
-  const anonymous = /^ciliate_process_resident_bytes\{kind="anonymous"\} (\d+)$/m.exec(text)?.[1];
-  assert(Number(anonymous) > 10e6, `${anonymous} bytes resident`);
+  const own = /^ciliate_process_resident_bytes\{kind="own"\} (\d+)$/m.exec(text)?.[1];
+  assert(Number(own) > 10e6, `${own} bytes resident`);
   assert.match(text, /^ciliate_event_loop_delay_seconds\{quantile="0.99"\} \d/m);
   assert.match(text, /^ciliate_process_cpu_seconds_total\{mode="user"\} \d/m);
   for (const line of text

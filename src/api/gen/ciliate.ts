@@ -200,11 +200,11 @@ export interface Reconciler {
   readonly problems: readonly string[];
 }
 
-/** Resident bytes; pages of mapped tables are shared. */
+/** Resident bytes. */
 export interface Memory {
-  readonly anonymous: bigint;
-  readonly file: bigint;
-  readonly shared: bigint;
+  readonly own: bigint;
+  /** Of mapped kernel tables. */
+  readonly tables: bigint;
 }
 
 export interface ListServicesRequest {
@@ -1262,28 +1262,22 @@ export const Reconciler: MessageFns<Reconciler> = {
 };
 
 function createBaseMemory(): Memory {
-  return { anonymous: 0n, file: 0n, shared: 0n };
+  return { own: 0n, tables: 0n };
 }
 
 export const Memory: MessageFns<Memory> = {
   encode(message: Memory, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.anonymous !== 0n) {
-      if (BigInt.asUintN(64, message.anonymous) !== message.anonymous) {
-        throw new globalThis.Error("value provided for field message.anonymous of type uint64 too large");
+    if (message.own !== 0n) {
+      if (BigInt.asUintN(64, message.own) !== message.own) {
+        throw new globalThis.Error("value provided for field message.own of type uint64 too large");
       }
-      writer.uint32(8).uint64(message.anonymous);
+      writer.uint32(8).uint64(message.own);
     }
-    if (message.file !== 0n) {
-      if (BigInt.asUintN(64, message.file) !== message.file) {
-        throw new globalThis.Error("value provided for field message.file of type uint64 too large");
+    if (message.tables !== 0n) {
+      if (BigInt.asUintN(64, message.tables) !== message.tables) {
+        throw new globalThis.Error("value provided for field message.tables of type uint64 too large");
       }
-      writer.uint32(16).uint64(message.file);
-    }
-    if (message.shared !== 0n) {
-      if (BigInt.asUintN(64, message.shared) !== message.shared) {
-        throw new globalThis.Error("value provided for field message.shared of type uint64 too large");
-      }
-      writer.uint32(24).uint64(message.shared);
+      writer.uint32(16).uint64(message.tables);
     }
     return writer;
   },
@@ -1306,7 +1300,7 @@ export const Memory: MessageFns<Memory> = {
               break;
             }
 
-            message.anonymous = reader.uint64() as bigint;
+            message.own = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1314,15 +1308,7 @@ export const Memory: MessageFns<Memory> = {
               break;
             }
 
-            message.file = reader.uint64() as bigint;
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.shared = reader.uint64() as bigint;
+            message.tables = reader.uint64() as bigint;
             continue;
           }
         }
@@ -1342,9 +1328,8 @@ export const Memory: MessageFns<Memory> = {
   },
   fromPartial(object: DeepPartial<Memory>): Memory {
     const message = createBaseMemory() as any;
-    message.anonymous = (object.anonymous !== undefined && object.anonymous !== null) ? BigInt(object.anonymous) : 0n;
-    message.file = (object.file !== undefined && object.file !== null) ? BigInt(object.file) : 0n;
-    message.shared = (object.shared !== undefined && object.shared !== null) ? BigInt(object.shared) : 0n;
+    message.own = (object.own !== undefined && object.own !== null) ? BigInt(object.own) : 0n;
+    message.tables = (object.tables !== undefined && object.tables !== null) ? BigInt(object.tables) : 0n;
     return message;
   },
 };

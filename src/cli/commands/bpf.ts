@@ -48,6 +48,17 @@ function readAll<Row>(directory: string, read: () => Iterable<Row>): Row[] {
   }
 }
 
+interface Way {
+  readonly local: boolean;
+  readonly device: number;
+  readonly gateway: string;
+}
+
+function wayText({ local, device, gateway }: Way): string {
+  if (local) return "a pod here";
+  return device === 0 ? "the routing table" : `${gateway} on device ${device}`;
+}
+
 const right = (title: string): Column => ({ title, align: "right" });
 
 export const listFrontends = listing({
@@ -88,7 +99,7 @@ export const listBackends = listing({
     row.service,
     row.index,
     row.backend,
-    row.local ? "a pod here" : `${row.gateway} on device ${row.device}`,
+    wayText(row),
     row.connections,
     row.packets,
     formatBytes(row.bytes),

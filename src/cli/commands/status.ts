@@ -57,8 +57,7 @@ function show(output: Output, answer: GetStatusResponse): void {
 
 function memoryText({ memory }: GetStatusResponse): string {
   if (memory === undefined) return "unknown";
-  const own = formatBytes(memory.anonymous + memory.file);
-  return `${own} and ${formatBytes(memory.shared)} of mapped tables`;
+  return `${formatBytes(memory.own)} and ${formatBytes(memory.tables)} of mapped tables`;
 }
 
 function showParts(output: Output, answer: GetStatusResponse): void {

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The packet path of this node: maps, programs and devices, before anybody wants a service.
+
+import { fileURLToPath } from "node:url";
+import type { Config } from "../config/schema.ts";
+import { type Attacher, createAttacher, type DeviceStatus } from "../datapath/attach.ts";
+import { type EventSource, openEvents } from "../datapath/events.ts";
+import { createFormerOwnersTarget, type FormerOwnersTarget } from "../datapath/former-owners.ts";
+import { createTicks, type Ticks } from "../datapath/jiffies.ts";
+import { type Datapath, type DatapathOptions, openDatapath } from "../datapath/load.ts";
+import {
+  type CountersReader,
+  type MetricsReader,
+  openCounters,
+  openMetrics,
+} from "../datapath/metrics.ts";
+import { type HotTables, openTables } from "../datapath/tables/tables.ts";
+import type { Devices } from "../device/devices.ts";
+import { createEndpointTarget, type EndpointTarget } from "../device/endpoints.ts";
+import { ANY_IPV4 } from "../net/address.ts";
+import { maskOf } from "../net/prefix.ts";
+import { createNexthops, type Nexthops } from "../node/nexthops.ts";
+import type { Log } from "../telemetry/log.ts";
+import { findUplinks, type NodeIdentity } from "./uplinks.ts";
+
+/** Where the compiled packet path is: in a checkout's build, or beside the bundle. */
+const OBJECTS = fileURLToPath(new URL("../../build/bpf", import.meta.url));
+
+const IP_HEADER_BYTES = 20;
+const TCP_HEADER_BYTES = 20;
+
+/** After a ring has changed, nodes may differ for so long in what they know. */
+const QUIET_MS = 10_000;
+/** Packets of unknown flows that one service may pass on in a second. */
+const PASSES_PER_SECOND = 20_000;
+const SECOND_MS = 1000;
+
+/** The packet path, with every table of it. */
+export interface NodeDatapath extends AsyncDisposable {
+  readonly datapath: Datapath;
+  readonly ticks: Ticks;
+  readonly tables: HotTables;
+  readonly nexthops: Nexthops;
+  readonly endpoints: EndpointTarget;
+  readonly formerOwners: FormerOwnersTarget;
+  readonly counters: CountersReader;
+  readonly metrics: MetricsReader;
+  readonly events: EventSource;
+  /** Puts the programs on the devices, in place of older ones, and keeps them there. */
+  attach(): void;
+  /** What each device has; empty before `attach`. */
+  devices(): readonly DeviceStatus[];
+}
+
+export interface NodeDatapathOptions {
+  readonly config: Config;
+  readonly identity: NodeIdentity;
+  readonly devices: Devices;
+  readonly log: Log;
+}
+
+/** Loads programs and maps on what is pinned; nothing on any device changes before `attach`. */
+export async function openNodeDatapath(options: NodeDatapathOptions): Promise<NodeDatapath> {
+  const { config, identity, devices, log } = options;
+  await using parts = new AsyncDisposableStack();
+  const ticks = createTicks();
+  const datapath = parts.use(openDatapath(loadOptions(config, identity, ticks)));
+  for (const note of datapath.notes) log.warn(note);
+  const { maps, sizes } = datapath;
+
+  const failed = (error: Error): void => log.warn("a way out is not resolved", { error });
+  const nexthops = parts.use(
+    createNexthops({
+      map: maps.nexthops,
+      devices,
+      outerSource: identity.address,
+      hashedSource: config.outerSource !== "node",
+      mtu: config.mtu === "auto" ? undefined : config.mtu,
+      failed,
+    }),
+  );
+  const tables = parts.use(
+    await openTables({
+      maps: {
+        frontends: maps.frontends.raw,
+        services: maps.services.raw,
+        rings: maps.rings.raw,
+        backends: maps.backends.raw,
+      },
+      nexthops,
+      now: ticks.now,
+    }),
+  );
+  const attachment = createAttachment(options, datapath);
+  const endpoints = parts.use(
+    createEndpointTarget({
+      map: maps.endpoints,
+      devices,
+      changed: () => attachment.refresh(),
+      failed: (error) => log.warn("a pod's device is not ready", { error }),
+    }),
+  );
+  parts.defer(() => attachment.end());
+  const unlisten = devices.listen(({ all, links, routes }) => {
+    if (all || links.size > 0 || routes.length > 0) attachment.refresh();
+  });
+  parts.defer(unlisten);
+  const counters = parts.use(openCounters(maps.counters.raw, sizes.counterStride));
+  const metrics = parts.use(openMetrics(maps.metrics.raw));
+  const events = parts.use(
+    openEvents(maps.events, maps.runtime, (error) => log.error("no more events", { error })),
+  );
+  const owned = parts.move();
+  return {
+    datapath,
+    ticks,
+    tables,
+    nexthops,
+    endpoints,
+    formerOwners: createFormerOwnersTarget(maps.formerOwners),
+    counters,
+    metrics,
+    events,
+    attach: () => attachment.begin(endpoints),
+    devices: () => attachment.status(),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
+  const { outerSource, tables } = config;
+  return {
+    objects: OBJECTS,
+    pins: config.paths.bpffs,
+    limits: { ...tables, flows: config.conntrack.maxEntries },
+    constants: {
+      nodeAddress: identity.address,
+      hashSeed: BigInt(config.hashSeed),
+      outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
+      outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,
+      clampMss: clampMss(config, identity),
+      fragmentsPass: config.fragments === "pass" ? 1 : 0,
+      socketLookup: 1,
+      quietJiffies: ticks.fromMs(QUIET_MS),
+      passLimit: PASSES_PER_SECOND,
+      passWindow: ticks.fromMs(SECOND_MS),
+    },
+  };
+}
+
+/** The largest segment of a client that still fits with an outer header; 0 leaves pods alone. */
+function clampMss({ mss, encapsulate }: Config, { mtu }: NodeIdentity): number {
+  if (!mss.clamp || encapsulate === "first") return 0;
+  return mtu - IP_HEADER_BYTES - IP_HEADER_BYTES - TCP_HEADER_BYTES;
+}
+
+interface Attachment {
+  begin(endpoints: EndpointTarget): void;
+  /** Looks again which devices there are; does nothing before `begin`. */
+  refresh(): void;
+  /** Devices keep what they have. */
+  end(): void;
+  status(): readonly DeviceStatus[];
+}
+
+/** Keeps the programs on uplinks and pods as these come and go. */
+function createAttachment(
+  { config, devices, log }: NodeDatapathOptions,
+  { programs }: Datapath,
+): Attachment {
+  const attacher: Attacher = createAttacher({
+    programs,
+    pins: config.paths.bpffs,
+    netlink: devices.netlink,
+  });
+  let endpoints: EndpointTarget | undefined;
+  let statuses: readonly DeviceStatus[] = [];
+  let scheduled = false;
+  const sync = (pods: EndpointTarget): void => {
+    const uplinks = findUplinks(config, devices);
+    const found = attacher.sync({
+      uplinks: uplinks.links.map(({ index, name }) => ({ ifindex: index, name })),
+      pods: pods.devices().map(({ index, name }) => ({ ifindex: index, name })),
+      acceleration: config.acceleration,
+    });
+    const missing = [...uplinks.missing].map(([name, reason]) => missingUplink(name, reason));
+    const before = new Map(statuses.map((status) => [status.name, status.reason]));
+    statuses = [...missing, ...found];
+    for (const { name, reason } of statuses) {
+      if (reason === "" || before.get(name) === reason) continue;
+      log.warn("a device has less than was asked for", { device: name, reason });
+    }
+  };
+  return {
+    begin(target) {
+      endpoints = target;
+      sync(target);
+    },
+    refresh() {
+      if (endpoints === undefined || scheduled) return;
+      scheduled = true;
+      setImmediate(() => {
+        scheduled = false;
+        if (endpoints !== undefined) sync(endpoints);
+      });
+    },
+    end() {
+      endpoints = undefined;
+    },
+    status: () => statuses,
+  };
+}
+
+function missingUplink(name: string, reason: string): DeviceStatus {
+  return { ifindex: 0, name, role: "uplink", xdp: "none", tc: "none", reason };
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What /metrics says of packets, services, tables and the way rows take to the kernel.
+
+import type { Collector } from "../conntrack/collector.ts";
+import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
+import { placeText, verdictText } from "../flow/words.ts";
+import { formatIpv4 } from "../net/address.ts";
+import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
+import type { NodeDatapath } from "./datapath.ts";
+import type { Services } from "./services.ts";
+
+type Collect = (
+  name: string,
+  type: MetricType,
+  help: string,
+  samples: () => Iterable<Sample>,
+) => void;
+
+/** Adds the metrics of everything that the agent wires. */
+export function addFeatureMetrics(
+  registry: MetricRegistry,
+  node: NodeDatapath,
+  services: Services,
+  conntrack: Collector,
+): void {
+  const collect: Collect = (name, type, help, samples) =>
+    registry.collect({ name: `ciliate_${name}`, type, help }, samples);
+  addPacketMetrics(collect, node);
+  addServiceMetrics(collect, services);
+  addTableMetrics(collect, node, services, conntrack);
+  addReconcilerMetrics(collect, services);
+  addSourceMetrics(collect, services);
+  addConntrackMetrics(collect, conntrack);
+}
+
+function addPacketMetrics(collect: Collect, { metrics }: NodeDatapath): void {
+  const samples = function* (pick: (count: VerdictCount) => number): Generator<Sample> {
+    for (const count of metrics.read()) {
+      const [verdict = "", ...reason] = verdictText(count.verdict).split(" ");
+      const labels = { place: placeText(count.place), verdict, reason: reason.join("_") };
+      if (count.packets > 0 || verdict === "drop") yield { labels, value: pick(count) };
+    }
+  };
+  const doc = "by place, verdict (pass, sent, drop) and reason";
+  collect("packets_total", "counter", `Packets ${doc}.`, () => samples(({ packets }) => packets));
+  collect("bytes_total", "counter", `Bytes of frames ${doc}.`, () => samples(({ bytes }) => bytes));
+}
+
+const TRAFFIC = ["packets", "bytes", "connections", "adopted"] as const;
+const TRAFFIC_HELP: Readonly<Record<keyof TrafficCount, string>> = {
+  packets: "Packets that this node sent to",
+  bytes: "Bytes of frames that this node sent to",
+  connections: "New connections that this node sent to",
+  adopted: "Flows that this node took up for",
+};
+
+function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
+  for (const what of TRAFFIC) {
+    collect(
+      `service_${what}_total`,
+      "counter",
+      `${TRAFFIC_HELP[what]} a service, since the agent started.`,
+      function* () {
+        for (const { key, service, port, protocol } of lb.ports.rows()) {
+          const labels = { service, port: `${port}/${protocol}` };
+          yield { labels, value: traffic.ofPort(key)[what] };
+        }
+      },
+    );
+    collect(
+      `backend_${what}_total`,
+      "counter",
+      `${TRAFFIC_HELP[what]} a backend of a service.`,
+      function* () {
+        for (const { service, port, protocol, backends, draining } of lb.ports.rows()) {
+          for (const backend of [...backends, ...draining]) {
+            const address = `${formatIpv4(backend.address)}:${backend.port}`;
+            const labels = { service, port: `${port}/${protocol}`, backend: address };
+            yield { labels, value: traffic.ofBackend(backend.counter)[what] };
+          }
+        }
+      },
+    );
+  }
+  collect("services", "gauge", "Services known.", () => [{ value: lb.services.size }]);
+  collect("service_ports", "gauge", "Ports of services known.", () => [{ value: lb.ports.size }]);
+  const uncounted = "Times that a backend found no free counter.";
+  collect("uncounted_backends_total", "counter", uncounted, () => [
+    { value: lb.figures().uncounted },
+  ]);
+}
+
+/** How full a table is. */
+export interface TableUse {
+  readonly table: string;
+  readonly used: number;
+  readonly limit: number;
+}
+
+/** Every table with a limit. */
+export function tableUses(
+  { tables, datapath, formerOwners, nexthops }: NodeDatapath,
+  { lb, endpoints, nodes }: Services,
+  conntrack: Collector,
+): readonly TableUse[] {
+  const { entries, counterStride } = datapath.sizes;
+  const of = (table: string, used: number): TableUse => ({
+    table,
+    used,
+    limit: entries[table] ?? 0,
+  });
+  const { entries: flows, limit } = conntrack.figures();
+  return [
+    ...tables.fill().map(({ table, used, limit: most }) => ({ table, used, limit: most })),
+    { table: "counters", used: lb.figures().counters, limit: counterStride - 1 },
+    of("former_owners", formerOwners.used),
+    of("nexthops", nexthops.status().length),
+    of("endpoints", endpoints.endpoints.size),
+    of("trusted", nodes.trusted.size),
+    { table: "conntrack", used: flows, limit },
+  ];
+}
+
+function addTableMetrics(
+  collect: Collect,
+  node: NodeDatapath,
+  services: Services,
+  conntrack: Collector,
+): void {
+  const samples = (pick: (use: TableUse) => number) => (): Sample[] =>
+    tableUses(node, services, conntrack).map((use) => ({
+      labels: { table: use.table },
+      value: pick(use),
+    }));
+  collect(
+    "table_entries",
+    "gauge",
+    "Entries in use by kernel table.",
+    samples((use) => use.used),
+  );
+  collect(
+    "table_limit",
+    "gauge",
+    "Entries that a kernel table holds.",
+    samples((use) => use.limit),
+  );
+}
+
+function addReconcilerMetrics(collect: Collect, { reconciler }: Services): void {
+  type Figures = ReturnType<typeof reconciler.figures>;
+  const add = (
+    name: string,
+    type: MetricType,
+    help: string,
+    value: (figures: Figures) => number,
+  ): void => {
+    collect(`reconciler_${name}`, type, help, () => [{ value: value(reconciler.figures()) }]);
+  };
+  add("pending_rows", "gauge", "Rows that aren't in force yet.", (f) => f.pendingRows);
+  add("failed_rows", "gauge", "Rows that failed and are tried again.", (f) => f.failedRows);
+  add("lag_seconds", "gauge", "Age of the oldest change not in force.", (f) => f.lagMs / 1000);
+  add("written_total", "counter", "Entries written.", (f) => f.written);
+  add("removed_total", "counter", "Entries removed.", (f) => f.removed);
+  add("pruned_total", "counter", "Entries of before that nothing wanted.", (f) => f.pruned);
+  add("failures_total", "counter", "Failed attempts.", (f) => f.failures);
+  add(
+    "longest_hold_seconds",
+    "gauge",
+    "Longest hold of the event loop.",
+    (f) => f.longestHoldMs / 1000,
+  );
+}
+
+function addSourceMetrics(collect: Collect, { manifests, api, complete }: Services): void {
+  const add = (name: string, help: string, value: () => number): void =>
+    collect(name, "gauge", help, () => [{ value: value() }]);
+  add("manifest_files", "Manifest files read.", () => manifests.figures().files);
+  add("manifest_objects", "Objects that manifests define.", () => manifests.figures().objects);
+  add("manifest_errors", "Faults of manifests.", () => manifests.figures().errors);
+  add(
+    "manifest_load_seconds",
+    "From the last change of manifests to its rows.",
+    () => manifests.figures().lastLoadMs / 1000,
+  );
+  add("api_objects", "Objects that the API was given.", () => api.size);
+  add("synced", "Whether all sources have told everything.", () => (complete.open ? 1 : 0));
+}
+
+function addConntrackMetrics(collect: Collect, conntrack: Collector): void {
+  collect("conntrack_removed_total", "counter", "Flow entries removed, by why.", () =>
+    Object.entries(conntrack.figures().removed).map(([reason, value]) => ({
+      labels: { reason },
+      value,
+    })),
+  );
+  collect("conntrack_walk_seconds", "gauge", "How long the last walk took.", () => [
+    { value: conntrack.figures().lastWalkMs / 1000 },
+  ]);
+}

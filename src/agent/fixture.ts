@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// An agent under test: its own process, network namespace, directories and pins.
+
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { TestContext } from "node:test";
+import {
+  createNamespace,
+  deleteNamespace,
+  namespacePath,
+  spawnInNamespace,
+} from "../kernel/netns.ts";
+
+export const PROGRAM = resolve(import.meta.dirname, "../../bin/ciliate");
+
+const LIMIT_MS = 20_000;
+const POLL_MS = 20;
+
+/** Small tables: they are made anew for each test. */
+const TABLES =
+  "tables: {services: 1024, backends: 4096, ringEntries: 262144, formerOwners: 4096}\n";
+const FLOWS = "conntrack: {maxEntries: 4096}\n";
+
+export interface LogLine {
+  readonly level: string;
+  readonly subsystem: string;
+  readonly message: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+let serial = 0;
+
+/** Waits for a condition; fails with `what` when it takes too long. */
+export async function until(what: () => string, condition: () => boolean): Promise<void> {
+  const end = performance.now() + LIMIT_MS;
+  while (!condition()) {
+    if (performance.now() > end) assert.fail(what());
+    await new Promise((done) => setTimeout(done, POLL_MS));
+  }
+}
+
+export class Agent {
+  readonly directory = mkdtempSync(join(tmpdir(), "ciliate-agent-"));
+  readonly file = join(this.directory, "ciliate.yaml");
+  readonly manifests = join(this.directory, "manifests");
+  readonly socket = join(this.directory, "run/ciliate.sock");
+  readonly namespace: string;
+  readonly pins: string;
+  child: ChildProcess | undefined;
+  #log = "";
+  #exit: Promise<number | null> = Promise.resolve(null);
+
+  /** `v0` is the node's uplink with 10.0.0.1/24; `v1`, its other end, is beside it. */
+  constructor(t: TestContext, config = "") {
+    serial += 1;
+    this.namespace = `cilag${process.pid}x${serial}`;
+    this.pins = `/sys/fs/bpf/ciliate-agent-${process.pid}-${serial}`;
+    mkdirSync(this.manifests);
+    createNamespace(this.namespace);
+    t.after(async () => {
+      this.child?.kill("SIGKILL");
+      await this.#exit;
+      deleteNamespace(this.namespace);
+      rmSync(this.pins, { recursive: true, force: true });
+      rmSync(this.directory, { recursive: true, force: true });
+    });
+    this.ip("link set lo up");
+    this.ip("link add v0 type veth peer name v1");
+    this.ip("addr add 10.0.0.1/24 dev v0");
+    this.ip("link set v0 up");
+    this.ip("link set v1 up");
+    this.configure(config);
+  }
+
+  ip(words: string): void {
+    const stdio = ["ignore", "ignore", "pipe"] as const;
+    execFileSync("ip", ["-n", this.namespace, ...words.split(" ")], { stdio: [...stdio] });
+  }
+
+  /** Writes the node's file: this text after what keeps the test apart from others. */
+  configure(config: string): void {
+    const paths = `paths: {runtime: ${this.directory}/run, bpffs: ${this.pins}}\n`;
+    const own = `manifests: [${this.manifests}]\ndevices: [v0]\nnode: {name: node1}\n`;
+    const flows = /^conntrack:/m.test(config) ? "" : FLOWS;
+    writeFileSync(this.file, `${own}${paths}${TABLES}${flows}${config}`);
+  }
+
+  manifest(name: string, text: string): void {
+    writeFileSync(join(this.manifests, name), text);
+  }
+
+  start(env: Readonly<Record<string, string>> = {}, before: readonly string[] = []): this {
+    this.#log = "";
+    const [program = "", ...words] = [...before, PROGRAM, "agent", "--config", this.file];
+    const child = spawnInNamespace(namespacePath(this.namespace), program, words, {
+      stdio: ["ignore", "inherit", "pipe"],
+      env: { ...process.env, ...env },
+    });
+    child.stderr?.on("data", (piece: Buffer) => {
+      this.#log += piece;
+    });
+    this.#exit = new Promise((done) => child.once("close", (code) => done(code)));
+    this.child = child;
+    return this;
+  }
+
+  async ready(): Promise<this> {
+    await this.said("ready");
+    return this;
+  }
+
+  get log(): LogLine[] {
+    const lines = this.#log.split("\n").slice(0, -1);
+    return lines.map((line) => JSON.parse(line));
+  }
+
+  /** Waits for a line with this message. */
+  async said(message: string): Promise<LogLine> {
+    const find = (): LogLine | undefined => this.log.find((line) => line.message === message);
+    await until(
+      () => `the agent never said "${message}":\n${this.#log}`,
+      () => find() !== undefined,
+    );
+    return find() ?? assert.fail();
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.child?.kill(signal);
+    return await this.#exit;
+  }
+
+  get exit(): Promise<number | null> {
+    return this.#exit;
+  }
+
+  /** Runs the command line against this agent and its pins. */
+  ciliate(words: string): Outcome {
+    const env = { ...process.env, CILIATE_SOCKET: this.socket, CILIATE_BPFFS: this.pins };
+    const { status, stdout, stderr } = spawnSync(PROGRAM, words.split(" "), {
+      encoding: "utf8",
+      env,
+    });
+    return { code: status, stdout, stderr };
+  }
+
+  /** What `ciliate WORDS -o json` says. */
+  json(words: string): ReturnType<typeof JSON.parse> {
+    const { stdout, stderr, code } = this.ciliate(`${words} -o json`);
+    assert.notEqual(stdout, "", `ciliate ${words} ended with ${code}: ${stderr}`);
+    return JSON.parse(stdout);
+  }
+
+  /** What the agent's HTTP server answers. */
+  get(path: string): string {
+    const net = `--net=${namespacePath(this.namespace)}`;
+    const url = `http://127.0.0.1:9962${path}`;
+    return execFileSync("nsenter", [net, "curl", "-s", url], { encoding: "utf8" });
+  }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What the wired parts say of themselves, as status shows it.
+
+import type { Device, Reconciler, Source } from "../api/gen/ciliate.ts";
+import type { Collector } from "../conntrack/collector.ts";
+import type { DeviceStatus } from "../datapath/attach.ts";
+import type { ManifestProblem } from "../lb/yaml/file.ts";
+import type { Health } from "../telemetry/health.ts";
+import type { NodeDatapath } from "./datapath.ts";
+import { tableUses } from "./feature-metrics.ts";
+import type { Services } from "./services.ts";
+import type { StatusParts } from "./status.ts";
+
+/** Problems of one part that status lists; it says how many more there are. */
+const MAX_PROBLEMS = 20;
+
+export function createStatusParts(
+  node: NodeDatapath,
+  services: Services,
+  conntrack: Collector,
+): StatusParts {
+  return {
+    devices: () => node.devices().flatMap(describeDevice),
+    sources: () => describeSources(services),
+    tables: () =>
+      tableUses(node, services, conntrack).map(({ table, used, limit }) => ({
+        name: table,
+        used: BigInt(used),
+        limit: BigInt(limit),
+      })),
+    reconcilers: () => [describeReconciler(services)],
+  };
+}
+
+/** What must be so for the node to carry traffic as it should. */
+export function addHealthChecks(health: Health, node: NodeDatapath, services: Services): void {
+  health.add("sources", () => {
+    const { loaded } = services;
+    return loaded.open ? undefined : `not read yet: ${loaded.waitingFor.join(", ")}`;
+  });
+  health.add("devices", () => {
+    const bare = node.devices().filter(({ role, tc }) => role === "uplink" && tc === "none");
+    const reasons = bare.map(({ name, reason }) => `${name}: ${reason}`);
+    return reasons.length === 0 ? undefined : reasons.join("; ");
+  });
+  health.add("tables", () => node.tables.error?.message);
+}
+
+function describeDevice({ name, ifindex, role, xdp, tc, reason }: DeviceStatus): Device[] {
+  const device = { name, ifindex };
+  const program = role === "uplink" ? "host" : "pod";
+  const byTc = {
+    ...device,
+    program,
+    mode: tc === "none" ? "none" : `${tc} ingress`,
+    reason: xdp === "none" ? reason : "",
+  };
+  if (role === "pod" || xdp === "none") return [byTc];
+  return [{ ...device, program: "edge", mode: `xdp ${xdp}`, reason }, byTc];
+}
+
+function describeSources({ manifests, api, loaded }: Services): Source[] {
+  const problems = [...manifests.problems()].map(describeProblem);
+  return [
+    {
+      name: "manifests",
+      synced: loaded.open,
+      objects: manifests.figures().objects,
+      problems: firstOf(problems),
+    },
+    { name: "api", synced: true, objects: api.size, problems: [] },
+  ];
+}
+
+function describeProblem({ file, line, object, field, text, kept }: ManifestProblem): string {
+  const place = line === undefined ? file : `${file}:${line}`;
+  const parts = [place, object, field].filter((part) => part !== undefined && part !== "");
+  return `${parts.join(": ")}: ${text}${kept ? " (the previous version stays in force)" : ""}`;
+}
+
+function describeReconciler({ reconciler }: Services): Reconciler {
+  const { pendingRows, failedRows, lagMs } = reconciler.figures();
+  const problems = [...reconciler.failures()].map(
+    ({ key, error, attempts }) => `${key}: ${error.message} (tried ${attempts} times)`,
+  );
+  if (reconciler.pruneError !== undefined) problems.push(`prune: ${reconciler.pruneError.message}`);
+  return {
+    name: "services",
+    pending: BigInt(pendingRows),
+    failed: BigInt(failedRows),
+    lagSeconds: lagMs / 1000,
+    problems: firstOf(problems),
+  };
+}
+
+function firstOf(problems: readonly string[]): string[] {
+  if (problems.length <= MAX_PROBLEMS) return [...problems];
+  return [...problems.slice(0, MAX_PROBLEMS), `and ${problems.length - MAX_PROBLEMS} more`];
+}
