@@ -72,6 +72,15 @@ test("a share follows its weight, to a slot, in rings of every size", () => {
   );
 });
 
+test("who is nearest to one more slot gets it", () => {
+  const list = [1, 2, 4].map((weight, index) => ({
+    address: ipv4FromNumber(index + 1),
+    port: 80,
+    weight,
+  }));
+  assert.deepEqual(shares(createRing(list, 1021), 3), [146, 292, 583]);
+});
+
 test("when one of N leaves, few slots of the others change hands", () => {
   fc.assert(
     fc.property(members(3, fc.constant(100)), fc.nat(), (list, pick) => {

@@ -54,6 +54,17 @@ test("a pod that has not joined waits, but not when it would be alone", () => {
   assert.equal(told([]), "2 ready, 3 ready | 1 terminating");
 });
 
+test("pods that terminate get new flows even if they have not joined, if they still serve", () => {
+  const web = slice("web", ["1 terminating", "2 down"]);
+  const endpoints = web.endpoints.map((endpoint) => ({ ...endpoint, serving: true }));
+  const candidates = findCandidates(PORT, [{ ...web, endpoints }]);
+  const { ring } = selectBackends(candidates, { hasNode: () => true, hasJoined: () => false });
+  assert.deepEqual(
+    ring.map(({ address }) => address & 0xff),
+    [1],
+  );
+});
+
 test("a protocol or a name that no slice has finds nobody", () => {
   const slices = [slice("web", ["1"])];
   assert.equal(findCandidates({ ...PORT, protocol: "udp" }, slices).length, 0);

@@ -185,6 +185,17 @@ test("of two services with one frontend the one in force keeps it, until it goes
   assert.deepEqual([...writer.refusals()], []);
 });
 
+test("a frontend that a service gives up goes to the one that waits for it", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  await settled();
+  writer.putService(service("api"));
+  writer.putService(service("web", { addresses: [ip("192.0.2.11")] }));
+  await settled();
+  assert.deepEqual(port("default/api:80/tcp")?.addresses, [ip("192.0.2.10")]);
+  assert.deepEqual([...writer.refusals()], []);
+});
+
 test("of two services that come together the older has the frontend, on every node", async () => {
   const rivals = [
     service("a"),
@@ -265,6 +276,49 @@ test("pods that never had a Pod row are forgotten two hours after they were name
   assert.ok(port()?.former !== undefined);
   await advance(200_000);
   assert.equal(port()?.former, undefined);
+});
+
+test("a pod whose Pod row went while a slice named it is dead when no slice does", async () => {
+  const { writer, endpoints, settled, advance, port } = createBench();
+  endpoints.set({ key: "default/web-2", address: ip(2), node: "n2", attachment: undefined });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  endpoints.delete("default/web-2");
+  await settled();
+  await advance(60_000);
+  assert.equal(show(port()?.backends), "1 ready, 2 ready", "the slice names it");
+  writer.putSlice(slice("web", ["1"]));
+  await settled();
+  await advance(6000);
+  assert.equal(port()?.former, undefined);
+});
+
+test("former owners on a node that leaves the cluster go with it", async () => {
+  const { writer, nodes, settled, port } = createBench();
+  for (const name of ["n1", "n2"]) nodes.set({ name, addresses: [], podPrefixes: [] });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1@n1", "2@n2"]));
+  await settled();
+  writer.putSlice(slice("web", ["1@n1"]));
+  await settled();
+  assert.ok(port()?.former !== undefined);
+  nodes.delete("n2");
+  await settled();
+  assert.equal(port()?.former, undefined);
+});
+
+test("another weight is another ring, with former owners", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1", "2"]));
+  await settled();
+  const even = port()?.ring;
+  writer.putSlice(slice("web", ["1", "2*300"]));
+  await settled();
+  assert.notDeepEqual(port()?.ring, even);
+  const moved = owners(port()).filter((line) => line === "2 < 1").length;
+  assert.ok(moved > 240 && moved < 300, `${moved} slots moved`);
 });
 
 test("former owners of UDP services go after one lifetime of a flow", async () => {

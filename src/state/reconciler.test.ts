@@ -143,6 +143,25 @@ test("a key that changes hands is never missing", async () => {
   ]);
 });
 
+test("what is wanted again before it was removed stays, and goes with its next release", async () => {
+  const { log, targets, houses, reconciler, house } = town();
+  houses.set(house("a"));
+  await reconciler.idle();
+  log.length = 0;
+  const { apply } = targets.rooms;
+  targets.rooms.apply = async (batch) => {
+    targets.rooms.apply = apply;
+    houses.set(house("a"));
+    return apply(batch);
+  };
+  houses.set(house("a", { rooms: ["attic"] }));
+  await reconciler.idle();
+  assert.deepEqual(log, ["set rooms a/attic", "remove rooms a/attic"]);
+  houses.delete("a");
+  await reconciler.idle();
+  assert.deepEqual([targets.rooms.held.size, reconciler.figures().entries], [0, 0]);
+});
+
 test("a failed row keeps what it had, says why, and is tried again later and later", async () => {
   const { targets, houses, reconciler, house, advance } = town();
   houses.set(house("a"));
@@ -159,11 +178,14 @@ test("a failed row keeps what it had, says why, and is tried again later and lat
   assert.deepEqual([...targets.rooms.held.keys()], ["a/hall"]);
   const status = reconciler.status("houses", "a");
   assert.equal(status.state === "failed" && status.failure.error.message, "the map is full");
+  assert.equal(targets.doors.held.get("a"), "elm", "what comes after the failure is not tried");
+  const tried: number[] = [];
   for (const delayMs of [99, 1, 199, 1, 399, 1]) {
     advance(delayMs);
     await reconciler.idle();
+    tried.push(attempts);
   }
-  assert.equal(attempts, 4, "after 100, 200 and 400 ms");
+  assert.deepEqual(tried, [1, 2, 2, 3, 3, 4], "after 100, 200 and 400 ms");
   targets.rooms.refuse = () => undefined;
   advance(800);
   await reconciler.idle();
@@ -179,6 +201,10 @@ test("a changed row is tried at once, whatever its backoff", async () => {
   houses.set(house("a", { rooms: ["bad"] }));
   await reconciler.idle();
   assert.equal(reconciler.status("houses", "a").state, "failed");
+  houses.set(house("a", { rooms: ["worse"] }));
+  await reconciler.idle();
+  const status = reconciler.status("houses", "a");
+  assert.equal(status.state === "failed" && status.failure.attempts, 1, "it counts anew");
   targets.rooms.refuse = () => undefined;
   houses.set(house("a"));
   await reconciler.idle();

@@ -61,6 +61,18 @@ test("a reader takes each changed key once, with the row of now", () => {
   assert.equal(cursor.oldestMs, undefined);
 });
 
+test("a key that changes again keeps its place in the queue", () => {
+  const pets = petTable();
+  const cursor = pets.cursor();
+  for (const name of ["a", "b", "a", "c", "a"]) pets.set({ name, owners: [] });
+  assert.equal(cursor.isPending("a"), true);
+  assert.deepEqual(
+    takeAll(cursor).map(([name]) => name),
+    ["a", "b", "c"],
+  );
+  assert.equal(cursor.isPending("a"), false);
+});
+
 test("readers are woken once per turn, after the code that wrote has finished", async () => {
   const pets = petTable();
   const seen: number[] = [];
