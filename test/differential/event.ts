@@ -105,6 +105,13 @@ export interface ServiceEvent {
 }
 
 export type StateEvent =
+  /** Frontends of others, so that keys don't stand in their own buckets. */
+  | {
+      readonly kind: "crowd";
+      readonly node: NodeIndex;
+      /** Their ports, at an address to which nobody sends. */
+      readonly ports: readonly number[];
+    }
   | { readonly kind: "no service"; readonly node: NodeIndex; readonly service: number }
   | {
       readonly kind: "endpoint";

@@ -50,7 +50,7 @@ export function generateSequence(seed: number, events: number): Event[] {
 function prologue(prng: Prng): Event[] {
   const events: Event[] = [];
   for (const node of NODES) {
-    events.push(trust(prng, node));
+    events.push({ kind: "crowd", node, ports: crowd(prng) }, trust(prng, node));
     for (const pod of PODS.keys()) events.push(nexthop(prng, node, pod));
     for (const pod of PODS_OF_NODE[node]) {
       events.push({
@@ -67,6 +67,12 @@ function prologue(prng: Prng): Event[] {
     events.push(...services(prng, service));
   }
   return events;
+}
+
+/** Ports that aren't the stranger's own, as many as leave room for all services. */
+function crowd(prng: Prng): number[] {
+  const count = prng.weighted([1, 0], [2, 8], [2, 16], [2, 22]);
+  return Array.from({ length: count }, () => 1000 + prng.below(60_000));
 }
 
 function nextEvents(prng: Prng): readonly Event[] {

@@ -55,12 +55,18 @@ export class Runner {
     this.#words = new Uint32Array(this.#mapping.buffer);
   }
 
-  run(place: Place, { frame, ifindex, gsoSize }: Frame): Run {
+  /** `cpu`: the one to run on; any when left out. */
+  run(place: Place, { frame, ifindex, gsoSize }: Frame, cpu?: number): Run {
     const before = this.#countsOf(place);
     const context =
       place === "edge" ? { xdp: { ingressIfindex: ifindex } } : { skb: { ifindex, gsoSize } };
     const dataOutBytes = frame.length + MORE_BYTES;
-    const result = this.#program(place).testRun({ data: frame, dataOutBytes, ...context });
+    const result = this.#program(place).testRun({
+      data: frame,
+      dataOutBytes,
+      ...context,
+      ...(cpu === undefined ? {} : { cpu }),
+    });
     return {
       retval: result.retval,
       frame: result.data,

@@ -16,6 +16,7 @@ import {
   SERVICE_PORTS,
   SERVICES,
   SOCKETS_NETNS,
+  STRANGER,
   UPLINKS,
 } from "./places.ts";
 import type { Twin } from "./twin.ts";
@@ -161,6 +162,11 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
 export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void {
   const { world, twin } = stage;
   switch (event.kind) {
+    case "crowd":
+      for (const port of event.ports) {
+        twin.putFrontend({ address: STRANGER, port, protocol: 6, kind: KIND.service, service: 0 });
+      }
+      return;
     case "service":
       putService(stage, event);
       return;

@@ -27,6 +27,7 @@ import {
   flowKey,
   type Nexthop,
   pairKey,
+  parseFlowKey,
   type Service,
   type Target,
   type Trusted,
@@ -74,8 +75,8 @@ export class Twin {
     this.#counters = maps.counters.raw.mmap();
   }
 
-  /** Adds a frontend's key where a lookup finds it, or throws when there is no room. */
-  putFrontend(frontend: Omit<Frontend, "spill">): void {
+  /** Adds a frontend's key where a lookup finds it; false when there is no room. */
+  putFrontend(frontend: Omit<Frontend, "spill">): boolean {
     const { address, port, protocol, kind } = frontend;
     const mask = this.model.config.frontendMask;
     const first = bucketOf(address, port, protocol, kind, mask);
@@ -86,12 +87,12 @@ export class Twin {
       if (free >= 0) {
         bucket[free] = { ...frontend, spill: bucket[free]?.spill ?? 0 };
         this.#putBucket(index, bucket);
-        return;
+        return true;
       }
       bucket[3] = { ...(bucket[3] ?? EMPTY_SLOT), spill: 1 };
       this.#putBucket(index, bucket);
     }
-    throw new Error("the frontends' table is too full for this key");
+    return false;
   }
 
   removeFrontend({ address, port, protocol, kind }: Omit<Frontend, "spill" | "service">): void {
@@ -226,13 +227,17 @@ export class Twin {
     this.real.maps.passLimits.update(service, { since: (since >>> 0) as Jiffies, passed });
   }
 
-  /** Makes everything that has a time older. */
+  /** Makes everything that has a time older, so that what refreshes it can be seen. */
   age(jiffies: number): void {
     for (const [row, service] of this.model.tables.services) {
       this.putService(row, { ...service, changed: (service.changed - jiffies) >>> 0 });
     }
     for (const [service, { since, passed }] of this.model.tables.passWindows) {
       this.putPassWindow(service, (since - jiffies) >>> 0, passed);
+    }
+    for (const [text, flow] of this.model.tables.conntrack) {
+      const [seen, created] = [flow.seen - jiffies, flow.created - jiffies];
+      this.putFlow(parseFlowKey(text), { ...flow, seen: seen >>> 0, created: created >>> 0 });
     }
   }
 

@@ -86,6 +86,10 @@ const NOT_OURS: readonly Row[] = [
     },
   },
   {
+    title: "a TCP header that goes beyond the IPv4 packet isn't whole, even if the frame has it",
+    coming: { packet: arriving(toService("far", SYN, { ip: { totalLength: 39 } })) },
+  },
+  {
     title: "a UDP packet without a whole UDP header passes",
     coming: {
       packet: arriving([

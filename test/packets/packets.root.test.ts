@@ -2,8 +2,12 @@
 // Every program, packet by packet. State comes from YAML, by way of the agent's writers.
 
 import assert from "node:assert/strict";
+import { availableParallelism } from "node:os";
 import { after, before, suite, test } from "node:test";
+import { Place, Verdict } from "../../src/datapath/gen/abi.ts";
+import { buildPacket } from "../../src/net/packet.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
+import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
@@ -12,6 +16,8 @@ import { RECEIVE_ROWS } from "./receive-rows.ts";
 import { expectVerdicts, type Seen, testRows } from "./row.ts";
 import { openStage, type Stage } from "./stage.ts";
 
+const PLACES = 4;
+const VERDICTS = 64;
 const seen: Seen = { verdicts: new Set(), frames: [] };
 
 function suiteOn(title: string, config: string, rows: Parameters<typeof testRows>[0]): void {
@@ -37,6 +43,25 @@ suiteOn(
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
   FIRST_ROWS,
 );
+
+for (const cpu of [0, availableParallelism() - 1]) {
+  test(`CPU ${cpu} counts in its own part of metrics and counters`, async () => {
+    await using stage = await openStage();
+    const row = (cpu * PLACES + Place.host) * VERDICTS + Verdict.sentEncapsulated;
+    const before = stage.maps.metrics.lookup(row)?.packets ?? 0n;
+    const frame = buildPacket(...arriving(toService("far", SYN)));
+    stage.send({ place: "host", frame, cpu });
+    assert.equal(stage.maps.metrics.lookup(row)?.packets, before + 1n);
+    const rows = stage.maps.counters.raw.info.maxEntries;
+    const stride = stage.counterStride;
+    const counted = [...stage.maps.counters.entries()].filter(([, { packets }]) => packets > 0n);
+    assert.deepEqual(
+      counted.map(([index]) => Math.floor(index / stride)),
+      [cpu],
+    );
+    assert.ok(rows >= stride * availableParallelism());
+  });
+}
 
 test("every verdict that can occur at the edge has a row", () => {
   expectVerdicts(

@@ -27,10 +27,14 @@ export interface Send {
   /** Number of the uplink, or of the pod, whose device it comes from. */
   readonly from?: number;
   readonly gsoSize?: number;
+  /** Where it runs; anywhere when left out. */
+  readonly cpu?: number;
 }
 
 export interface Stage extends AsyncDisposable {
   readonly maps: DatapathMaps;
+  /** Rows of counters that one CPU has. */
+  readonly counterStride: number;
   readonly world: World;
   send(packet: Send): Run;
   /** Forgets all flows, and what was counted. */
@@ -70,6 +74,7 @@ export async function openStage(more = ""): Promise<Stage> {
   const { maps } = node.datapath;
   return {
     maps,
+    counterStride: node.datapath.sizes.counterStride,
     world,
     send: (packet) => send(world, runner, packet),
     forget: () => forget(maps),
@@ -130,10 +135,10 @@ async function waitFor(condition: () => boolean): Promise<void> {
 }
 
 function send(world: World, runner: Runner, packet: Send): Run {
-  const { place, frame, from = 0, gsoSize = 0 } = packet;
+  const { place, frame, from = 0, gsoSize = 0, cpu } = packet;
   const device = place === "pod" ? podDevice(from) : (UPLINKS[from] ?? "");
   const ifindex = deviceOf(world, device);
-  return world.run(() => runner.run(place, { frame, ifindex, gsoSize }));
+  return world.run(() => runner.run(place, { frame, ifindex, gsoSize }, cpu));
 }
 
 function forget(maps: DatapathMaps): void {

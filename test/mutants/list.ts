@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults of the packet path: a place in a file of bpf/ that stands there once, and what it becomes.
+// Each is one that a person could make and that would load.
+
+import { CONNTRACK_MUTANTS } from "./flows.ts";
+import { REWRITE_MUTANTS } from "./rewriting.ts";
+import { SELECTION_MUTANTS } from "./selection.ts";
+
+export interface Mutant {
+  readonly name: string;
+  /** Below bpf/. */
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  ...SELECTION_MUTANTS,
+  ...REWRITE_MUTANTS,
+  ...CONNTRACK_MUTANTS,
+];

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults in what is written into packets, and where they are sent.
+
+import type { Mutant } from "./list.ts";
+
+const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
+  faults.map((fault) => ({ file, ...fault }));
+
+const ENCAP = inFile("stage/encap.h", [
+  { name: "outer header without DF", from: "outer->frag_off = IP_DF;", to: "outer->frag_off = 0;" },
+  {
+    name: "TOS isn't copied",
+    from: "IP_VERSION_IHL | packet->tos << 8;",
+    to: "IP_VERSION_IHL;",
+  },
+  {
+    name: "outer length without the outer header",
+    from: "bpf_htons(packet->total_bytes + OUTER_BYTES)",
+    to: "bpf_htons(packet->total_bytes)",
+  },
+  { name: "outer checksum without length", from: "<< 8) + total +", to: "<< 8) +" },
+  {
+    name: "outer checksum without TOS",
+    from: "sum += ((__u32)packet->tos << 8) + total",
+    to: "sum += total",
+  },
+  {
+    name: "outer source by the slots' hash",
+    from: "packet->spread & outer_host_mask",
+    to: "packet->hash & outer_host_mask",
+  },
+  {
+    name: "outer source in host order",
+    from: "bpf_htonl(packet->spread & outer_host_mask)",
+    to: "(packet->spread & outer_host_mask)",
+  },
+]);
+
+const CHECKSUM = inFile("stage/checksum.h", [
+  {
+    name: "carries are folded once",
+    from: "\tsum = (sum & 0xffff) + (sum >> 16);\n\treturn",
+    to: "\treturn",
+  },
+  {
+    name: "old words are added, not taken off",
+    from: "checksum_word(~from)",
+    to: "checksum_word(from)",
+  },
+]);
+
+const ICMP = inFile("stage/icmp.h", [
+  {
+    name: "MTU without room for the outer header",
+    from: "bpf_htons(mtu - OUTER_BYTES)",
+    to: "bpf_htons(mtu)",
+  },
+  {
+    name: "too little is quoted",
+    from: "packet->header_bytes + 8",
+    to: "packet->header_bytes + 4",
+  },
+  { name: "ICMP checksum without its MTU", from: "+ next + quote_sum", to: "+ quote_sum" },
+  {
+    name: "the client answers itself",
+    from: "ip->saddr = packet->destination;",
+    to: "ip->saddr = packet->source;",
+  },
+]);
+
+const EDGE = inFile("edge.bpf.c", [
+  { name: "TTL stays", from: "\tip->ttl--;\n", to: "" },
+  {
+    name: "checksum without the TTL",
+    from: "change + (__u16)~bpf_htons(0x0100)",
+    to: "change",
+  },
+  {
+    name: "TCP checksum without the port",
+    from: "change + (__u16)~packet->destination_port + backend->port",
+    to: "change",
+  },
+  { name: "edge: the service's port stays", from: "\ttcp->dest = backend->port;\n", to: "" },
+  {
+    name: "MACs aren't swapped",
+    from: "ethernet_write(eth, client, own);",
+    to: "ethernet_write(eth, own, client);",
+  },
+]);
+
+const HOST = inFile("host.bpf.c", [
+  {
+    name: "outer options stay",
+    from: "bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),",
+    to: "bpf_skb_adjust_room(skb, -OUTER_BYTES,",
+  },
+  {
+    name: "swapped ports of plain packets",
+    from: "\t    .source_port = packet->destination_port,\n",
+    to: "\t    .source_port = packet->source_port,\n",
+  },
+  {
+    name: "plain packets are the pod's",
+    from: "flow_update(flow, packet, false, true);",
+    to: "flow_update(flow, packet, true, true);",
+  },
+  {
+    name: "the client's port isn't changed",
+    from: ".source_port = flow->alias_port,",
+    to: ".source_port = packet->source_port,",
+  },
+  {
+    name: "the service's port stays",
+    from: ".destination_port = flow->pod_port,",
+    to: ".destination_port = packet->destination_port,",
+  },
+  { name: "hops aren't counted", from: "\touter->ttl = ttl;\n", to: "" },
+  {
+    name: "outer checksum without the hop",
+    from: "(__u16)~packet->outer_ttl + ttl;",
+    to: "0;",
+  },
+  {
+    name: "passed packets aren't measured",
+    from: "segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)\n\t\t\treturn",
+    to: "0)\n\t\t\treturn",
+  },
+  { name: "notes for what came by memory", from: " && hop != HOP_KNOWN", to: "" },
+  {
+    name: "notes for what nobody passed",
+    from: "decision.known && hop && hop",
+    to: "decision.known && hop",
+  },
+  {
+    name: "a note's word stays in the packet",
+    from: "\tbpf_skb_store_bytes(skb, at, &held, sizeof(held), 0);\n",
+    to: "",
+  },
+  {
+    name: "a note's header stays on the packet",
+    from: "\tbpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0);\n",
+    to: "",
+  },
+  {
+    name: "notes elsewhere in the packet",
+    from: "#define NOTE_OFFSET 4",
+    to: "#define NOTE_OFFSET 8",
+  },
+  {
+    name: "pass for another owner",
+    from: "way_find(skb, node_address, decision->next, &way)",
+    to: "way_find(skb, decision->next, node_address, &way)",
+  },
+]);
+
+const SKB = inFile("stage/skb.h", [
+  { name: "route to the source", from: ".ipv4_dst = destination,", to: ".ipv4_dst = source," },
+  {
+    name: "segments without TCP's options",
+    from: "packet->header_bytes + packet->l4_bytes + segment",
+    to: "packet->header_bytes + 20 + segment",
+  },
+  {
+    name: "UDP without a checksum gets one",
+    from: "udp ? BPF_F_MARK_MANGLED_0 : 0",
+    to: "0",
+  },
+  {
+    name: "L4 checksum without ports",
+    from: "return !bpf_l4_csum_replace(skb, at, 0, ports, flags);",
+    to: "return true;",
+  },
+  {
+    name: "IPv4 checksum without the TTL",
+    from: "(__u16)~packet->ttl + to->ttl;",
+    to: "0;",
+  },
+  { name: "host: destination port stays", from: "\tports->dest = to->destination_port;\n", to: "" },
+  {
+    name: "neighbours are taken for known",
+    from: "way->neighbour = found == BPF_FIB_LKUP_RET_SUCCESS;",
+    to: "way->neighbour = true;",
+  },
+]);
+
+const POD = inFile("pod.bpf.c", [
+  { name: "pod: a TTL of 1 is sent on", from: "if (packet->ttl <= 1)", to: "if (packet->ttl < 1)" },
+  {
+    name: "small MSS are raised",
+    from: "if (bpf_ntohs(offered) > clamp_mss)",
+    to: "if (bpf_ntohs(offered) < clamp_mss)",
+  },
+  {
+    name: "MSS at odd places",
+    from: "if ((at - first) & 1)",
+    to: "if (0)",
+  },
+  {
+    name: "MSS of packets that are no SYN",
+    from: "packet->tcp_flags & TCP_SYN",
+    to: "packet->protocol == IPPROTO_TCP",
+  },
+  { name: "replies keep their TTL", from: "\tto.ttl -= routed;\n", to: "" },
+  {
+    name: "replies to the pod's idea of the client's port",
+    from: ".destination_port = flow->client_port,",
+    to: ".destination_port = packet->destination_port,",
+  },
+  {
+    name: "replies from the pod's address",
+    from: ".source = flow->service_address,",
+    to: ".source = packet->source,",
+  },
+  {
+    name: "replies are the client's",
+    from: "flow_update(flow, packet, true, true);",
+    to: "flow_update(flow, packet, false, true);",
+  },
+]);
+
+export const REWRITE_MUTANTS: readonly Mutant[] = [
+  ...ENCAP,
+  ...CHECKSUM,
+  ...ICMP,
+  ...EDGE,
+  ...HOST,
+  ...SKB,
+  ...POD,
+];

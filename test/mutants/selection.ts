@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults in what is parsed, found and chosen.
+
+import type { Mutant } from "./list.ts";
+
+const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
+  faults.map((fault) => ({ file, ...fault }));
+
+const SERVICE = inFile("stage/service.h", [
+  {
+    name: "slot by remainder",
+    from: "packet->slot = (__u64)packet->hash * service->ring_size >> 32;",
+    to: "packet->slot = packet->hash % (service->ring_size ? service->ring_size : 1);",
+  },
+  {
+    name: "always the ring's first row",
+    from: "service->ring + packet->slot / RING_ROW_SLOTS",
+    to: "service->ring",
+  },
+  {
+    name: "the next slot's backend",
+    from: "row->backend[packet->slot % RING_ROW_SLOTS]",
+    to: "row->backend[(packet->slot + 1) % RING_ROW_SLOTS]",
+  },
+  {
+    name: "a slot may point one backend too far",
+    from: "if (index >= service->backend_count)",
+    to: "if (index > service->backend_count)",
+  },
+  { name: "other services' backends", from: "\tindex += service->backends;\n", to: "" },
+  { name: "hash without protocol", from: "x = (x ^ b)", to: "x = (x ^ b >> 8)" },
+  { name: "hash without seed", from: "(a ^ hash_seed)", to: "a" },
+  {
+    name: "keys that spilled over aren't looked for",
+    from: "if (found || likely(!bucket->slot[3].spill))",
+    to: "if (1)",
+  },
+  { name: "one bucket fewer is looked into", from: "probe < FRONTEND_PROBES", to: "probe < 3" },
+  {
+    name: "a bucket that wasn't full ends nothing",
+    from: "if (found || !bucket->slot[3].spill)\n\t\t\treturn found;",
+    to: "if (found)\n\t\t\treturn found;",
+  },
+  {
+    name: "encapsulate: first, and the SYN travels plain",
+    from: "!packet_is_syn(packet) && !former_owners_of",
+    to: "!former_owners_of",
+  },
+  {
+    name: "slots with former owners travel plain",
+    from: " && !former_owners_of(service, packet->slot)",
+    to: "",
+  },
+]);
+
+const PARSE = inFile("stage/parse.h", [
+  { name: "first fragments are whole packets", from: "bpf_htons(0x3fff)", to: "bpf_htons(0x1fff)" },
+  { name: "DF makes a fragment", from: "bpf_htons(0x3fff)", to: "bpf_htons(0x7fff)" },
+  {
+    name: "a TCP header may lack a byte",
+    from: "l4_room < sizeof(*tcp)",
+    to: "l4_room + 1 < sizeof(*tcp)",
+  },
+  {
+    name: "a packet may be a byte longer than its frame",
+    from: "packet->total_bytes > room",
+    to: "packet->total_bytes > room + 1",
+  },
+  {
+    name: "a header may be longer than its packet",
+    from: " || packet->total_bytes < packet->header_bytes ||",
+    to: " ||",
+  },
+  { name: "TCP options aren't counted", from: "tcp->doff * 4", to: "sizeof(*tcp)" },
+  { name: "any version but 6 is IPv4", from: "ip->version != 4", to: "ip->version == 6" },
+]);
+
+const EDGE = inFile("edge.bpf.c", [
+  {
+    name: "TX for another device",
+    from: "ifindex == ctx->ingress_ifindex ? XDP_TX",
+    to: "ifindex != ctx->ingress_ifindex ? XDP_TX",
+  },
+  { name: "a local backend is forgotten", from: "return PASS_LOCAL;", to: "return PASS_NOT_OURS;" },
+  {
+    name: "what just fits is too big",
+    from: "packet->total_bytes + OUTER_BYTES > nexthop->mtu",
+    to: "packet->total_bytes + OUTER_BYTES >= nexthop->mtu",
+  },
+  {
+    name: "unresolved next hops are used",
+    from: "!(nexthop->flags & NEXTHOP_RESOLVED)",
+    to: "!nexthop->ifindex",
+  },
+  {
+    name: "edge: a TTL of 1 is sent on",
+    from: "if (packet->ttl <= 1)",
+    to: "if (packet->ttl < 1)",
+  },
+  {
+    name: "one drop passes",
+    from: "return verdict >= DROP_NO_BACKEND",
+    to: "return verdict > DROP_NO_BACKEND",
+  },
+  {
+    name: "fragments are dropped the other way round",
+    from: "fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT",
+    to: "fragments_pass ? DROP_FRAGMENT : PASS_FRAGMENT",
+  },
+]);
+
+const RECEIVE = inFile("host.bpf.c", [
+  {
+    name: "everybody is trusted",
+    from: "\tif (!sender)\n\t\treturn DROP_UNTRUSTED;\n",
+    to: "",
+  },
+  {
+    name: "load balancers' TTLs are believed",
+    from: "sender && sender->kind == TRUST_NODE",
+    to: "sender",
+  },
+  {
+    name: "CE is lost on packets that can't carry it",
+    from: "return inner;",
+    to: "return true;",
+  },
+  {
+    name: "ECT(1) outside is ignored",
+    from: "if (outer == ECN_ECT1 && inner == ECN_ECT0)",
+    to: "if (0)",
+  },
+  { name: "CE outside is ignored", from: "\t\t*tos |= ECN_CE;\n", to: "" },
+  {
+    name: "IPIP for anybody",
+    from: "if (!note && !endpoint_find(packet->destination))",
+    to: "if (0)",
+  },
+  {
+    name: "fragments of IPIP are stripped",
+    from: "\tif (packet->fragment)\n\t\treturn DROP_OUTER_FRAGMENT;\n",
+    to: "",
+  },
+  {
+    name: "the inner packet may be longer than the outer one",
+    from: "packet->total_bytes - packet->header_bytes;\n\n",
+    to: "packet->total_bytes;\n\n",
+  },
+  {
+    name: "notes from load balancers",
+    from: "__u32 hop = from_node ? hop_of(packet->ttl) : 0;",
+    to: "__u32 hop = sender ? hop_of(packet->ttl) : 0;",
+  },
+  {
+    name: "local traffic isn't counted",
+    from: "\t\ttraffic_count(backend->counter, packet);\n\t\treturn deliver(",
+    to: "\t\treturn deliver(",
+  },
+  {
+    name: "what isn't sent is counted",
+    from: "if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)\n\t\ttraffic_count",
+    to: "traffic_count",
+  },
+]);
+
+const METRICS = inFile("stage/metrics.h", [
+  { name: "all places are one", from: "* PLACE_SLOTS + place)", to: "* PLACE_SLOTS)" },
+  { name: "packets counted as bytes", from: "metric->bytes += bytes;", to: "metric->bytes += 1;" },
+  {
+    name: "all CPUs share one part of counters",
+    from: "bpf_get_smp_processor_id() * counter_stride + counter",
+    to: "counter",
+  },
+  {
+    name: "every packet is a connection",
+    from: "traffic->connections += packet_is_syn(packet);",
+    to: "traffic->connections++;",
+  },
+]);
+
+export const SELECTION_MUTANTS: readonly Mutant[] = [
+  ...SERVICE,
+  ...PARSE,
+  ...EDGE,
+  ...RECEIVE,
+  ...METRICS,
+];
