@@ -132,7 +132,6 @@ export class ParserPool {
     worker.on("error", (error) => {
       const path = slot.job?.request.path;
       void this.#stop(slot, new ManifestFileError(`parsing ${path} failed: ${error.message}`, ""));
-      this.#dispatch();
     });
     return slot;
   }
@@ -165,6 +164,7 @@ export class ParserPool {
     this.#slots.delete(slot);
     slot.job?.reject(why);
     slot.job = undefined;
+    this.#dispatch();
     await slot.worker.terminate();
   }
 }

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ManifestFileError, ParserPool, type ParserPoolOptions } from "./pool.ts";
+
+function begin(t: TestContext, options: ParserPoolOptions, text: string) {
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-pool-"));
+  const path = join(directory, "a.yaml");
+  writeFileSync(path, text);
+  const pool = new ParserPool(options);
+  t.after(async () => {
+    await pool.close();
+    rmSync(directory, { recursive: true });
+  });
+  return { pool, path };
+}
+
+function nodes(count: number): string {
+  return Array.from(
+    { length: count },
+    (_, index) => `---\napiVersion: v1\nkind: Node\nmetadata: {name: n${index}}\n`,
+  ).join("");
+}
+
+test("a file that is shared between workers comes back whole and in order", async (t) => {
+  const { pool, path } = begin(t, { workers: 2 }, nodes(5000));
+  const shared = await pool.parse(path, 2 ** 21, []);
+  assert.equal(pool.running, 2);
+  assert.deepEqual(await pool.parse(path, 1, []), shared);
+  assert.deepEqual(
+    shared.map(({ index }) => index),
+    Array.from({ length: 5000 }, (_, index) => index),
+  );
+  const known = shared.slice(1).map(({ hash }) => hash);
+  const again = await pool.parse(path, 1, known);
+  assert.deepEqual(
+    again.filter(({ objects }) => objects !== undefined),
+    shared.slice(0, 1),
+  );
+});
+
+test("a file that takes too long is given up, and the next one is parsed", async (t) => {
+  const { pool, path } = begin(t, { workers: 1, limitMs: 30 }, nodes(50_000));
+  const slow = pool.parse(path, 1, []);
+  const missing = pool.parse(`${path}.missing`, 1, []);
+  const [first, second] = await Promise.allSettled([slow, missing]);
+  assert.match(String(Object(first).reason), /a.yaml took more than 0.03 s to parse/);
+  assert.ok(Object(second).reason instanceof ManifestFileError);
+});
+
+test("idle workers are stopped, and started again when there is work", async (t) => {
+  const { pool, path } = begin(t, { idleMs: 20 }, nodes(1));
+  assert.equal((await pool.parse(path, 1, [])).length, 1);
+  for (const endMs = performance.now() + 5000; pool.running > 0; await sleep(5)) {
+    assert.ok(performance.now() < endMs, "waited 5 s for the worker to stop");
+  }
+  assert.equal((await pool.parse(path, 1, [])).length, 1);
+});
+
+test("a closed pool refuses what waits and what comes", async (t) => {
+  const { pool, path } = begin(t, { workers: 1 }, nodes(1));
+  const waiting = Promise.allSettled([pool.parse(path, 1, []), pool.parse(path, 1, [])]);
+  await pool.close();
+  assert.deepEqual(
+    (await waiting).map((result) => result.status === "rejected" && String(result.reason)),
+    ["ManifestFileError: the parser is closed", "ManifestFileError: the parser is closed"],
+  );
+  await assert.rejects(pool.parse(path, 1, []), /the parser is closed/);
+});
