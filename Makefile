@@ -94,7 +94,7 @@ mutants: run-ready ## Plant faults one by one; the tests must catch every one
 	@$(NODE) test/mutants.ts
 
 .PHONY: test-kernels
-test-kernels: setup-kernels run-ready ## Boot Debian's 6.1 and 6.12 and test there (K=6.1, T=FILE|GLOB)
+test-kernels: setup-kernels run-ready bundle ## Boot Debian's 6.1 and 6.12 and test there (K=6.1, T=FILE|GLOB)
 	@tools/kernels
 	@$(NODE) test/kernels/main.ts $(K:%=--kernel %) $(T)
 

@@ -5,14 +5,15 @@
 // after the other, each with a limit; fails when one fails. Logs stay in build/kernels.
 
 import { spawn } from "node:child_process";
-import { createWriteStream, mkdirSync } from "node:fs";
+import { createWriteStream, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { buildInitramfs, findKernel, type Kernel } from "./image.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const WORK = join(ROOT, "build/kernels");
+const LOGS = join(ROOT, "build/kernels");
 const VERSIONS = ["6.1", "6.12"];
 const LIMIT_MS = 15 * 60_000;
 const MEMORY_MB = 2048;
@@ -44,13 +45,15 @@ function machine(kernel: Kernel, initramfs: string): string[] {
   ];
 }
 
+function logFile(version: string): string {
+  return join(LOGS, `${version}.log`);
+}
+
 /** Boots a kernel, prints what the machine says, and answers with the exit code of what ran. */
 async function boot(version: string, arguments_: readonly string[]): Promise<number | string> {
-  const directory = join(WORK, version);
-  mkdirSync(directory, { recursive: true });
   const kernel = findKernel(ROOT, version);
-  const initramfs = buildInitramfs(kernel, directory, arguments_);
-  const log = createWriteStream(join(directory, "console.log"));
+  const initramfs = buildInitramfs(kernel, staging, arguments_);
+  const log = createWriteStream(logFile(version));
   const qemu = spawn("qemu-system-x86_64", machine(kernel, initramfs), {
     stdio: ["ignore", "pipe", "inherit"],
     timeout: LIMIT_MS,
@@ -77,13 +80,16 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 
+mkdirSync(LOGS, { recursive: true });
+const staging = mkdtempSync(join(tmpdir(), "ciliate-kernels-"));
+process.once("exit", () => rmSync(staging, { recursive: true, force: true }));
 process.stdout.on("error", () => process.exit(1)); // nobody reads on
 let failed = false;
 for (const version of values.kernel) {
   const began = Date.now();
   const verdict = await boot(version, positionals.length > 0 ? positionals : USUAL);
   const seconds = Math.round((Date.now() - began) / 1000);
-  const log = relative(ROOT, join(WORK, version, "console.log"));
+  const log = relative(ROOT, logFile(version));
   const text = verdict === 0 ? "passed" : `failed (${verdict}), see ${log}`;
   process.stdout.write(`Linux ${version}: ${text}, ${seconds} s\n`);
   failed ||= verdict !== 0;
