@@ -155,8 +155,8 @@ function box(path: string): Place {
 }
 
 function packageFault(from: string, { to, lazy }: Import): string | undefined {
-  if (to.startsWith("(")) return `${from} imports ${to}: an import names its file`;
   if (isForTests(from)) return undefined;
+  if (to.startsWith("(")) return `${from} imports ${to}: an import names its file`;
   if (lazy && !to.startsWith("node:")) {
     return `${from} imports ${to} lazily: import a file of ours that does, the bundle loses names`;
   }

@@ -165,6 +165,9 @@ function isEntry(path: string): boolean {
   );
 }
 
+/** Worth being libraries of their own: a part that only its tests use so far is no dead one. */
+const LIBRARIES = /^src\/(kernel|net)\//;
+
 /**
  * Files that nobody imports or includes, files of the product that only tests import, and imports
  * of files that aren't there.

@@ -12,7 +12,7 @@ import { spec } from "node:test/reporters";
 import { newRemains, processesOf, RUN_VARIABLE, remains } from "./leaks.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
-const DEFAULT_GLOBS = ["src", "bpf", "test", "bench"].map((box) => `${box}/**/*.test.ts`);
+const DEFAULT_GLOBS = ["src", "bpf", "test", "bench", "tools"].map((top) => `${top}/**/*.test.ts`);
 const TEST_LIMIT_MS = 180_000;
 const RUN_LIMIT_MS = 20 * 60_000;
 const MAX_FILES_AT_ONCE = 4;
