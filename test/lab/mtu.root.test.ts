@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Pods that offer a full-sized MSS: what doesn't fit with the outer header is told to the client by
+// ICMP, and bulk gets through.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite, type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../../src/lab/process.ts";
+import { formatIpv4 } from "../../src/net/address.ts";
+import { since, verdicts } from "./tools/inspect.ts";
+import { balance, createStage, type Stage, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
+
+/** Bytes each way; larger than any window. */
+const BULK_BYTES = 4_000_000;
+const RECORD_BYTES = 50_000;
+const OUTER_HEADER_BYTES = 20;
+const POD = "pod2-1";
+
+interface Case {
+  readonly acceleration: "native" | "off";
+  /** Of the wires between the nodes. */
+  readonly mtu: number;
+}
+
+/** Fields of the packets of a capture as an independent dissector sees them. */
+function dissect(file: string, filter: string, fields: readonly string[]): string[][] {
+  const wanted = fields.flatMap((field) => ["-e", field]);
+  const argv = [
+    "-r",
+    file,
+    "-o",
+    "ip.check_checksum:TRUE",
+    "-Y",
+    filter,
+    "-T",
+    "fields",
+    ...wanted,
+  ];
+  const text = execFileSync("tshark", argv, {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  return text
+    .trimEnd()
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.split("\t"));
+}
+
+/** Makes a node's wires narrower: a fabric with a tunnel on the way, and pods that know of it. */
+async function narrow({ lab }: Stage, node: string, mtu: number): Promise<void> {
+  for (const [where, device] of [
+    ["switch", node],
+    [node, "eth0"],
+    [node, POD],
+    [POD, "eth0"],
+  ] as const) {
+    await lab.output(where, ["ip", "link", "set", device, "mtu", `${mtu}`]);
+  }
+}
+
+/** Sends bulk both ways and returns when all of it has arrived. */
+async function moveBulk({ client }: Stage): Promise<void> {
+  const bulk = streamsTo(1, { recordBytes: RECORD_BYTES, intervalMs: 20 });
+  await client.open("bulk", bulk);
+  await until("bulk to get through", 20_000, async () => {
+    const { answered, broken, brokenHow } = await client.report("bulk");
+    assert.equal(broken, 0, brokenHow.join());
+    await delay(50);
+    return answered >= BULK_BYTES;
+  });
+  const end = await client.finish("bulk");
+  assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0]);
+}
+
+/** What the client is told, as tshark reads it. */
+function assertFragNeeded(file: string, client: string, mtu: number): void {
+  const told = dissect(file, "icmp.type == 3 && icmp.code == 4", [
+    "icmp.mtu",
+    "icmp.checksum.status",
+    "ip.checksum.status",
+    "ip.src",
+    "ip.dst",
+    "ip.proto",
+    "tcp.dstport",
+    "ip.ttl",
+  ]);
+  assert.ok(told.length > 0, "no frag-needed at the client");
+  for (const [nextMtu, icmpSum, ipSums, sources, targets, protocols, port, ttls] of told) {
+    assert.equal(nextMtu, `${mtu - OUTER_HEADER_BYTES}`);
+    assert.equal(icmpSum, "1");
+    // The first of two is the message's own header, the second is the one that it quotes.
+    assert.deepEqual(ipSums?.split(","), ["1", "1"]);
+    assert.deepEqual(sources?.split(","), [VIP, client]);
+    assert.deepEqual(targets?.split(","), [client, VIP]);
+    assert.deepEqual(protocols?.split(","), ["1", "6"]);
+    assert.equal(port, `${VIP_PORT}`);
+    assert.ok(Number(ttls?.split(",")[0]) >= 60);
+  }
+}
+
+async function prove(t: TestContext, { acceleration, mtu }: Case): Promise<void> {
+  const stage = await createStage(t, [POD], {
+    nodes: 2,
+    podsPerNode: 1,
+    acceleration,
+    lowerMss: false,
+    config: { mss: { clamp: false }, ...(mtu === 1500 ? {} : { mtu }) },
+  });
+  const { lab } = stage;
+  if (mtu !== 1500) await narrow(stage, "node2", mtu);
+  await balance(lab, [POD]);
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-mtu-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const file = join(directory, "client.pcapng");
+  const capture = await lab.capture("client", file, { devices: ["eth0"], snapBytes: 128 });
+  const before = verdicts(lab);
+  await moveBulk(stage);
+  await capture.stop();
+
+  const offered = dissect(file, `tcp.flags.syn == 1 && ip.src == ${VIP}`, ["tcp.options.mss_val"]);
+  assert.deepEqual(offered, [[`${mtu - 40}`]], "the pod offers all that its own wire takes");
+  const address = formatIpv4(lab.plan.clientAddress.address);
+  assertFragNeeded(file, address, mtu);
+  const counts = since(before, verdicts(lab));
+  const place = acceleration === "off" ? "host" : "edge";
+  assert.ok((counts[`${place} sent frag needed`] ?? 0) > 0, JSON.stringify(counts));
+  const route = await lab.output("client", ["ip", "route", "get", VIP]);
+  assert.match(route, new RegExp(`mtu ${mtu - OUTER_HEADER_BYTES}`));
+  t.diagnostic(JSON.stringify(counts));
+}
+
+suite("bulk gets through pods with a full-sized MSS", { concurrency: true }, () => {
+  for (const [acceleration, mtu] of [
+    ["native", 1500],
+    ["off", 1500],
+    ["native", 1400],
+    ["off", 1400],
+  ] as const) {
+    test(`acceleration ${acceleration}, ${mtu} bytes between nodes`, (t) => {
+      return prove(t, { acceleration, mtu });
+    });
+  }
+});
