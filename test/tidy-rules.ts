@@ -187,7 +187,7 @@ export function deadFaults(sources: readonly Source[]): string[] {
     if (imports ? isEntry(path) : !path.endsWith(".h")) continue;
     const by = users.get(path) ?? [];
     if (by.length === 0) faults.push(`${path}: nobody ${imports ? "imports" : "includes"} it`);
-    else if (!isForTests(path) && by.every(isForTests))
+    else if (!LIBRARIES.test(path) && !isForTests(path) && by.every(isForTests))
       faults.push(`${path}: only tests import it`);
   }
   return faults;
