@@ -36,9 +36,14 @@ static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
 	return true;
 }
 
+/*
+ * Functions that aren't inlined keep the depth of the stack below what the verifier allows: 512
+ * bytes for a chain of calls, each rounded up to 32 before Linux 6.8.
+ */
+
 /* Strips, translates and puts the packet into the flow's pod. */
-static __always_inline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
-					     const struct flow *flow, __u8 tos, int *action)
+static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
+					const struct flow *flow, __u8 tos, int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
 	struct translation to = {
@@ -139,9 +144,16 @@ static __always_inline enum verdict take_note(struct __sk_buff *skb, struct pack
 	return SENT_NOTED;
 }
 
+/* The answer is made where the stack has room for it. */
+static __always_inline enum verdict too_big(struct packet *packet, const struct way *way)
+{
+	packet->mtu = way->mtu;
+	return SENT_FRAG_NEEDED;
+}
+
 /* Points the outer header to the next owner; what came without one gets one. */
-static __always_inline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
-					    struct decision *decision, int *action)
+static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
+				       struct decision *decision, int *action)
 {
 	__u8 ttl = hop_ttl(decision->hop);
 	struct way way = {};
@@ -155,7 +167,7 @@ static __always_inline enum verdict pass_on(struct __sk_buff *skb, struct packet
 			    checksum_word(node_address);
 
 		if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
-			return skb_frag_needed(skb, packet, way.mtu, action);
+			return too_big(packet, &way);
 		if (!skb_encapsulate(skb, packet, node_address, ttl, sum, &way))
 			return DROP_REWRITE;
 	} else {
@@ -226,9 +238,9 @@ static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct pac
 	return SENT_PLAIN;
 }
 
-static __always_inline enum verdict to_node(struct __sk_buff *skb, struct packet *packet,
-					    const struct service *service,
-					    const struct backend *backend, int *action)
+static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *packet,
+				       const struct service *service, const struct backend *backend,
+				       int *action)
 {
 	__u32 row = backend->nexthop;
 	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
@@ -248,7 +260,7 @@ static __always_inline enum verdict to_node(struct __sk_buff *skb, struct packet
 	if (travels_plain(service, packet))
 		return send_plain(skb, packet, backend, &way, action);
 	if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
-		return skb_frag_needed(skb, packet, way.mtu, action);
+		return too_big(packet, &way);
 	if (!skb_encapsulate(skb, packet, source, IP_DEFAULT_TTL, sum, &way))
 		return DROP_REWRITE;
 	*action = way_take(&way);
@@ -377,6 +389,8 @@ int from_network(struct __sk_buff *skb)
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = host(skb, &packet, &action);
 
+	if (verdict == SENT_FRAG_NEEDED)
+		verdict = skb_frag_needed(skb, &packet, packet.mtu, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);
