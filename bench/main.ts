@@ -8,6 +8,7 @@ import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
+import { benchLive } from "./live.ts";
 import { Results } from "./results.ts";
 
 type Group = (results: Results, budget: Budget) => void | Promise<void>;
@@ -16,6 +17,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
   tc: benchTc,
   host: benchBackend,
+  live: benchLive,
   families: benchFamilies,
   size: benchSizes,
 };

@@ -87,6 +87,16 @@ int room_only(struct xdp_md *ctx)
 	return bpf_xdp_adjust_head(ctx, -20) ? XDP_ABORTED : XDP_TX;
 }
 
+/* What arrived at the end of a wire, on all CPUs. */
+__u64 arrived;
+
+SEC("xdp")
+int sink(struct xdp_md *ctx)
+{
+	__sync_fetch_and_add(&arrived, 1);
+	return XDP_DROP;
+}
+
 SEC("tc")
 int nothing_tc(struct __sk_buff *skb)
 {
