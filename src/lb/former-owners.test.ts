@@ -75,7 +75,7 @@ test("a larger ring's slots have the former owners of the slots that they were c
   assert.equal(show(former), "0: 9, 1: 9, 2: 2 9, 3: 9, 7: 1");
 });
 
-test("a smaller ring's slots have those of all slots that went into them, largest part first", () => {
+test("a smaller ring's slots have those of all that went into them, largest part first", () => {
   assert.equal(show(change([1, 1, 2, 3, 4, 4, 4, 4], [1, 4])), "0: 2 3");
   assert.equal(show(change([1, 2, 3, 4, 5], [6, 6])), "0: 1 2 3, 1: 4 5 3");
   const before = change([7, 1, 1, 1], [1, 1, 1, 1]);

@@ -54,7 +54,10 @@ export class PortNumbers {
       return this.#ids.allocate() as ServiceId;
     } catch (error) {
       if (!(error instanceof OutOfIdsError)) throw error;
-      this.#refused.set(service, `port ${port} is left out: ${error.message}`);
+      this.#refused.set(
+        service,
+        `port ${port} is left out: ${error.message}; raise tables.services`,
+      );
       return undefined;
     }
   }

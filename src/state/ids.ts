@@ -36,7 +36,7 @@ export function createIdAllocator(name: string, first: number, last: number): Id
       const reuse = released.size > QUARANTINE || fresh > last;
       const id = reuse ? oldest() : fresh;
       if (id === undefined) {
-        throw new OutOfIdsError(`all ${limit} ${name} are in use: raise the table's size`);
+        throw new OutOfIdsError(`all ${limit} ${name} are in use`);
       }
       released.delete(id);
       used.add(id);

@@ -238,7 +238,7 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
       this.#counts.longestHoldMs = Math.max(this.#counts.longestHoldMs, heldMs);
       if (heldMs > this.#budgetMs * 0.7) this.#chunkRows = Math.ceil(this.#chunkRows / 2);
       else if (heldMs < this.#budgetMs * 0.3) {
-        this.#chunkRows = Math.min(MAX_CHUNK_ROWS, this.#chunkRows + 32);
+        this.#chunkRows = Math.min(MAX_CHUNK_ROWS, Math.ceil(this.#chunkRows * 1.25));
       }
     }
   }
