@@ -109,7 +109,7 @@ function refusal(output: string): string | undefined {
 }
 
 function failedRow(output: string): string {
-  const failed = [...output.matchAll(/✖ (.*) \(\d/g)].map(([, title = ""]) => title);
+  const failed = [...new Set([...output.matchAll(/✖ (.*) \(\d/g)].map(([, title = ""]) => title))];
   const rows = failed.filter((title) => /^(edge|host|pod): /.test(title));
   return `${rows.length} rows, first: ${rows[0] ?? failed[0] ?? lastLines(output)}`;
 }

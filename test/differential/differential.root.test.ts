@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// `make soak` plays the same with a larger budget.
+// The model against the kernel. One seed alone: main.ts --profile NAME --seed N.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { budget } from "../lab/tools/budget.ts";
 import { formatTally, runCampaign } from "./campaign.ts";
 import { PROFILES } from "./profiles.ts";
 import { openWorld, type World } from "./world.ts";
 
 /** Seeds below are the same in every run, the others are new in every run. */
 const KNOWN_SEEDS = 1_000_000;
-const SECONDS = 12;
+
+const packets = budget("packets", 100_000);
+const seconds = budget("seconds", 10);
 
 let world: World;
 before(async () => {
@@ -25,10 +28,9 @@ for (const profile of PROFILES) {
     ["new", today],
   ] as const) {
     test(`model and kernel agree in profile ${profile.name}, ${which} seeds`, (context) => {
-      const budget = { packets: 100_000, seconds: SECONDS };
-      const result = runCampaign(world, { profile, firstSeed, ...budget });
-      context.diagnostic(`seeds from ${firstSeed}: ${result.sequences}`);
-      context.diagnostic(formatTally(result.tally).replaceAll("\n", ","));
+      const result = runCampaign(world, { profile, firstSeed, packets, seconds });
+      context.diagnostic(`${result.sequences} sequences from seed ${firstSeed}`);
+      context.diagnostic(formatTally(result.tally).replace("\n", ":").replaceAll("\n", ","));
       assert.equal(result.failure, undefined, result.failure);
       assert.ok(result.tally.packets > 1000, `only ${result.tally.packets} packets were played`);
     });

@@ -172,7 +172,8 @@ async function holdSockets(path: string): Promise<() => void> {
 
 function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   return {
-    route: ({ destination, input }) => routeTo(destination as Ipv4, input, devices),
+    route: ({ destination, input, isSized }) =>
+      routeTo(destination as Ipv4, isSized ? undefined : input, devices),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
     socket: ({ source, sourcePort, destination, destinationPort, netns }) => {
@@ -182,19 +183,20 @@ function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   };
 }
 
+/** Without `input`: the kernel was told the size. */
 function routeTo(
   destination: Ipv4,
-  input: Input,
+  input: Input | undefined,
   devices: ReadonlyMap<string, number>,
 ): Route | undefined {
   const hop = nextHopTo(destination);
   if (hop === undefined) return undefined;
   const ifindex = devices.get(hop.device) ?? 0;
-  // Without a neighbour the kernel doesn't say the MTU.
-  if (hop.mac === undefined) return { ifindex, mtu: 0xffff };
   const mtu = MTU[hop.device];
+  // Without a neighbour the kernel doesn't say the MTU.
+  if (hop.mac === undefined) return { ifindex, mtu: input === undefined ? mtu : 0xffff };
   // It looks at the packet as it is before it is changed, and then names no neighbour.
-  if (input.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS) return { ifindex, mtu };
+  if (input?.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS) return { ifindex, mtu };
   return { ifindex, mtu, macs: { destination: hop.mac, source: UPLINK_MACS[hop.device] } };
 }
 

@@ -37,11 +37,6 @@ const SERVICE = inFile("stage/service.h", [
   },
   { name: "one bucket fewer is looked into", from: "probe < FRONTEND_PROBES", to: "probe < 3" },
   {
-    name: "a bucket that wasn't full ends nothing",
-    from: "if (found || !bucket->slot[3].spill)\n\t\t\treturn found;",
-    to: "if (found)\n\t\t\treturn found;",
-  },
-  {
     name: "encapsulate: first, and the SYN travels plain",
     from: "!packet_is_syn(packet) && !former_owners_of",
     to: "!former_owners_of",
@@ -145,11 +140,6 @@ const RECEIVE = inFile("host.bpf.c", [
     name: "the inner packet may be longer than the outer one",
     from: "packet->total_bytes - packet->header_bytes;\n\n",
     to: "packet->total_bytes;\n\n",
-  },
-  {
-    name: "notes from load balancers",
-    from: "__u32 hop = from_node ? hop_of(packet->ttl) : 0;",
-    to: "__u32 hop = sender ? hop_of(packet->ttl) : 0;",
   },
   {
     name: "local traffic isn't counted",
