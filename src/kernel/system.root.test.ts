@@ -19,6 +19,10 @@ import { openObject } from "./object.ts";
 import { explainFeature, type Feature, hasFeature } from "./probe.ts";
 import { buildObject, makePinDirectory, readU32, u32 } from "./testdata/build.ts";
 
+test("a file system that takes no directories is refused in words", () => {
+  assert.throws(() => ensurePinDirectory("/proc/ciliate/pins"), /mount -t bpf bpf/);
+});
+
 test("a bpffs is mounted where there is none, once", () => {
   const CLONE_NEWNS = 0x0002_0000;
   check(sys.unshare(CLONE_NEWNS), "make", "a mount namespace");
