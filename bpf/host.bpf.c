@@ -105,7 +105,7 @@ static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, i
 		return 0;
 	passer = packet->outer_source;
 	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
-	if (!way_find(skb, node_address, passer, &way) || !way.neighbour ||
+	if (!way_find(skb, node_address, passer, 0, &way) || !way.neighbour ||
 	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
 	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
 	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
@@ -159,7 +159,7 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 	struct way way = {};
 	struct iphdr *outer;
 
-	if (!way_find(skb, node_address, decision->next, &way))
+	if (!way_find(skb, node_address, decision->next, 0, &way))
 		return DROP_NO_ROUTE;
 	packet->backend = decision->next;
 	if (!packet->outer_source) {
@@ -206,7 +206,7 @@ static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *
 				   ipv4_t source, ipv4_t destination, struct way *way)
 {
 	if (!(nexthop->flags & NEXTHOP_RESOLVED))
-		return way_find(skb, source, destination, way);
+		return way_find(skb, source, destination, 0, way);
 	way->ifindex = nexthop->ifindex;
 	way->mtu = nexthop->mtu;
 	way->neighbour = true;

@@ -65,23 +65,33 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 	    .tos = packet->tos,
 	    .ttl = packet->ttl,
 	};
+	__u32 bytes = segment_bytes(skb, packet);
+	struct iphdr *ip = skb_start(skb) + ETH_HLEN;
 	struct way way = {};
-	bool routed;
+	bool routed, fits;
 
 	packet->service = flow->service;
 	packet->backend = flow->pod;
 	if (packet->ttl <= 1)
 		return PASS_TTL;
+	if ((void *)(ip + 1) > skb_end(skb))
+		return DROP_REWRITE;
+	routed = way_find(skb, to.source, to.destination, bytes, &way);
+	fits = !routed || bytes <= way.mtu;
+	/* The kernel tells the pod, whose own packet it has to quote. */
+	if (!fits && ip->frag_off & IP_DF)
+		return PASS_TOO_BIG;
 	flow_update(flow, packet, true, true);
 	if (clamp_mss && packet->tcp_flags & TCP_SYN)
 		clamp(skb, packet);
-	routed = way_find(skb, to.source, to.destination, &way);
-	to.ttl -= routed;
+	to.ttl -= routed && fits;
 	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
 	    !translate_headers(skb, packet, ETH_HLEN, &to))
 		return DROP_REWRITE;
 	if (!routed)
 		return PASS_STACK;
+	if (!fits)
+		return PASS_TOO_BIG;
 	if (!skb_ethernet(skb, way.destination, way.source))
 		return DROP_REWRITE;
 	*action = way_take(&way);

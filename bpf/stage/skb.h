@@ -25,13 +25,16 @@ static __always_inline void *skb_end(struct __sk_buff *skb)
 	return (void *)(long)skb->data_end;
 }
 
-/* How a packet from `source` gets to `destination`, by this node's FIB. */
+/*
+ * How a packet from `source` gets to `destination`, by this node's FIB. With `bytes`, the MTU is
+ * the route's, and a way for which they are too many has nothing else; with 0, it is the device's.
+ */
 static __always_inline bool way_find(struct __sk_buff *skb, ipv4_t source, ipv4_t destination,
-				     struct way *way)
+				     __u32 bytes, struct way *way)
 {
-	/* Length 0: a GSO packet's own length would not fit any device. */
 	struct bpf_fib_lookup fib = {
 	    .family = FAMILY_IPV4,
+	    .tot_len = bytes,
 	    .ifindex = skb->ifindex,
 	    .ipv4_src = source,
 	    .ipv4_dst = destination,

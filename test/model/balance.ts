@@ -201,8 +201,12 @@ function countSent(node: Node, { input, ip, l4, backend }: Balanced): void {
 
 /** Bytes of IP that a packet, or one segment of it, has with an outer header. */
 export function outerSize(ip: Ipv4, l4: L4, gsoSize: number): number {
-  const size = gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
-  return size + OUTER;
+  return segmentSize(ip, l4, gsoSize) + OUTER;
+}
+
+/** Bytes of IP that a packet, or one segment of it, has. */
+export function segmentSize(ip: Ipv4, l4: L4, gsoSize: number): number {
+  return gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
 }
 
 /** 8: what the client gets instead. */

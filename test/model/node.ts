@@ -35,6 +35,8 @@ export interface Surroundings {
     readonly source: number;
     readonly destination: number;
     readonly input: Input;
+    /** The kernel is told how large the packet is, and compares that with the route's MTU. */
+    readonly isSized: boolean;
   }): Route | undefined;
   /** Whether the kernel refuses to make room in a frame, or to take it away. */
   refusesRoom(input: Input): boolean;
@@ -113,8 +115,8 @@ export class Node {
   }
 
   /** What the FIB says. */
-  route(input: Input, source: number, destination: number): Route | undefined {
-    return this.around.route({ source, destination, input });
+  route(input: Input, source: number, destination: number, isSized = false): Route | undefined {
+    return this.around.route({ source, destination, input, isSized });
   }
 
   /** The row of services to which a frontend leads; one beyond the table is none. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `from_pod`: a pod's replies.
 
-import { wayOf } from "./balance.ts";
+import { segmentSize, wayOf } from "./balance.ts";
 import { get8, get16 } from "./bytes.ts";
 import { updateFromPod } from "./flow.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
@@ -15,6 +15,8 @@ import {
   translate,
   writeMacs,
 } from "./packet.ts";
+
+const DF = 0x4000;
 
 export function fromPod(node: Node, input: Input): Outcome {
   const { frame } = input;
@@ -36,22 +38,25 @@ export function fromPod(node: Node, input: Input): Outcome {
   if (flow === undefined) return pass("PASS_NOT_OURS", frame);
   // 2.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
-  const sent = frame.slice();
   // 3.
-  const mss = lowerMss(node, frame, ip, l4);
+  const route = node.route(input, flow.serviceAddress, ip.destination, true);
+  const fits = route === undefined || segmentSize(ip, l4, input.gsoSize) <= route.mtu;
+  if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) return pass("PASS_TOO_BIG", frame);
   // 4.
+  const mss = lowerMss(node, frame, ip, l4);
+  // 5.
   updateFromPod(node, input, ip, l4, flow);
+  const sent = frame.slice();
   const to = {
     ...(mss === undefined ? {} : { mss }),
     source: flow.serviceAddress,
     sourcePort: flow.servicePort,
     destinationPort: flow.clientPort,
   };
-  // 5.
-  const route = node.route(input, flow.serviceAddress, ip.destination);
-  if (route === undefined) {
+  // 6.
+  if (route === undefined || !fits) {
     translate(sent, ip, l4, to);
-    return pass("PASS_STACK", sent);
+    return pass(fits ? "PASS_STACK" : "PASS_TOO_BIG", sent);
   }
   translate(sent, ip, l4, { ...to, ttl: ip.ttl - 1 });
   if (route.macs !== undefined) writeMacs(sent, route.macs.destination, route.macs.source);

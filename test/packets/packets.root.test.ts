@@ -121,7 +121,11 @@ test("every verdict that can occur at the host has a row", () => {
 });
 
 test("every verdict that can occur at a pod has a row", () => {
-  expectVerdicts("pod", ["PASS_NOT_OURS", "PASS_TTL", "PASS_STACK", "SENT_REPLY"], seen);
+  expectVerdicts(
+    "pod",
+    ["PASS_NOT_OURS", "PASS_TTL", "PASS_STACK", "PASS_TOO_BIG", "SENT_REPLY"],
+    seen,
+  );
 });
 
 test("tshark finds nothing wrong with any frame that left", () => {

@@ -219,6 +219,33 @@ const PASSED: readonly Row[] = [
     check: (stage) => expectFlows(stage, "request 1", "reply 0"),
   },
   {
+    title: "a reply too big for its way out stays the pod's own, for the kernel to answer",
+    places: POD,
+    before: opened,
+    coming: { packet: fromNear(podTcp(ACK, { payload: 1461 })) },
+    verdict: "PASS_TOO_BIG",
+    check: (stage) => expectFlows(stage, "request 1", "reply 0"),
+  },
+  {
+    title: "a reply that may be cut goes to the kernel, translated",
+    places: POD,
+    before: opened,
+    coming: { packet: fromNear(podTcp(ACK, { payload: 1461, ip: { dontFragment: false } })) },
+    verdict: "PASS_TOO_BIG",
+    leaving: fromNear(
+      replyTcp("near", ACK, { payload: 1461, ip: { ttl: 64, dontFragment: false } }),
+    ),
+    check: (stage) => expectFlows(stage, "request 1 replied", "reply 1 replied"),
+  },
+  {
+    title: "a reply that just fits goes straight to the client",
+    places: POD,
+    before: opened,
+    coming: { packet: fromNear(podTcp(ACK, { payload: 1460 })) },
+    verdict: "SENT_REPLY",
+    leaving: toGateway(replyTcp("near", ACK, { payload: 1460 })),
+  },
+  {
     title: "a reply for which there is no route goes to the kernel, translated",
     places: POD,
     before: openedBy(LOST_CLIENT),

@@ -223,6 +223,8 @@ export const Verdict = {
   passTtl: 4,
   /** a translated reply for which no direct route was found: the kernel routes it */
   passStack: 5,
+  /** a reply too big for its way out: the kernel tells the pod, or cuts it */
+  passTooBig: 6,
   /** to a backend on another node, in IPIP */
   sentEncapsulated: 16,
   /** to a backend on another node, destination translated, no outer header */
@@ -285,6 +287,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "3": "pass_fragment",
   "4": "pass_ttl",
   "5": "pass_stack",
+  "6": "pass_too_big",
   "16": "sent_encapsulated",
   "17": "sent_plain",
   "18": "sent_pod",
@@ -320,6 +323,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "3": "a fragment for a service address, passed by configuration",
   "4": "would have been forwarded, but its time to live ends here: the kernel answers",
   "5": "a translated reply for which no direct route was found: the kernel routes it",
+  "6": "a reply too big for its way out: the kernel tells the pod, or cuts it",
   "16": "to a backend on another node, in IPIP",
   "17": "to a backend on another node, destination translated, no outer header",
   "18": "into a pod of this node",
@@ -1196,7 +1200,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "6ea85e94006469854149066d08a1424f7984d6777cbb4e49eba932e3295ed921";
+export const abiDigest = "ebb57b7ddb6a816ac3860f116b048acc8e68b79c5a13d40f88a8cc8d0f9ac0b3";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1260,6 +1264,7 @@ enum verdict 4
   3 PASS_FRAGMENT
   4 PASS_TTL
   5 PASS_STACK
+  6 PASS_TOO_BIG
   16 SENT_ENCAPSULATED
   17 SENT_PLAIN
   18 SENT_POD
