@@ -4,8 +4,9 @@
 
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { dump } from "js-yaml";
+import { ensureBpffs } from "../kernel/bpffs.ts";
 import { namespacePath } from "../kernel/netns.ts";
 import { openPacketSocket } from "../kernel/packet-socket.ts";
 import {
@@ -34,6 +35,7 @@ import {
   type LabPlan,
   type NodePlan,
   nodeNamed,
+  PIN_DIRECTORY,
   placeNamed,
   planLab,
   settle,
@@ -234,6 +236,8 @@ export async function createLab(
   const lab = new Lab(plan, command);
   writeState(newState(settings));
   try {
+    // A machine without systemd has none; it stays mounted, as other labs may use it.
+    ensureBpffs(dirname(PIN_DIRECTORY));
     wireUp(plan);
     writeFiles(lab);
     await startCounting(plan.switch);
