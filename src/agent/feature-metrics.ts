@@ -85,6 +85,10 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
   }
   collect("services", "gauge", "Services known.", () => [{ value: lb.services.size }]);
   collect("service_ports", "gauge", "Ports of services known.", () => [{ value: lb.ports.size }]);
+  const forgotten = "Ring slots whose former owners were forgotten, as there was no room.";
+  collect("former_owners_forgotten_total", "counter", forgotten, () => [
+    { value: lb.figures().formerForgotten },
+  ]);
   const uncounted = "Times that a backend found no free counter.";
   collect("uncounted_backends_total", "counter", uncounted, () => [
     { value: lb.figures().uncounted },
@@ -96,6 +100,8 @@ export interface TableUse {
   readonly table: string;
   readonly used: number;
   readonly limit: number;
+  /** What its fullness does to traffic, and the way out; empty when it does nothing. */
+  readonly problem: string;
 }
 
 /** Every table with a limit. */
@@ -105,21 +111,38 @@ export function tableUses(
   conntrack: Collector,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
-  const of = (table: string, used: number): TableUse => ({
+  const of = (
+    table: string,
+    used: number,
+    problem = "",
+    limit = entries[table] ?? 0,
+  ): TableUse => ({
     table,
     used,
-    limit: entries[table] ?? 0,
+    limit,
+    problem,
   });
-  const { entries: flows, limit } = conntrack.figures();
+  const { counters, formerLostPorts } = lb.figures();
+  const { entries: flows, limit: mostFlows } = conntrack.figures();
   return [
-    ...tables.fill().map(({ table, used, limit: most }) => ({ table, used, limit: most })),
-    { table: "counters", used: lb.figures().counters, limit: counterStride - 1 },
-    of("former_owners", formerOwners.used),
+    ...tables.fill().map(({ table, used, limit }) => of(table, used, "", limit)),
+    of("counters", counters, "", counterStride - 1),
+    of("former_owners", formerOwners.used, lostOwners(formerLostPorts)),
     of("nexthops", nexthops.status().length),
     of("endpoints", endpoints.endpoints.size),
     of("trusted", nodes.trusted.size),
-    { table: "conntrack", used: flows, limit },
+    of("conntrack", flows, flows + ENTRIES_PER_FLOW > mostFlows ? NO_NEW_FLOWS : "", mostFlows),
   ];
+}
+
+const ENTRIES_PER_FLOW = 2;
+const NO_NEW_FLOWS = "full, new flows are dropped; raise conntrack.maxEntries";
+
+/** Other tables that are full refuse rows, and the row's refusal says so. */
+function lostOwners(ports: number): string {
+  if (ports === 0) return "";
+  const who = ports === 1 ? "a service port" : `${ports} service ports`;
+  return `no room for those of ${who}, whose connections may break; raise tables.formerOwners`;
 }
 
 function addTableMetrics(

@@ -24,10 +24,11 @@ export function createStatusParts(
     devices: () => node.devices().flatMap(describeDevice),
     sources: () => describeSources(services),
     tables: () =>
-      tableUses(node, services, conntrack).map(({ table, used, limit }) => ({
+      tableUses(node, services, conntrack).map(({ table, used, limit, problem }) => ({
         name: table,
         used: BigInt(used),
         limit: BigInt(limit),
+        problem,
       })),
     reconcilers: () => [describeReconciler(services)],
   };

@@ -39,9 +39,11 @@ export function collectStatus(options: StatusOptions): GetStatusResponse {
   const checks = health.checks().map(({ name, problem }) => ({ name, problem: problem ?? "" }));
   const sources = parts.sources();
   const reconcilers = parts.reconcilers();
+  const tables = parts.tables();
   const whole =
     checks.every(({ problem }) => problem === "") &&
     sources.every(({ problems }) => problems.length === 0) &&
+    tables.every(({ problem }) => problem === "") &&
     reconcilers.every(({ failed, problems }) => failed === 0n && problems.length === 0);
   const memory = residentMemory();
   return {
@@ -55,7 +57,7 @@ export function collectStatus(options: StatusOptions): GetStatusResponse {
     checks,
     devices: parts.devices(),
     sources,
-    tables: parts.tables(),
+    tables,
     reconcilers,
     memory: { own: BigInt(memory.own), tables: BigInt(memory.tables) },
   };

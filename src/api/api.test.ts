@@ -60,7 +60,7 @@ test("an answer crosses the socket whole", async (t) => {
     startedUnixMs: 1_764_000_000_123n,
     checks: [{ name: "sources", problem: "" }],
     reconcilers: [{ name: "lb", lagSeconds: 0.25, problems: ["a", "ü"] }],
-    tables: [{ name: "services", used: 2n ** 63n, limit: 7n }],
+    tables: [{ name: "services", used: 2n ** 63n, limit: 7n, problem: "full" }],
   });
   const { client } = await serve(t, { getStatus: () => status });
   assert.deepEqual(await client.getStatus(), status);

@@ -163,15 +163,19 @@ test("status ends with 5 and lists the problems until the agent is ready", async
       asked += 1;
       if (asked > 3) return STATUS;
       const checks = [{ name: "sources", problem: "not synced: files" }];
-      return { ...STATUS, state: AgentState.STARTING, checks };
+      const tables = [{ name: "conntrack", used: 8n, limit: 8n, problem: "full, raise its limit" }];
+      return { ...STATUS, state: AgentState.STARTING, checks, tables };
     },
   });
   const once = await ciliate(["status", "--socket", socket]);
   assert.equal(once.code, 5);
-  assert.match(
-    once.stdout,
-    /^agent {3}starting, [\s\S]*\nproblems\n {2}sources: not synced: files\n$/,
-  );
+  assert.match(once.stdout, /^agent {3}starting, /);
+  const problems = [
+    "problems",
+    "  sources: not synced: files",
+    "  table conntrack: full, raise its limit",
+  ];
+  assert.equal(once.stdout.split("\n\n").at(-1), `${problems.join("\n")}\n`);
   const waited = await ciliate(["status", "--wait", "10s", "--socket", socket]);
   assert.deepEqual([waited.code, asked], [0, 4]);
 });

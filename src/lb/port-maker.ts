@@ -81,6 +81,8 @@ export class PortMaker {
   readonly #joining = new Map<string, Map<Ipv4, number>>();
   /** Slots with former owners by port, in the order in which their counts changed. */
   readonly #formerSlots = new Map<string, number>();
+  /** Ports whose former owners found no room since their rings last changed. */
+  readonly #lost = new Set<string>();
   #formerTotal = 0;
   #forgotten = 0;
 
@@ -89,9 +91,9 @@ export class PortMaker {
     this.#numbers = options.numbers;
   }
 
-  /** Slots with former owners, and how many were forgotten for want of room. */
-  get former(): { readonly slots: number; readonly forgotten: number } {
-    return { slots: this.#formerTotal, forgotten: this.#forgotten };
+  /** Slots with former owners; how many were forgotten for want of room, and of how many ports. */
+  get former(): { readonly slots: number; readonly forgotten: number; readonly ports: number } {
+    return { slots: this.#formerTotal, forgotten: this.#forgotten, ports: this.#lost.size };
   }
 
   /** Makes or refreshes a port's row. When it has to be looked at again, whatever happens. */
@@ -263,6 +265,7 @@ export class PortMaker {
     const { ports, maxFormerSlots } = this.#options;
     this.#formerTotal -= this.#formerSlots.get(key) ?? 0;
     this.#formerSlots.delete(key);
+    this.#lost.delete(key);
     const count = countSlots(former);
     if (count > 0) this.#formerSlots.set(key, count);
     this.#formerTotal += count;
@@ -271,6 +274,7 @@ export class PortMaker {
       this.#formerSlots.delete(oldest);
       this.#formerTotal -= slots;
       this.#forgotten += slots;
+      this.#lost.add(oldest);
       const row = ports.get(oldest);
       if (row !== undefined) ports.set({ ...row, former: undefined });
     }

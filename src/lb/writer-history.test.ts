@@ -187,6 +187,10 @@ test("when former owners get too many, those of the ring that is quiet longest g
   assert.equal(port("default/a:80/tcp")?.former, undefined);
   assert.ok(port("default/b:80/tcp")?.former !== undefined);
   assert.ok(writer.figures().formerForgotten > 300);
+  assert.equal(writer.figures().formerLostPorts, 1);
+  writer.deleteService("default/a");
+  await settled();
+  assert.equal(writer.figures().formerLostPorts, 0);
 });
 
 test("after a restart ids, counters and owners are those of the kernel's tables", async () => {

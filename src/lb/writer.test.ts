@@ -139,7 +139,7 @@ test("a service too many is refused in words, and made when there is room", asyn
     [...writer.refusals()].map(({ id, text }) => `${id}: ${text}`),
     [
       "Service default/api: port default/api:80/tcp is left out: " +
-        "all 1 service ids are in use: raise the table's size",
+        "all 1 service ids are in use; raise tables.services",
     ],
   );
   writer.deleteService("default/web");

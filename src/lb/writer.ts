@@ -208,7 +208,7 @@ export class LbWriter {
   }
 
   figures() {
-    const { slots: formerSlots, forgotten: formerForgotten } = this.#maker.former;
+    const { slots: formerSlots, forgotten: formerForgotten, ports } = this.#maker.former;
     return {
       services: this.#services.size,
       slices: this.#slices.size,
@@ -218,6 +218,8 @@ export class LbWriter {
       formerSlots,
       /** Slots whose former owners were forgotten, as there was no room. */
       formerForgotten,
+      /** Service ports that this has happened to since their rings last changed. */
+      formerLostPorts: ports,
       ...this.#numbers.figures(),
     };
   }

@@ -188,6 +188,8 @@ export interface Table {
   readonly used: bigint;
   /** 0: it has no limit of its own. */
   readonly limit: bigint;
+  /** What its fullness does to traffic, and the way out; empty when it does nothing. */
+  readonly problem: string;
 }
 
 export interface Reconciler {
@@ -1068,7 +1070,7 @@ export const Source: MessageFns<Source> = {
 };
 
 function createBaseTable(): Table {
-  return { name: "", used: 0n, limit: 0n };
+  return { name: "", used: 0n, limit: 0n, problem: "" };
 }
 
 export const Table: MessageFns<Table> = {
@@ -1087,6 +1089,9 @@ export const Table: MessageFns<Table> = {
         throw new globalThis.Error("value provided for field message.limit of type uint64 too large");
       }
       writer.uint32(24).uint64(message.limit);
+    }
+    if (message.problem !== "") {
+      writer.uint32(34).string(message.problem);
     }
     return writer;
   },
@@ -1128,6 +1133,14 @@ export const Table: MessageFns<Table> = {
             message.limit = reader.uint64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1148,6 +1161,7 @@ export const Table: MessageFns<Table> = {
     message.name = object.name ?? "";
     message.used = (object.used !== undefined && object.used !== null) ? BigInt(object.used) : 0n;
     message.limit = (object.limit !== undefined && object.limit !== null) ? BigInt(object.limit) : 0n;
+    message.problem = object.problem ?? "";
     return message;
   },
 };

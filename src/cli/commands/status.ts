@@ -131,6 +131,9 @@ function showProblems(output: Output, answer: GetStatusResponse): void {
     ),
     ...answer.sources.flatMap(({ problems: list }) => list),
     ...answer.reconcilers.flatMap(({ name, problems: list }) => list.map((p) => `${name}: ${p}`)),
+    ...answer.tables.flatMap(({ name, problem }) =>
+      problem === "" ? [] : [`table ${name}: ${problem}`],
+    ),
   ];
   if (problems.length === 0) return;
   output.write(`\n${output.paint("red", "problems")}\n`);
