@@ -50,7 +50,7 @@ enum service_flag {
 struct service {
 	service_id_t id;
 	__u32 ring;	     /* first row of rings */
-	__u32 ring_size;     /* slots, prime */
+	__u32 ring_size;     /* slots */
 	__u32 backends;	     /* first row of backends */
 	__u32 backend_count; /* 0: nothing to send to */
 	__u32 flags;
