@@ -39,7 +39,7 @@ import { ECHO_PORT, HTTP_PORT, startPrograms } from "./tools/programs.ts";
 import { freshName } from "./tools/stage.ts";
 import { watch } from "./tools/wire.ts";
 
-const LIMIT_MS = 8000;
+const LIMIT_MS = 15_000;
 const CLIENT = parseIpv4("192.0.2.10");
 const STRANGER = parseIpv4("192.0.2.66");
 const NODE1 = parseIpv4("10.0.1.1");

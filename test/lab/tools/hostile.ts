@@ -45,7 +45,7 @@ export function decided(
   );
 }
 
-/** All packets that were counted at a place, by the first word of their verdict: pass, sent, drop. */
+/** All packets that were counted at a place, by the first word of their verdict. */
 export function totals(
   counts: ReadonlyMap<string, number>,
   place: string,
