@@ -23,7 +23,7 @@ const USUAL = [
   "test/kernels/smoke.ts",
   "test/kernels/service.ts",
   "src/{kernel,datapath,device,node,conntrack}/**/*.root.test.ts",
-  "bpf/**/*.test.ts",
+  "test/packets/*.root.test.ts",
 ];
 
 function machine(kernel: Kernel, initramfs: string): string[] {
