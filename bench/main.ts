@@ -6,6 +6,7 @@
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
+import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
@@ -18,6 +19,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   tc: benchTc,
   host: benchBackend,
   live: benchLive,
+  crr: benchCrr,
   families: benchFamilies,
   size: benchSizes,
 };
