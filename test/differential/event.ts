@@ -78,6 +78,7 @@ export interface ReplyEvent {
   readonly ttl: number;
   readonly tcpOptions: readonly number[];
   readonly checksum: "right" | "none" | "wrong";
+  readonly dontFragment: boolean;
   readonly moreFragments: boolean;
   readonly bytes: readonly (readonly [at: number, value: number])[];
   readonly cutBytes: number | undefined;

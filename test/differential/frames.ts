@@ -162,6 +162,7 @@ export function podFrame(event: ReplyEvent, key: FlowKey): Uint8Array {
       target: key.destination as Ipv4,
       protocol: key.protocol,
       ttl: event.ttl,
+      dontFragment: event.dontFragment,
       moreFragments: event.moreFragments,
     }),
     transport({ ...key, targetPort: key.destinationPort }, event),

@@ -302,6 +302,7 @@ function reply(prng: Prng, node: NodeIndex): ReplyEvent {
     ttl: prng.weighted([20, 64], [1, 0], [1, 1], [1, 2]),
     tcpOptions: prng.chance(30) ? tcpOptions(prng) : [],
     checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
+    dontFragment: prng.chance(70),
     moreFragments: prng.chance(1),
     bytes: prng.chance(3) ? overwrites(prng, 60) : [],
     cutBytes: prng.chance(3) ? prng.below(70) : undefined,

@@ -148,8 +148,8 @@ const HOST = inFile("host.bpf.c", [
   },
   {
     name: "pass for another owner",
-    from: "way_find(skb, node_address, decision->next, &way)",
-    to: "way_find(skb, decision->next, node_address, &way)",
+    from: "way_find(skb, node_address, decision->next, 0, &way)",
+    to: "way_find(skb, decision->next, node_address, 0, &way)",
   },
 ]);
 
@@ -168,7 +168,7 @@ const SKB = inFile("stage/skb.h", [
   {
     name: "L4 checksum without ports",
     from: "return !bpf_l4_csum_replace(skb, at, 0, ports, flags);",
-    to: "return true;",
+    to: "return !bpf_l4_csum_replace(skb, at, 0, ports & 0, flags);",
   },
   {
     name: "IPv4 checksum without the TTL",
@@ -200,7 +200,22 @@ const POD = inFile("pod.bpf.c", [
     from: "packet->tcp_flags & TCP_SYN",
     to: "packet->protocol == IPPROTO_TCP",
   },
-  { name: "replies keep their TTL", from: "\tto.ttl -= routed;\n", to: "" },
+  { name: "replies keep their TTL", from: "\tto.ttl -= routed && fits;\n", to: "" },
+  {
+    name: "replies that just fit are too big",
+    from: "bytes <= way.mtu;",
+    to: "bytes < way.mtu;",
+  },
+  {
+    name: "replies that are too big are sent",
+    from: "fits = !routed || bytes <= way.mtu;",
+    to: "fits = true;",
+  },
+  {
+    name: "replies with DF are cut",
+    from: "if (!fits && ip->frag_off & IP_DF)",
+    to: "if (0)",
+  },
   {
     name: "replies to the pod's idea of the client's port",
     from: ".destination_port = flow->client_port,",
