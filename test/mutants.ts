@@ -24,8 +24,10 @@ const COPIED = ["bpf", "src", "test", "tools", "build/bpf", "Makefile", "package
 const LINKED = ["node_modules", "toolchain", ".stamps"] as const;
 /** Packets that a fault has to be met by. */
 const PACKETS = 400_000;
+/** By which the tests are tried without a fault. */
+const SOUND_PACKETS = 10_000;
 const SECONDS = 120;
-const STEP_LIMIT_MS = 300_000;
+const STEP_LIMIT_MS = 400_000;
 
 /** What became of a fault. */
 type Fate =
@@ -44,6 +46,11 @@ interface Ended {
   readonly output: string;
 }
 
+/** A step that ended in no way that says anything about a fault. */
+class StepError extends Error {
+  override readonly name = "StepError";
+}
+
 const running = new Set<ChildProcess>();
 
 async function run(directory: string, command: string, ...args: string[]): Promise<Ended> {
@@ -54,10 +61,11 @@ async function run(directory: string, command: string, ...args: string[]): Promi
   for (const stream of [child.stdout, child.stderr]) {
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   }
-  const [code] = await once(child, "close");
+  const [code, signal]: (number | string | null)[] = await once(child, "close");
   clearTimeout(limit);
   running.delete(child);
-  return { code: code ?? 1, output: Buffer.concat(chunks).toString() };
+  if (typeof code !== "number") throw new StepError(`${command} ended by ${signal}`);
+  return { code, output: Buffer.concat(chunks).toString() };
 }
 
 /** A copy of what is needed to compile and to test, in a directory of its own. */
@@ -89,15 +97,15 @@ async function judge(directory: string, { file, from, to }: Mutant): Promise<Fat
   }
 }
 
-async function test(directory: string): Promise<Fate> {
+async function test(directory: string, packets = PACKETS): Promise<Fate> {
   const node = "toolchain/node";
-  const packets = await run(directory, node, "--test", "test/packets/packets.root.test.ts");
-  const refused = refusal(packets.output);
+  const rows = await run(directory, node, "--test", "test/packets/packets.root.test.ts");
+  const refused = refusal(rows.output);
   if (refused !== undefined) return { kind: "not planted", why: refused };
-  if (packets.code !== 0) {
-    return { kind: "caught", by: "packet tests", how: failedRow(packets.output) };
+  if (rows.code !== 0) {
+    return { kind: "caught", by: "packet tests", how: failedRows(rows.output) };
   }
-  const budget = ["--packets", String(PACKETS), "--seconds", String(SECONDS)];
+  const budget = ["--packets", String(packets), "--seconds", String(SECONDS)];
   const model = await run(directory, node, "test/differential/main.ts", ...budget);
   if (model.code === 0) return { kind: "survived" };
   return { kind: "caught", by: "the model", how: difference(model.output) };
@@ -108,16 +116,20 @@ function refusal(output: string): string | undefined {
   return /cannot load program .*/.exec(output)?.[0].slice(0, 200);
 }
 
-function failedRow(output: string): string {
-  const failed = [...new Set([...output.matchAll(/✖ (.*) \(\d/g)].map(([, title = ""]) => title))];
-  const rows = failed.filter((title) => /^(edge|host|pod): /.test(title));
-  return `${rows.length} rows, first: ${rows[0] ?? failed[0] ?? lastLines(output)}`;
+/** Which tests of packets failed; a suite that could not begin is no test. */
+function failedRows(output: string): string {
+  const failed = [...output.matchAll(/✖ (.*) \(\d/g)].map(([, title = ""]) => title);
+  const rows = [...new Set(failed)].filter((title) => /^(edge|host|pod|CPU \d+)\b/.test(title));
+  if (rows.length === 0) throw new StepError(`packet tests failed: ${lastLines(output)}`);
+  return `${rows.length} rows, first: ${rows[0]}`;
 }
 
 function difference(output: string): string {
   const lines = output.split("\n");
   const at = lines.findIndex((line) => line.startsWith("model and kernel part"));
-  return at < 0 ? lastLines(output) : lines.slice(at + 2, at + 3).join(" ");
+  if (at < 0) throw new StepError(`the comparison failed: ${lastLines(output)}`);
+  const [where = "", what = ""] = lines.slice(at + 1);
+  return / frame /.test(where) ? what : where;
 }
 
 function lastLines(output: string): string {
@@ -127,9 +139,11 @@ function lastLines(output: string): string {
 async function work(queue: Mutant[], done: Done[]): Promise<void> {
   const directory = makeWorkspace();
   try {
+    const sound = await test(directory, SOUND_PACKETS);
+    if (sound.kind !== "survived") throw new Error(`tests fail without a fault: ${sound.kind}`);
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
       const start = performance.now();
-      const fate = await judge(directory, mutant);
+      const fate = await judge(directory, mutant).catch(stepFate);
       const one = { mutant, fate, seconds: (performance.now() - start) / 1000 };
       done.push(one);
       process.stdout.write(`${describe(one)}\n`);
@@ -137,6 +151,11 @@ async function work(queue: Mutant[], done: Done[]): Promise<void> {
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+function stepFate(error: unknown): Fate {
+  if (error instanceof StepError) return { kind: "not planted", why: error.message };
+  throw error;
 }
 
 function describe({ mutant, fate, seconds }: Done): string {

@@ -149,8 +149,8 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   { name: "SYNs confirm", from: "if (!from_pod && !packet_is_syn(packet))", to: "if (!from_pod)" },
   {
     name: "the reply entry stays",
-    from: "\t\tbpf_map_delete_elem(&conntrack, &reply);\n",
-    to: "\t\treturn;\n",
+    from: "if (!(flow->flags & FLOW_REMOTE))\n\t\tbpf_map_delete_elem",
+    to: "if (flow->flags & FLOW_REMOTE)\n\t\tbpf_map_delete_elem",
   },
 ]);
 

@@ -47,6 +47,9 @@ function podTcp(flags: number, more: More = {}): Packet {
   ];
 }
 
+/** What the near pod answers to the client's SYN. */
+export const podSynAck = fromNear(podTcp(SYN_ACK));
+
 /** The same as the client gets it. */
 function replyTcp(name: ServiceName, flags: number, more: More = {}): Packet {
   return [

@@ -5,12 +5,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type NodeDatapath, openNodeDatapath } from "../../src/agent/datapath.ts";
 import { createServices, type Services } from "../../src/agent/services.ts";
 import { createSettings } from "../../src/agent/settings.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import type { DatapathMaps } from "../../src/datapath/load.ts";
+import type { EventSource } from "../../src/datapath/events.ts";
+import type { DatapathMaps, DatapathPrograms } from "../../src/datapath/load.ts";
 import { openDevices } from "../../src/device/devices.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
@@ -20,6 +20,7 @@ import { type Run, Runner } from "../differential/real.ts";
 import { deviceOf, openWorld, type World } from "../differential/world.ts";
 import type { Place } from "../model/numbers.ts";
 import { BEFORE, clusterYaml, movedYaml, NODE, SERVICES } from "./cluster.ts";
+import { waitFor } from "./wait.ts";
 
 export interface Send {
   readonly place: Place;
@@ -35,6 +36,8 @@ export interface Stage extends AsyncDisposable {
   readonly maps: DatapathMaps;
   /** Rows of counters that one CPU has. */
   readonly counterStride: number;
+  readonly programs: DatapathPrograms;
+  readonly events: EventSource;
   readonly world: World;
   send(packet: Send): Run;
   /** Forgets all flows, and what was counted. */
@@ -42,7 +45,6 @@ export interface Stage extends AsyncDisposable {
 }
 
 const NO_TRAFFIC = { packets: 0n, bytes: 0n, connections: 0n, adopted: 0n };
-const WAIT_LIMIT_MS = 10_000;
 const MTU = 1500;
 
 /** `more` is YAML for the node's file. */
@@ -74,6 +76,8 @@ export async function openStage(more = ""): Promise<Stage> {
   const { maps } = node.datapath;
   return {
     maps,
+    programs: node.datapath.programs,
+    events: node.events,
     counterStride: node.datapath.sizes.counterStride,
     world,
     send: (packet) => send(world, runner, packet),
@@ -102,7 +106,7 @@ async function fill(node: NodeDatapath, services: Services): Promise<void> {
   for (const yaml of [clusterYaml(), movedYaml()]) {
     services.api.apply(yaml);
     const isMoved = yaml !== clusterYaml();
-    await waitFor(() => inForce(services, isMoved));
+    await waitFor(() => inForce(services, isMoved), "the change of services");
     await services.settled();
     await node.tables.settled();
     await node.nexthops.settled();
@@ -124,14 +128,6 @@ function inForce({ lb }: Services, moved: boolean): boolean {
     const text = (list: readonly (typeof NODE)[]): string => list.map(formatIpv4).sort().join();
     return row !== undefined && text(row.backends.map((one) => one.address)) === text(wanted);
   });
-}
-
-async function waitFor(condition: () => boolean): Promise<void> {
-  const end = performance.now() + WAIT_LIMIT_MS;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error("the services were not as wanted in time");
-    await sleep(10);
-  }
 }
 
 function send(world: World, runner: Runner, packet: Send): Run {
