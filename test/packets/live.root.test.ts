@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// What test runs can't have: frames that end within their IPv4 header, and VLAN tags that the
+// kernel has taken off. Frames come by real devices here, cut at every byte, and each of them must
+// end in one verdict at each place that it meets.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { verdictNames } from "../../src/datapath/gen/abi.ts";
+import { attachTcx, attachXdp, type BpfLink } from "../../src/kernel/link.ts";
+import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
+import { buildPacket, vlan } from "../../src/net/packet.ts";
+import { deviceOf } from "../differential/world.ts";
+import { PLACE, type Place } from "../model/numbers.ts";
+import { ACK, arriving, FROM_ROUTER, ipipToNear, type Packet, toService } from "./frames.ts";
+import { openStage, type Stage } from "./stage.ts";
+import { waitFor } from "./wait.ts";
+
+const ETHERNET_BYTES = 14;
+const CPU_ROWS = 4 * 64;
+const VERDICTS = 64;
+
+let stage: Stage;
+let wire: PacketSocket;
+const links: BpfLink[] = [];
+
+before(async () => {
+  stage = await openStage();
+  const { world, programs } = stage;
+  const ifindex = deviceOf(world, "up0");
+  world.run(() => {
+    const { fromNetwork, edgeIngress } = programs;
+    links.push(attachTcx({ program: fromNetwork, ifindex, direction: "ingress" }));
+    links.push(attachXdp({ program: edgeIngress, ifindex, mode: "native" }));
+  });
+  wire = openPacketSocket("up0p", world.path);
+});
+after(async () => {
+  for (const link of links) link.close();
+  wire.close();
+  await stage[Symbol.asyncDispose]();
+});
+
+/** Packets by verdict at a place, all CPUs added up. */
+function countsAt(place: Place): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const [row, { packets }] of stage.maps.metrics.entries()) {
+    if (Math.floor((row % CPU_ROWS) / VERDICTS) !== PLACE[place] || packets === 0n) continue;
+    const name = (verdictNames[row % VERDICTS] ?? "").toUpperCase();
+    counts.set(name, (counts.get(name) ?? 0) + Number(packets));
+  }
+  return counts;
+}
+
+/** What the verdicts at a place were counted up by. */
+function since(before: Map<string, number>, place: Place): Record<string, number> {
+  const more = [...countsAt(place)].map(([name, count]) => [name, count - (before.get(name) ?? 0)]);
+  return Object.fromEntries(more.filter(([, count]) => count !== 0));
+}
+
+const sum = (counts: Record<string, number>): number =>
+  Object.values(counts).reduce((total, count) => total + count, 0);
+
+/** Sends frames by the wire and tells the verdicts of each place. */
+async function sendAll(frames: readonly Uint8Array[]) {
+  const before = { edge: countsAt("edge"), host: countsAt("host") };
+  for (const frame of frames) wire.send(frame);
+  await waitFor(() => sum(since(before.edge, "edge")) >= frames.length, "all frames' arrival");
+  const passedOn = (): number =>
+    Object.entries(since(before.edge, "edge"))
+      .filter(([name]) => name.startsWith("PASS_"))
+      .reduce((total, [, count]) => total + count, 0);
+  await waitFor(() => sum(since(before.host, "host")) >= passedOn(), "the host's verdicts");
+  return { edge: since(before.edge, "edge"), host: since(before.host, "host") };
+}
+
+function cutEverywhere(packet: Packet): Uint8Array[] {
+  const frame = buildPacket(...packet);
+  const lengths = [...Array(frame.length + 1).keys()].slice(ETHERNET_BYTES);
+  return lengths.map((length) => frame.subarray(0, length));
+}
+
+test("a packet to a service, cut at every byte, is sent once it is whole", async () => {
+  const frames = cutEverywhere(arriving(toService("far", ACK)));
+  const { edge, host } = await sendAll(frames);
+  assert.deepEqual(edge, { PASS_NOT_OURS: frames.length - 1, SENT_ENCAPSULATED: 1 });
+  assert.deepEqual(host, { PASS_NOT_OURS: frames.length - 1 });
+});
+
+test("IPIP for a pod, cut at every byte, goes into the pod once it is whole", async () => {
+  stage.forget();
+  const frames = cutEverywhere(ipipToNear(toService("near", ACK)));
+  const { edge, host } = await sendAll(frames);
+  assert.deepEqual(edge, { PASS_NOT_OURS: frames.length });
+  assert.deepEqual(host, { PASS_NOT_OURS: frames.length - 1, SENT_POD: 1 });
+});
+
+test("a packet with a VLAN tag passes, wherever the kernel keeps the tag", async () => {
+  const frame = buildPacket(FROM_ROUTER, vlan({ id: 7 }), ...toService("far", ACK));
+  const { edge, host } = await sendAll([frame]);
+  assert.deepEqual(edge, { PASS_NOT_OURS: 1 });
+  assert.deepEqual(host, { PASS_NOT_OURS: 1 });
+});
