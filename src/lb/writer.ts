@@ -112,7 +112,7 @@ export class LbWriter {
       ],
     },
   });
-  readonly #options: LbWriterOptions;
+  readonly #loaded: SyncGate;
   #timing: LbTiming;
   readonly #clock: WriterClock;
   readonly #claims = new FrontendClaims(this.#services);
@@ -135,7 +135,7 @@ export class LbWriter {
     this.services = this.#services;
     this.slices = this.#slices;
     this.ports = this.#ports;
-    this.#options = options;
+    this.#loaded = options.loaded;
     this.#timing = { ...TIMING, ...options.timing };
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     const { endpoints, nodes } = options;
@@ -250,7 +250,7 @@ export class LbWriter {
   }
 
   #wake(): void {
-    if (this.#running || this.#closed || !this.#options.loaded.open) return;
+    if (this.#running || this.#closed || !this.#loaded.open) return;
     this.#running = true;
     setImmediate(() => {
       void this.#run().finally(() => {
