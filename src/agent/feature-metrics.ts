@@ -107,7 +107,7 @@ export interface TableUse {
 /** Every table with a limit. */
 export function tableUses(
   { tables, datapath, formerOwners, nexthops }: NodeDatapath,
-  { lb, endpoints, nodes }: Services,
+  { nodeName, lb, endpoints, nodes }: Services,
   conntrack: Collector,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
@@ -129,7 +129,7 @@ export function tableUses(
     of("counters", counters, "", counterStride - 1),
     of("former_owners", formerOwners.used, lostOwners(formerLostPorts)),
     of("nexthops", nexthops.status().length),
-    of("endpoints", endpoints.endpoints.size),
+    of("endpoints", endpoints.endpoints.by("node", nodeName).length),
     of("trusted", nodes.trusted.size),
     of("conntrack", flows, flows + ENTRIES_PER_FLOW > mostFlows ? NO_NEW_FLOWS : "", mostFlows),
   ];

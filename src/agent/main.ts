@@ -17,6 +17,7 @@ import { addFeatureMetrics } from "./feature-metrics.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
 import { lockRuntime } from "./lock.ts";
+import { giveMemoryBack } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
 import { createServiceHandlers } from "./serve-services.ts";
@@ -109,6 +110,7 @@ async function run(
   const early = await Promise.race([inForce, ended]);
   if (early === undefined) {
     node.attach();
+    await giveMemoryBack();
     phase = "running";
     reloadOnHangup(settings, manager, telemetry.log("config"));
     manager.ready(describe(services));

@@ -23,6 +23,8 @@ import type { NodeIdentity } from "./uplinks.ts";
 
 /** Everything between sources and kernel tables. */
 export interface Services extends AsyncDisposable {
+  /** This node's name. */
+  readonly nodeName: string;
   readonly lb: LbWriter;
   readonly endpoints: EndpointWriter;
   readonly nodes: NodeWriter;
@@ -112,6 +114,7 @@ export function createServices(
   settings.onChange(follow);
 
   return {
+    nodeName: identity.name,
     lb,
     endpoints,
     nodes,
