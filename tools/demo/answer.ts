@@ -38,7 +38,7 @@ async function showAnswer({ screen, stage }: Scene): Promise<number> {
   screen.title("An answer");
   const url = `http://${VIP}/`;
   screen.command(`curl -v ${url}      # in the client`);
-  const curl = ["curl", "-sv", "--max-time", "5", "-w", "\n%{remote_ip} %{local_port}\n", url];
+  const curl = ["curl", "-sv", "--max-time", "20", "-w", "\n%{remote_ip} %{local_port}\n", url];
   const { code, stdout, stderr } = await stage.lab.run("client", curl);
   const [body = "", , facts = ""] = stdout.split("\n");
   const told = stderr.split("\n").filter((line) => /Connected|> GET|< HTTP|< Server/.test(line));

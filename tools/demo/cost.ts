@@ -17,7 +17,7 @@ const UDP_HEADER_BYTES = 8;
 const SNAP_BYTES = 128;
 const ETHERNET_BYTES = 14;
 const UDP_PORT = 53;
-const ICMP_LIMIT_MS = 5000;
+const ICMP_LIMIT_MS = 20_000;
 
 /** What one upload to a pod of another node took. */
 interface Cost {
@@ -60,7 +60,7 @@ async function measure(stage: Stage): Promise<Cost> {
   });
   const url = `http://${FAR_VIP}/`;
   try {
-    const post = ["-s", "--max-time", "10", "-H", "Expect:", "--data-binary", `@${body}`];
+    const post = ["-s", "--max-time", "30", "-H", "Expect:", "--data-binary", `@${body}`];
     await lab.output("client", ["curl", ...post, url]);
   } finally {
     await capture.stop();

@@ -9,7 +9,7 @@ import type { Play, Scene } from "./scene.ts";
 import { BALANCER, type Stage, VIP, VIP_PORT } from "./stage.ts";
 
 const FORGE_EVERY_MS = 100;
-const MONITOR_LIMIT_MS = 10_000;
+const MONITOR_LIMIT_MS = 30_000;
 
 /** An IP-in-IP packet to a pod from somebody who is no node. */
 function forge({ lab }: Stage, pod: string): void {

@@ -23,7 +23,7 @@ interface Flow {
 async function ask({ lab }: Stage, port: number): Promise<string> {
   // Reading on until the server closes leaves the client's port free at once, not in TIME_WAIT.
   const close = ["-H", "Connection: close", "--ignore-content-length", "--local-port", `${port}`];
-  return await lab.output("client", ["curl", "-s", "--max-time", "5", ...close, `http://${VIP}/`]);
+  return await lab.output("client", ["curl", "-s", "--max-time", "20", ...close, `http://${VIP}/`]);
 }
 
 /** Looks for a port of the client whose flow belongs to a pod of another node than the balancer. */

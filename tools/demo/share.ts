@@ -14,7 +14,7 @@ const BAR_COLUMNS = 28;
 const TOLERANCE = 6;
 /** Connections that wrk has at any time. */
 const UNDERWAY = 32;
-const COUNT_LIMIT_MS = 5000;
+const COUNT_LIMIT_MS = 20_000;
 /** IPv4's record-route option, padded to 8 bytes. */
 const RECORD_ROUTE = Uint8Array.of(7, 7, 4, 0, 0, 0, 0, 0);
 
@@ -27,7 +27,15 @@ interface Load {
 
 /** Opens a connection for each request, for so long. */
 async function load({ lab }: Stage, seconds: number): Promise<Load> {
-  const options = ["-t1", `-c${UNDERWAY}`, `-d${seconds}s`, "-H", "Connection: close"];
+  const options = [
+    "-t1",
+    "--timeout",
+    "10s",
+    `-c${UNDERWAY}`,
+    `-d${seconds}s`,
+    "-H",
+    "Connection: close",
+  ];
   const text = await lab.output("client", ["wrk", ...options, `http://${VIP}/`]);
   const errors = /Socket errors: (.*)|Non-2xx.*/.exec(text);
   return {

@@ -21,7 +21,7 @@ export const FAR_UDP_VIP = "198.51.100.3";
 export const BALANCER = "node1";
 /** Nginx writes it when it listens. */
 const PID_FILE = "nginx.pid";
-const READY_LIMIT_MS = 15_000;
+const READY_LIMIT_MS = 60_000;
 
 /** A service and pod as `ciliate service get -o json` tells of them; what the demo reads of it. */
 export interface ServiceView {

@@ -8,7 +8,7 @@
 import { connect, type Socket } from "node:net";
 
 const TICK_MS = 100;
-const FRESH_TIMEOUT_MS = 3000;
+const FRESH_TIMEOUT_MS = 10_000;
 
 const [address = "", port = "", streams = "", interval = ""] = process.argv.slice(2);
 const intervalMs = Number(interval);

@@ -13,7 +13,7 @@ import type { Tick } from "./streams-client.ts";
 export const TICK_MS = 100;
 /** Between a stream's answer and its next request. */
 const INTERVAL_MS = 100;
-const START_LIMIT_TICKS = 100;
+const START_LIMIT_TICKS = 600;
 
 /** Connections that are held open and speak all the time. */
 export class Streams implements AsyncDisposable {
