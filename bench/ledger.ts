@@ -16,7 +16,7 @@ const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;
 
-/** Instructions by "object function", subprograms as well, from the objects that `make bpf` made. */
+/** Instructions by "object function", subprograms too, from the objects that `make bpf` made. */
 export function countInstructions(): Map<string, number> {
   const counts = new Map<string, number>();
   for (const object of OBJECTS) {

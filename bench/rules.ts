@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules that kube-proxy writes for LoadBalancer services, for nftables and for iptables: service
-// i has the addresses of bench/world.ts. Clients are masqueraded, as with the default traffic policy.
+// The rules that kube-proxy writes for LoadBalancer services, for nftables and for iptables:
+// service i has the addresses of bench/world.ts. Clients are masqueraded, as with the default
+// traffic policy.
 
 import { formatIpv4, type Ipv4 } from "../src/net/address.ts";
 import { BACKENDS, BACKENDS_PER_SERVICE, SERVICE_PORT, TARGET_PORT, VIPS } from "./world.ts";
@@ -147,7 +148,8 @@ function serviceRules(service: number, count: number): string[] {
       const choose = `-m statistic --mode random --probability ${chance} `;
       const where = `${pod(service, backend)}:${TARGET_PORT}`;
       const last = backend === count - 1;
-      return `-A ${own} ${comment(`-> ${where}`)} ${last ? "" : choose}-j KUBE-SEP-${hash(service, backend)}`;
+      const chosen = `${last ? "" : choose}-j KUBE-SEP-${hash(service, backend)}`;
+      return `-A ${own} ${comment(`-> ${where}`)} ${chosen}`;
     }),
     ...each(count, (backend) => {
       const [chain, at] = [`KUBE-SEP-${hash(service, backend)}`, pod(service, backend)];

@@ -20,7 +20,8 @@
 	  "would have been forwarded, but its time to live ends here: the kernel answers") \
 	X(PASS_STACK, 5, \
 	  "a translated reply for which no direct route was found: the kernel routes it") \
-	X(PASS_TOO_BIG, 6, "a reply too big for its way out: the kernel tells the pod, or cuts it") \
+	X(PASS_TOO_BIG, 6, \
+	  "a reply too big for its way out: the kernel tells the pod, or cuts it") \
 	X(SENT_ENCAPSULATED, 16, "to a backend on another node, in IPIP") \
 	X(SENT_PLAIN, 17, "to a backend on another node, destination translated, no outer header") \
 	X(SENT_POD, 18, "into a pod of this node") \

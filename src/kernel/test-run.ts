@@ -89,7 +89,7 @@ export function testRun(program: BpfProgram, run: TestRun): TestRunResult {
     .u32(32, run.repeat ?? 1);
   if (isXdp) encodeXdp(context, run.xdp ?? {}, run.data.byteLength);
   else encodeSkb(context, run.skb ?? {});
-  // Without a context of ours, Linux 6.18 takes a zeroed one, in which the packet has no linear part.
+  // Without a context of ours, Linux 6.18 takes a zeroed one, whose packet has no linear part.
   attr.u32(40, context.bytes.byteLength).pointer(48, context.bytes);
   if (out.byteLength > 0) attr.u32(12, out.byteLength).pointer(24, out);
   if (live) attr.u32(64, LIVE_FRAMES).u32(72, run.liveFrames?.batchSize ?? 0);

@@ -89,7 +89,7 @@ async function abandonLab(name: string): Promise<void> {
   await once(child, "close");
 }
 
-test("a lab whose maker and agents were killed is taken over, and goes without a trace", async (t) => {
+test("a lab whose maker and agents were killed is taken over, and leaves no trace", async (t) => {
   const name = freshName();
   t.after(() => removeLab(name));
   await abandonLab(name);

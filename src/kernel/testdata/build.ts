@@ -8,8 +8,8 @@ import { after } from "node:test";
 import { unpin } from "../bpffs.ts";
 
 /**
- * Compiles `<name>.bpf.c` of this folder into a directory that goes when the test that asked for it,
- * or the whole file, is over.
+ * Compiles `<name>.bpf.c` of this folder into a directory that goes when the test that asked for
+ * it, or the whole file, is over.
  */
 export function buildObject(name: string): string {
   const directory = mkdtempSync(join(tmpdir(), "ciliate-kernel-"));
@@ -25,7 +25,7 @@ export function buildObject(name: string): string {
 
 let directories = 0;
 
-/** A directory for pins of this test process, which goes with all its pins when the tests are over. */
+/** A directory for pins of this test process, which goes with them when the tests are over. */
 export function makePinDirectory(): string {
   directories += 1;
   const directory = `/sys/fs/bpf/ciliate-kernel-${process.pid}-${directories}`;
