@@ -61,6 +61,8 @@ test("/healthz says the loop turns; /readyz names what is missing", async (t) =>
 test("other paths and methods are refused in words", async (t) => {
   const { curl } = await serve(t);
   assert.equal(await curl("/x"), "404 served here: /metrics, /healthz, /readyz\n");
+  assert.equal(await curl("//"), "404 served here: /metrics, /healthz, /readyz\n");
+  assert.equal(await curl("/healthz?probe=1"), "200 ok\n");
   assert.equal(await curl("/healthz", "-X", "POST"), "405 POST is not served here: use GET\n");
 });
 

@@ -69,7 +69,8 @@ async function answer(
     send(405, `${request.method} is not served here: use GET\n`, { allow: "GET, HEAD" });
     return;
   }
-  switch (new URL(request.url ?? "/", "http://localhost").pathname) {
+  // Not URL: it throws on what strangers may send, such as `//`.
+  switch (request.url?.split("?", 1)[0]) {
     case "/healthz":
       return send(200, "ok\n");
     case "/readyz": {
