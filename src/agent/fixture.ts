@@ -55,36 +55,44 @@ export class Agent {
   readonly manifests = join(this.directory, "manifests");
   readonly socket = join(this.directory, "run/ciliate.sock");
   readonly namespace: string;
+  readonly client: string;
   readonly pins: string;
   child: ChildProcess | undefined;
+  readonly #tables: string;
   #log = "";
   #exit: Promise<number | null> = Promise.resolve(null);
 
-  /** `v0` is the node's uplink with 10.0.0.1/24; `v1`, its other end, is beside it. */
-  constructor(t: TestContext, config = "") {
+  /** The node's uplink is `v0` with 10.0.0.1/24; its other end is the client's, 10.0.0.2. */
+  constructor(t: TestContext, config = "", tables = TABLES) {
+    this.#tables = tables;
     serial += 1;
     this.namespace = `cilag${process.pid}x${serial}`;
     this.pins = `/sys/fs/bpf/ciliate-agent-${process.pid}-${serial}`;
     mkdirSync(this.manifests);
+    this.client = `${this.namespace}c`;
     createNamespace(this.namespace);
+    createNamespace(this.client);
     t.after(async () => {
       this.child?.kill("SIGKILL");
       await this.#exit;
       deleteNamespace(this.namespace);
+      deleteNamespace(this.client);
       rmSync(this.pins, { recursive: true, force: true });
       rmSync(this.directory, { recursive: true, force: true });
     });
     this.ip("link set lo up");
-    this.ip("link add v0 type veth peer name v1");
+    this.ip(`link add v0 type veth peer name v1 netns ${this.client}`);
     this.ip("addr add 10.0.0.1/24 dev v0");
     this.ip("link set v0 up");
-    this.ip("link set v1 up");
+    this.ip("addr add 10.0.0.2/24 dev v1", this.client);
+    this.ip("link set v1 up", this.client);
+    this.ip("route add default via 10.0.0.1", this.client);
     this.configure(config);
   }
 
-  ip(words: string): void {
+  ip(words: string, namespace = this.namespace): void {
     const stdio = ["ignore", "ignore", "pipe"] as const;
-    execFileSync("ip", ["-n", this.namespace, ...words.split(" ")], { stdio: [...stdio] });
+    execFileSync("ip", ["-n", namespace, ...words.split(" ")], { stdio: [...stdio] });
   }
 
   /** Writes the node's file: this text after what keeps the test apart from others. */
@@ -92,7 +100,7 @@ export class Agent {
     const paths = `paths: {runtime: ${this.directory}/run, bpffs: ${this.pins}}\n`;
     const own = `manifests: [${this.manifests}]\ndevices: [v0]\nnode: {name: node1}\n`;
     const flows = /^conntrack:/m.test(config) ? "" : FLOWS;
-    writeFileSync(this.file, `${own}${paths}${TABLES}${flows}${config}`);
+    writeFileSync(this.file, `${own}${paths}${this.#tables}${flows}${config}`);
   }
 
   manifest(name: string, text: string): void {

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { type TestContext, test } from "node:test";
+import { type ApiClient, openApiClient } from "../api/client.ts";
+import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
+import { Agent, PROGRAM, until } from "./fixture.ts";
+
+function service(name: string, address: string): string {
+  return JSON.stringify({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name },
+    spec: { type: "LoadBalancer", ports: [{ name: "http", port: 80, targetPort: 8080 }] },
+    status: { loadBalancer: { ingress: [{ ip: address }] } },
+  });
+}
+
+function slice(name: string, ...pods: readonly string[]): string {
+  return JSON.stringify({
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: `${name}-1`, labels: { "kubernetes.io/service-name": name } },
+    addressType: "IPv4",
+    ports: [{ name: "http", port: 8080 }],
+    endpoints: pods.map((pod) => ({ addresses: [pod], conditions: { ready: true } })),
+  });
+}
+
+const documents = (...texts: readonly string[]): string => texts.join("\n---\n");
+
+async function connect(t: TestContext, agent: Agent): Promise<ApiClient> {
+  const client = await openApiClient({ socket: agent.socket, timeoutMs: 10_000 });
+  t.after(() => client[Symbol.dispose]());
+  return client;
+}
+
+/** Sends a SYN from the client; nobody answers. */
+function knock(agent: Agent, address: string): void {
+  const net = `--net=${namespacePath(agent.client)}`;
+  spawnSync("nsenter", [net, "nc", "-z", "-w", "1", address, "80"]);
+}
+
+test("what the API applies is in the kernel's tables when it answers", async (t) => {
+  const agent = await new Agent(t).start().ready();
+  const client = await connect(t, agent);
+  const text = documents(service("web", "192.0.2.10"), slice("web", "10.1.0.1", "10.1.0.2"));
+  const { objects, inForce } = await client.apply({ documents: text });
+  assert.deepEqual(
+    [objects.map(({ kind }) => kind), inForce],
+    [["Service", "EndpointSlice"], true],
+  );
+  const [frontend, ...others] = agent.json("bpf service list");
+  assert.deepEqual(others, []);
+  assert.deepEqual([frontend.frontend, frontend.backends], ["192.0.2.10:80", 2]);
+  const rings = agent.json("bpf maglev list");
+  assert.deepEqual(
+    rings.map((row: { backend: string }) => row.backend),
+    ["10.1.0.1:8080", "10.1.0.2:8080"],
+  );
+  const [port] = agent.json("service get web").ports;
+  assert.deepEqual([port.id, port.ringSize], [frontend.id, frontend.ringSize]);
+  const gone = await client.delete({
+    objects: [{ kind: "Service", namespace: "default", name: "web" }],
+  });
+  assert.deepEqual([gone.deleted.length, gone.inForce], [1, true]);
+  assert.deepEqual(agent.json("bpf service list"), []);
+});
+
+test("a killed agent's tables are read without it, and the next one keeps the ids", async (t) => {
+  const agent = new Agent(t);
+  const names = ["a", "b", "c"];
+  for (const [index, name] of names.entries()) {
+    const text = documents(service(name, `192.0.2.${index}`), slice(name, "10.1.0.1", "10.1.0.2"));
+    agent.manifest(`${name}.yaml`, text);
+  }
+  await agent.start().ready();
+  const tables = (): unknown =>
+    ["service", "backend", "maglev"].map((table) => agent.json(`bpf ${table} list`));
+  const before = tables();
+  assert.equal(agent.json("bpf service list").length, 3);
+  await agent.end("SIGKILL");
+  assert.deepEqual(tables(), before);
+  await agent.start().ready();
+  assert.deepEqual(tables(), before);
+  assert.equal(agent.ciliate("status").code, 0);
+});
+
+test("a drop is counted by reason and told to who listens", async (t) => {
+  const agent = await new Agent(t).start().ready();
+  const client = await connect(t, agent);
+  await client.apply({ documents: service("empty", "192.0.2.20") });
+  const words = ["monitor", "--count", "1", "-o", "json", "--address", "192.0.2.20"];
+  const monitor = spawnInNamespace(namespacePath(agent.namespace), PROGRAM, words, {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, CILIATE_SOCKET: agent.socket },
+  });
+  t.after(() => monitor.kill());
+  let heard = "";
+  monitor.stdout?.on("data", (piece: Buffer) => {
+    heard += piece;
+  });
+  await until(
+    () => "the monitor heard of no drop",
+    () => {
+      knock(agent, "192.0.2.20");
+      return heard.endsWith("\n");
+    },
+  );
+  const event = JSON.parse(heard.split("\n")[0] ?? "");
+  const { verdict, source, destination, destinationPort, tcpFlags, device } = event;
+  assert.deepEqual(
+    { verdict, source, destination, destinationPort, tcpFlags, device },
+    {
+      verdict: "drop no backend",
+      source: "10.0.0.2",
+      destination: "192.0.2.20",
+      destinationPort: 80,
+      tcpFlags: "S",
+      device: "v0",
+    },
+  );
+  const age = Date.now() - Date.parse(event.time);
+  assert(Math.abs(age) < 60_000, `the event is ${age} ms old`);
+  assert.match(agent.get("/metrics"), /verdict="drop",reason="no_backend"\} [1-9]/);
+  const drops = agent.json("bpf metrics list");
+  assert(drops.some((row: { verdict: string }) => row.verdict === "drop no backend"));
+});
+
+test("a bad document is told with file and line, and the good ones are in force", async (t) => {
+  const agent = new Agent(t);
+  const bad = service("bad", "192.0.2.31").replace('"port":80', '"port":"eighty"');
+  agent.manifest("all.yaml", documents(service("good", "192.0.2.30"), bad));
+  await agent.start().ready();
+  const { code, stdout } = agent.ciliate("status");
+  assert.equal(code, 5);
+  assert.match(stdout, /\n {2}\/.*\/manifests\/all\.yaml:3: Service default\/bad: spec\.ports/);
+  assert.equal(agent.json("bpf service list").length, 1);
+  agent.manifest("all.yaml", service("good", "192.0.2.30"));
+  await until(
+    () => `still not well:\n${agent.ciliate("status").stdout}`,
+    () => agent.ciliate("status").code === 0,
+  );
+});
+
+test("a full table is told with the way out, and harms nobody else", async (t) => {
+  const agent = new Agent(t, "", "tables: {services: 16, backends: 64, ringEntries: 4096}\n");
+  await agent.start().ready();
+  const client = await connect(t, agent);
+  const texts = Array.from({ length: 8 }, (_, index) =>
+    documents(service(`s${index}`, `192.0.2.${index}`), slice(`s${index}`, "10.1.0.1")),
+  );
+  const { inForce } = await client.apply({ documents: documents(...texts) });
+  assert.equal(inForce, false);
+  const applied = agent.json("bpf service list").length;
+  assert(applied > 0 && applied < 8, `${applied} services applied`);
+  const status = agent.json("status");
+  assert.equal(status.state, "degraded");
+  assert.match(status.reconcilers[0].problems[0], /tables\.ringEntries/);
+  await client.delete({
+    objects: texts.map((_, index) => ({
+      kind: "Service",
+      namespace: "default",
+      name: `s${index}`,
+    })),
+  });
+  await until(
+    () => `still not well:\n${agent.ciliate("status").stdout}`,
+    () => agent.json("status").state === "ready",
+  );
+});
+
+test("the capabilities of the systemd unit are enough", async (t) => {
+  const unit = readFileSync(resolve(import.meta.dirname, "../../deploy/ciliate.service"), "utf8");
+  const names = /^CapabilityBoundingSet=(.*)$/m.exec(unit)?.[1]?.split(" ") ?? [];
+  const set = ["-all", ...names.map((name) => `+${name.slice(4).toLowerCase()}`)].join(",");
+  const before = ["setpriv", `--bounding-set=${set}`, `--inh-caps=${set}`, "--no-new-privs"];
+  const agent = await new Agent(t).start({}, before).ready();
+  const client = await connect(t, agent);
+  const text = documents(service("web", "192.0.2.40"), slice("web", "10.1.0.1"));
+  assert.equal((await client.apply({ documents: text })).inForce, true);
+  const capabilities = readFileSync(`/proc/${agent.child?.pid}/status`, "utf8");
+  assert.doesNotMatch(capabilities, /^CapEff:\s*[0-9a-f]*ffffffff$/m);
+  assert.equal(agent.ciliate("status").code, 0);
+});
