@@ -11,6 +11,7 @@ import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
 import { Results } from "./results.ts";
+import { benchThroughput } from "./throughput.ts";
 
 type Group = (results: Results, budget: Budget) => void | Promise<void>;
 
@@ -20,6 +21,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   host: benchBackend,
   live: benchLive,
   crr: benchCrr,
+  throughput: benchThroughput,
   families: benchFamilies,
   size: benchSizes,
 };
