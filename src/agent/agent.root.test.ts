@@ -46,6 +46,21 @@ test("a second agent with the same directory is refused; a killed one's is taken
   assert.equal(first.ciliate("status").code, 0);
 });
 
+test("a second agent with the same pins is refused, wherever its runtime directory is", async (t) => {
+  const first = new Agent(t).start();
+  await first.said("ready");
+  const second = new Agent(t);
+  const text = readFileSync(second.file, "utf8").replace(second.pins, first.pins);
+  writeFileSync(second.file, text);
+  second.start();
+  assert.equal(await second.exit, 1);
+  const why = (await second.said("the agent can't go on; the datapath is as it was")).error;
+  assert.equal(
+    why,
+    `another agent uses the tables in ${first.pins}: stop it first, or set paths.bpffs`,
+  );
+});
+
 test("a reload takes over what it can, names the rest, and survives a bad file", async (t) => {
   const agent = new Agent(t).start();
   await agent.said("ready");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { ensurePinDirectory } from "../kernel/bpffs.ts";
 import { check, errorCode } from "../kernel/error.ts";
 import { lockFile } from "../kernel/ffi.ts";
 
@@ -22,5 +23,23 @@ export function lockRuntime(directory: string): Disposable {
   check(result, "lock", path);
   ftruncateSync(fd);
   writeSync(fd, `${process.pid}\n`);
+  return { [Symbol.dispose]: () => closeSync(fd) };
+}
+
+/**
+ * Makes sure that no two agents write the tables pinned in one directory, as they would with
+ * different runtime directories: each would take the other's rows for what nobody wants.
+ */
+export function lockPins(directory: string): Disposable {
+  ensurePinDirectory(directory);
+  const fd = openSync(directory, "r");
+  const result = lockFile(fd);
+  if (errorCode(-result) === "EAGAIN") {
+    closeSync(fd);
+    throw new Error(
+      `another agent uses the tables in ${directory}: stop it first, or set paths.bpffs`,
+    );
+  }
+  check(result, "lock", directory);
   return { [Symbol.dispose]: () => closeSync(fd) };
 }

@@ -16,7 +16,7 @@ import { createEventNames } from "./event-names.ts";
 import { addFeatureMetrics } from "./feature-metrics.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
-import { lockRuntime } from "./lock.ts";
+import { lockPins, lockRuntime } from "./lock.ts";
 import { giveMemoryBack } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
@@ -58,8 +58,9 @@ async function run(
   let phase: Phase = "starting";
   telemetry.health.add("agent", () => (phase === "running" ? undefined : phase));
 
-  // One agent per runtime directory; then whoever asks can see how far it has come.
+  // One agent per runtime directory and per pins; then whoever asks can see how far it has come.
   using _lock = lockRuntime(config.paths.runtime);
+  using _pins = lockPins(config.paths.bpffs);
   await using parts = new AsyncDisposableStack();
   const manager = connectManager(telemetry);
   parts.defer(() => manager.close());

@@ -69,7 +69,7 @@ test("one fault, and nothing is applied: every fault is told with its line", () 
   assert.throws(() => api.apply(service("first", "192.0.2.2") + bad + bad), {
     code: "invalid",
     message:
-      /^line 11: Service default\/web: spec\.ports\[0\]\.port: [\s\S]*\nline 17: Service default\/web: /,
+      /^line 11: Service default\/web: spec\.ports\[0\]\.port: [\s\S]*\nline 17: Service /,
   });
   assert.deepEqual([take(), api.size], [[], 0]);
 });

@@ -98,7 +98,7 @@ test("a counter starts from zero with every owner, wherever it was before", asyn
   assert.deepEqual(packets, [10, 3, 1]);
 });
 
-test("counters of before a restart keep what they have; the port's sum begins at zero", async () => {
+test("counters of before keep what they have; the port's sum begins at zero", async () => {
   const { traffic, send, put } = setUp([7]);
   await put("a", [7]);
   send(7, 4);
