@@ -15,7 +15,7 @@ import { buildInitramfs, findKernel, type Kernel } from "./image.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const LOGS = join(ROOT, "build/kernels");
 const VERSIONS = ["6.1", "6.12"];
-const LIMIT_MS = 15 * 60_000;
+const LIMIT_MS = 30 * 60_000;
 const MEMORY_MB = 2048;
 
 /** What runs there unless arguments say otherwise. */
@@ -83,6 +83,7 @@ const { values, positionals } = parseArgs({
 mkdirSync(LOGS, { recursive: true });
 const staging = mkdtempSync(join(tmpdir(), "ciliate-kernels-"));
 process.once("exit", () => rmSync(staging, { recursive: true, force: true }));
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 process.stdout.on("error", () => process.exit(1)); // nobody reads on
 let failed = false;
 for (const version of values.kernel) {
