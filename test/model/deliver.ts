@@ -44,7 +44,7 @@ export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
   const flow = node.flow(key);
   if (flow !== undefined && (flow.flags & FLOW.remote) === 0) {
     // 1.
-    if (isSyn(ip, l4) && isClosed(flow)) {
+    if ((flow.flags & FLOW.reset) !== 0 || (isSyn(ip, l4) && isClosed(flow))) {
       node.remove(requestKeyOf(flow, ip.protocol));
       node.remove(replyKeyOf(flow, ip.protocol));
     } else return deliverKnown(node, arrival, flow);

@@ -64,6 +64,11 @@ const OWNERS = inFile("stage/owners.h", [
     to: "true",
   },
   {
+    name: "what was reset is known for ever",
+    from: "!(flow->flags & (FLOW_REMOTE | FLOW_RESET))",
+    to: "!(flow->flags & FLOW_REMOTE)",
+  },
+  {
     name: "half a flow is left behind",
     from: "\tkey = reply_key(flow, packet->protocol);\n\tbpf_map_delete_elem(&conntrack, &key);\n",
     to: "",

@@ -106,6 +106,11 @@ const EDGE = inFile("edge.bpf.c", [
 
 const RECEIVE = inFile("host.bpf.c", [
   {
+    name: "VLAN tags are overlooked",
+    from: "skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||",
+    to: "skb->protocol != bpf_htons(ETH_P_IP) ||",
+  },
+  {
     name: "everybody is trusted",
     from: "\tif (!sender)\n\t\treturn DROP_UNTRUSTED;\n",
     to: "",
@@ -154,6 +159,16 @@ const RECEIVE = inFile("host.bpf.c", [
 ]);
 
 const METRICS = inFile("stage/metrics.h", [
+  {
+    name: "events with source for destination",
+    from: "event->destination = packet->destination;",
+    to: "event->destination = packet->source;",
+  },
+  {
+    name: "drops' listeners hear everything",
+    from: "? EVENT_DROPS | EVENT_TRACES : EVENT_TRACES;",
+    to: "? EVENT_DROPS | EVENT_TRACES : EVENT_DROPS | EVENT_TRACES;",
+  },
   { name: "all places are one", from: "* PLACE_SLOTS + place)", to: "* PLACE_SLOTS)" },
   { name: "packets counted as bytes", from: "metric->bytes += bytes;", to: "metric->bytes += 1;" },
   {
