@@ -287,7 +287,8 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_
 		return 0;
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&conntrack, &key);
-	if (flow && !(flow->flags & FLOW_REMOTE) &&
+	/* After a reset the client's port may be in use again, for a flow of another node. */
+	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_RESET)) &&
 	    !(packet_is_syn(packet) && flow_is_over(flow))) {
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;

@@ -137,6 +137,30 @@ async function testTwins(stage: Stage): Promise<void> {
   assert.ok(entriesOf(lab, "node2", maps.conntrack).every(([, f]) => formatIpv4(f.pod) === pod));
 }
 
+/** What a node remembers of a connection that was reset is not taken for the next of its port. */
+async function testHeirs(stage: Stage): Promise<void> {
+  const { lab, client } = stage;
+  const options = streamsTo(1, { localPort: 22_222, intervalMs: 50 });
+  await balance(lab, ["pod3-1"]);
+  assertWhole(await client.open("first", options), 1);
+  await client.reset("first");
+  const isReset = (): boolean =>
+    entriesOf(lab, "node3", maps.conntrack).some(
+      ([{ sourcePort }, { flags }]) => sourcePort === 22_222 && (flags & FlowFlag.reset) !== 0,
+    );
+  await until("the reset to be seen", 2000, isReset);
+  await balance(lab, ["pod2-1"]);
+  const heir = await client.open("heir", options);
+  assertWhole(heir, 1);
+  assert.deepEqual(heir.ports, [22_222]);
+  assert.ok(isReset());
+  await balance(lab, ["pod3-1"]);
+  await delay(500);
+  const end = await client.finish("heir");
+  assertWhole(end, 1);
+  assert.deepEqual([Object.keys(end.byBackend), end.sent - end.answered], [["pod2-1"], 0]);
+}
+
 test("flows that are hard to keep are kept", async (t: TestContext) => {
   const stage = await createStage(t, ["pod2-1", "pod3-1"], {
     nodes: 3,
@@ -147,5 +171,8 @@ test("flows that are hard to keep are kept", async (t: TestContext) => {
     testIdle(stage),
   );
   await t.test("UDP beyond the time for which former owners are remembered", () => testUdp(stage));
+  await t.test("one whose client port another had before, of which a node knows still", () =>
+    testHeirs(stage),
+  );
   await t.test("two of one client port to two addresses of one pod", () => testTwins(stage));
 });

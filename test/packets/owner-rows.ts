@@ -189,6 +189,18 @@ const COLLIDING: readonly Row[] = [
 
 const PASSED: readonly Row[] = [
   {
+    title: "a packet after RST is a stranger's and is passed to the slot's former owner",
+    places: HOST,
+    before: [
+      { packet: ipipToNear(toService("cameNear", SYN)) },
+      { packet: ipipToNear(toService("cameNear", RST)) },
+    ],
+    coming: { packet: ipipToNear(ack("cameNear")) },
+    verdict: "SENT_PASSED",
+    leaving: passed(ack("cameNear"), TTL.second),
+    check: (stage) => expectFlows(stage),
+  },
+  {
     title: "an unknown packet is passed to the slot's former owner",
     places: HOST,
     coming: { packet: ipipToNear(ack("cameNear")) },

@@ -66,6 +66,11 @@ export class Connection {
     this.sent += bytes;
   }
 
+  reset(): void {
+    this.#finished = true;
+    this.#socket.resetAndDestroy();
+  }
+
   /** Waits for the answers to all that was sent, and closes. */
   async finish(limitMs: number): Promise<void> {
     const end = performance.now() + limitMs;

@@ -48,10 +48,14 @@ export class Flow {
     this.#socket.send(message);
   }
 
-  async finish(): Promise<void> {
-    await delay(RETRY_MS);
+  reset(): void {
     this.#connected = false;
     this.#socket.close();
+  }
+
+  async finish(): Promise<void> {
+    await delay(RETRY_MS);
+    this.reset();
   }
 
   /** Repeats the first datagram until there is an answer: nobody else would. */

@@ -64,6 +64,11 @@ class Group {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
   }
 
+  reset(): void {
+    this.pause();
+    for (const member of this.members) member.reset();
+  }
+
   async finish(limitMs: number): Promise<void> {
     this.pause();
     await Promise.all(this.members.map((member) => member.finish(limitMs)));
@@ -125,6 +130,9 @@ async function answer(question: Question): Promise<Answer> {
       return groupOf(name).report();
     case "resume":
       groupOf(name).resume();
+      return groupOf(name).report();
+    case "reset":
+      groupOf(name).reset();
       return groupOf(name).report();
     case "finish":
       await groupOf(name).finish(question.limitMs);

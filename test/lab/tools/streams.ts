@@ -32,7 +32,7 @@ export interface OpenOptions {
 
 export type Question =
   | { readonly ask: "open"; readonly group: string; readonly options: OpenOptions }
-  | { readonly ask: "report" | "pause" | "resume"; readonly group: string }
+  | { readonly ask: "report" | "pause" | "resume" | "reset"; readonly group: string }
   | { readonly ask: "finish"; readonly group: string; readonly limitMs: number };
 
 /** How a group is. Bytes for TCP, datagrams for UDP. */
@@ -189,6 +189,11 @@ export class StreamClient implements AsyncDisposable {
 
   resume(group: string): Promise<GroupReport> {
     return this.#ask({ ask: "resume", group });
+  }
+
+  /** Ends the connections of a group at once, as a process that dies with data unread. */
+  reset(group: string): Promise<GroupReport> {
+    return this.#ask({ ask: "reset", group });
   }
 
   /** Waits for the answers to all that was sent, and closes the connections. */
