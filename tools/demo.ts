@@ -49,8 +49,8 @@ function readOptions(): Options {
 function showWelcome(screen: Screen): void {
   screen.title("Ciliate: services balanced by eBPF, answers that skip the balancer");
   screen.say(
-    "Three nodes with four pods each, a client, and a switch between them, all network namespaces of " +
-      "this machine, with an agent on every node. All that is shown is measured now.",
+    "Three nodes with four pods each, a client, and a switch between them, all network " +
+      "namespaces of this machine, with an agent on every node. All that is shown is measured now.",
   );
   if (screen.options.pauses) {
     screen.line(screen.paint("grey", "Enter goes on at once, space holds, Ctrl-C cleans up."));

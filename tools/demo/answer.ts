@@ -15,8 +15,8 @@ export const playService: Play = async (scene) => {
 async function showService({ screen, stage }: Scene): Promise<number> {
   screen.title("A service");
   screen.say(
-    `nginx listens in every pod at port ${POD_PORT}. A Service and an EndpointSlice, as Kubernetes ` +
-      `writes them, give it the address ${VIP} and the port ${VIP_PORT}.`,
+    `nginx listens in every pod at port ${POD_PORT}. A Service and an EndpointSlice, as ` +
+      `Kubernetes writes them, give it the address ${VIP} and the port ${VIP_PORT}.`,
   );
   stage.lab.publish(stage.web());
   await screen.during("publishing the service", stage.waitService("web", stage.pods.length));

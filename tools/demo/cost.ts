@@ -116,8 +116,8 @@ function showCosts({ screen, stage }: Scene, all: Cost, first: Cost): void {
   );
   screen.fact(
     first.payload - all.payload === IP_HEADER_BYTES && all.largest <= mtu && first.largest <= mtu,
-    `each costs what it says: ${first.payload - all.payload} bytes of ${mtu} in every packet, or none ` +
-      "after the first",
+    `each costs what it says: ${first.payload - all.payload} bytes of ${mtu} in every packet, ` +
+      "or none after the first",
   );
   screen.fact(
     all.encapsulated === all.packets && first.encapsulated === 1 && first.packets > 100,
@@ -153,10 +153,11 @@ async function showCost(scene: Scene, all: Cost, told: number): Promise<number> 
   const first = await screen.during("uploading", measure(stage));
   showCosts(scene, all, first);
   const { mtu } = stage.lab.plan.settings;
+  const bytes = mtu - IP_HEADER_BYTES - UDP_HEADER_BYTES;
   screen.fact(
     told === mtu - IP_HEADER_BYTES,
-    `a UDP datagram of ${mtu - IP_HEADER_BYTES - UDP_HEADER_BYTES} bytes can't fit; ${FAR_UDP_VIP} itself told ` +
-      `the client so by ICMP, with an MTU of ${told}`,
+    `a UDP datagram of ${bytes} bytes can't fit; ${FAR_UDP_VIP} itself told the client so ` +
+      `by ICMP, with an MTU of ${told}`,
   );
   return 6;
 }

@@ -62,8 +62,8 @@ async function showBackendDeath(scene: Scene, opened: Streams): Promise<number> 
   screen.title("A backend dies");
   const count = streamCount(scene);
   screen.say(
-    `${count} connections ask ten times a second, ten new ones come each second. Then nginx in ${VICTIM} ` +
-      "is killed, and half a second later its endpoint is gone from the EndpointSlice.",
+    `${count} connections ask ten times a second, ten new ones come each second. Then nginx ` +
+      `in ${VICTIM} is killed, and half a second later its endpoint is gone from the EndpointSlice.`,
   );
   screen.line();
   await screen.during("streaming", ticks(streams, 10));

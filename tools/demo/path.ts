@@ -132,8 +132,8 @@ async function showPath(scene: Scene, flow: Flow, all: Sighting[]): Promise<numb
   const places = ["client", "switch", BALANCER, node, flow.pod];
 
   screen.say(
-    `One GET and its answer, as captures at the client, the switch's ports, ${node} and ${flow.pod} ` +
-      "show them; how long the frame was stands at the right.",
+    `One GET and its answer, as captures at the client, the switch's ports, ${node} and ` +
+      `${flow.pod} show them; how long the frame was stands at the right.`,
   );
   screen.line();
   drawHead(
