@@ -10,6 +10,7 @@ import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
+import { benchProgram } from "./program.ts";
 import { Results } from "./results.ts";
 import { benchThroughput } from "./throughput.ts";
 
@@ -20,6 +21,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   tc: benchTc,
   host: benchBackend,
   live: benchLive,
+  program: benchProgram,
   crr: benchCrr,
   throughput: benchThroughput,
   families: benchFamilies,

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// 10 000 services with 100 000 backends: from files to rows, and from rows to kernel tables, in
+// this process, by the parts that the agent is made of.
+
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createFormerOwnersTarget } from "../src/datapath/former-owners.ts";
+import { createMapTarget } from "../src/datapath/map-target.ts";
+import { openTables } from "../src/datapath/tables/tables.ts";
+import { createEndpointWriter } from "../src/endpoint/writer.ts";
+import { servicePortEntries } from "../src/lb/entries.ts";
+import type { ManifestRow } from "../src/lb/shape/object.ts";
+import { LbWriter } from "../src/lb/writer.ts";
+import { ManifestSource } from "../src/lb/yaml/source.ts";
+import { createNodeWriter } from "../src/node/writer.ts";
+import { createSyncGate } from "../src/state/gate.ts";
+import { Reconciler } from "../src/state/reconciler.ts";
+import type { Budget } from "./budget.ts";
+import { manifestOf } from "./manifests.ts";
+import { printTable, type Results } from "./results.ts";
+import { type Summary, summarize } from "./statistics.ts";
+import { BACKENDS_PER_SERVICE, createWorld } from "./world.ts";
+
+export const SERVICES = 10_000;
+const FILES = 100;
+const ROUNDS = 3;
+
+/** Writes 10 000 services into a directory as 100 files. */
+export function writeManifests(directory: string): void {
+  const share = SERVICES / FILES;
+  for (let file = 0; file < FILES; file++) {
+    const text = manifestOf(file * share, (file + 1) * share);
+    writeFileSync(join(directory, `services-${file}.yaml`), text);
+  }
+}
+
+export async function benchProgram(results: Results, { rounds }: Budget): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-bench-"));
+  const [parse, program]: [number[], number[]] = [[], []];
+  try {
+    writeManifests(directory);
+    for (let round = 0; round < (rounds > 5 ? ROUNDS : 1); round++) {
+      const { rows, seconds } = await readAll(directory);
+      parse.push(seconds);
+      program.push(await programAll(rows));
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+  const format = ({ value, min, max }: Summary): string =>
+    `${value.toFixed(2)} (${min.toFixed(2)}–${max.toFixed(2)})`;
+  const [parsed, programmed] = [summarize(parse), summarize(program)];
+  results.add("control.parse_10k_services.seconds", "s", parsed);
+  results.add("control.program_10k_services.seconds", "s", programmed);
+  printTable("10 000 services with 10 backends each, seconds: median (min–max)", [
+    ["100 YAML files → validated rows", format(parsed)],
+    ["validated rows → kernel tables, rings included", format(programmed)],
+  ]);
+}
+
+/** Reads the files as the agent does, off the main thread. */
+async function readAll(
+  directory: string,
+): Promise<{ readonly rows: readonly ManifestRow[]; readonly seconds: number }> {
+  const rows: ManifestRow[] = [];
+  const start = performance.now();
+  const { promise: loaded, resolve } = Promise.withResolvers<void>();
+  const source = new ManifestSource({
+    directories: [directory],
+    sink: { put: (row) => void rows.push(row), delete: () => undefined, refusals: () => [] },
+    loaded: resolve,
+    complete: () => undefined,
+  });
+  source.start();
+  await loaded;
+  const seconds = (performance.now() - start) / 1000;
+  await source.close();
+  if (rows.length !== 2 * SERVICES) throw new Error(`${rows.length} of ${2 * SERVICES} rows read`);
+  return { rows, seconds };
+}
+
+/** Seconds until every row is in the kernel's tables. */
+async function programAll(rows: readonly ManifestRow[]): Promise<number> {
+  using world = await createWorld({ services: 0 });
+  const { maps, sizes } = world.datapath;
+  using tables = await openTables({
+    maps: {
+      frontends: maps.frontends.raw,
+      services: maps.services.raw,
+      rings: maps.rings.raw,
+      backends: maps.backends.raw,
+    },
+    nexthops: { acquire: () => 1, release: () => undefined, follow: () => undefined },
+    now: () => 0,
+  });
+  const gate = createSyncGate();
+  gate.complete();
+  const lb = new LbWriter({
+    node: "node1",
+    endpoints: createEndpointWriter().endpoints,
+    nodes: createNodeWriter().nodes,
+    loaded: gate,
+    complete: gate,
+    limits: {
+      servicePorts: sizes.serviceIds - 1,
+      backends: sizes.counterStride - 1,
+      formerSlots: 1_048_576,
+    },
+  });
+  const reconciler = new Reconciler({
+    targets: {
+      images: tables.images,
+      frontends: tables.frontends,
+      targets: createMapTarget(maps.targets),
+      formerOwners: createFormerOwnersTarget(maps.formerOwners),
+    },
+    gate,
+  });
+  reconciler.add(lb.ports, (row) => servicePortEntries({ encapsulate: "all" }, row));
+  const start = performance.now();
+  for (const content of rows) {
+    if (content.kind === "Service") lb.putService(content.row);
+    else if (content.kind === "EndpointSlice") lb.putSlice(content.row);
+  }
+  await lb.settled();
+  await reconciler.idle();
+  const seconds = (performance.now() - start) / 1000;
+  const used = tables.fill().find(({ table }) => table === "backends")?.used;
+  lb.close();
+  reconciler.close();
+  if (used === SERVICES * BACKENDS_PER_SERVICE) return seconds;
+  throw new Error(`${used} of ${SERVICES * BACKENDS_PER_SERVICE} backends are in the tables`);
+}
