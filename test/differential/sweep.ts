@@ -1,34 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets cut at every byte, and every byte of their headers at its extremes, on random state.
 
-import type { Event, PacketEvent, PacketSpec } from "./event.ts";
+import type { Event, PacketEvent, PacketSpec, ReplyEvent } from "./event.ts";
 import { generateSequence } from "./generate.ts";
 import { PODS_OF_NODE } from "./places.ts";
 import { Prng } from "./prng.ts";
 
-const STATE_EVENTS = 20;
-const HEADERS = { plain: 14 + 20 + 20 + 2, outer: 14 + 20 + 20 + 20 + 2 } as const;
+const STATE_EVENTS = 60;
+const ETHERNET = 14;
+/** IPv4, TCP, and what begins after them. */
+const HEADERS = 20 + 20 + 2;
+const OUTER = 20;
 const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
 
-/** The packets of one seed: half of all seeds have an outer header. */
+/** What is cut, or overwritten, of one packet of a sweep. */
+type Change = Pick<PacketSpec, "bytes"> | Pick<PacketSpec, "cutBytes">;
+
+/** The packets of one seed: to a service, in IPIP, or a pod's. */
 export function sweepSequence(seed: number): Event[] {
   const prng = new Prng(seed);
-  const outer = prng.chance(50);
-  const end = outer ? HEADERS.outer : HEADERS.plain;
-  const base = basePacket(prng, outer);
-  const send = (more: Partial<PacketSpec>): PacketEvent => ({
-    ...base,
-    packet: { ...base.packet, ...more },
-  });
   const events: Event[] = generateSequence(seed, STATE_EVENTS);
-  for (let cutBytes = 14; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
+  const [outerBytes, send] = prng.pick([
+    () => [0, changesOfPacket(prng, false)] as const,
+    () => [OUTER, changesOfPacket(prng, true)] as const,
+    () => [0, changesOfReply(prng)] as const,
+  ])();
+  const end = ETHERNET + outerBytes + HEADERS;
+  for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
   for (let at = 12; at < end; at++) {
     for (const value of EXTREMES) events.push(send({ bytes: [[at, value]] }));
   }
   return events;
 }
 
-function basePacket(prng: Prng, outer: boolean): PacketEvent {
+function changesOfPacket(prng: Prng, isIpip: boolean): (change: Change) => PacketEvent {
+  const base = basePacket(prng, isIpip);
+  return (change) => ({ ...base, packet: { ...base.packet, ...change } });
+}
+
+function basePacket(prng: Prng, isIpip: boolean): PacketEvent {
   const node = prng.pick([0, 1] as const);
   const packet: PacketSpec = {
     client: prng.below(3),
@@ -38,10 +48,9 @@ function basePacket(prng: Prng, outer: boolean): PacketEvent {
     payloadBytes: 2 + prng.below(3),
     tcpOptions: prng.pick([[], [2, 4, 5, 180]]),
   };
-  const pod = prng.pick(PODS_OF_NODE[node]);
-  const header = {
+  const outer = {
     from: "node",
-    pod,
+    pod: prng.pick(PODS_OF_NODE[node]),
     ttl: prng.pick([60, 90, 192, 224, 255]),
     ecn: 0,
     optionBytes: 0,
@@ -52,9 +61,28 @@ function basePacket(prng: Prng, outer: boolean): PacketEvent {
   return {
     kind: "packet",
     node,
-    edge: !outer && prng.chance(60),
+    edge: !isIpip && prng.chance(60),
     uplink: 0,
-    packet: outer ? { ...packet, outer: header } : packet,
+    packet: isIpip ? { ...packet, outer } : packet,
     fabric: { routers: 1, congested: false },
   };
+}
+
+function changesOfReply(prng: Prng): (change: Change) => ReplyEvent {
+  const base: ReplyEvent = {
+    kind: "reply",
+    node: prng.pick([0, 1] as const),
+    pick: prng.word(),
+    tcpFlags: prng.pick([16, 18, 24]),
+    payloadBytes: 2 + prng.below(3),
+    ttl: 64,
+    tcpOptions: prng.pick([[], [2, 4, 5, 180], [1, 2, 4, 5, 180]]),
+    checksum: "right",
+    dontFragment: true,
+    moreFragments: false,
+    bytes: [],
+    cutBytes: undefined,
+    gsoSize: 0,
+  };
+  return (change) => ({ ...base, ...change });
 }
