@@ -92,13 +92,13 @@ test("a reload takes over what it can, names the rest, and survives a bad file",
 test("systemd hears of readiness, reloads, signs of life and the end", async (t) => {
   const agent = new Agent(t);
   const path = join(agent.directory, "notify.sock");
-  const receiver = spawn("socat", ["-u", `UNIX-RECVFROM:${path},fork`, "STDOUT"], {
+  const receiver = spawn("socat", ["-u", `UNIX-RECV:${path}`, "STDOUT"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => receiver.kill());
   let heard = "";
   receiver.stdout.on("data", (piece: Buffer) => {
-    heard += `${piece}\n`;
+    heard += piece;
   });
   const hears = (pattern: RegExp): Promise<void> =>
     until(

@@ -29,7 +29,7 @@ export function connectServiceManager(
   if (path === undefined || path === "") return ABSENT;
   const send = (text: string): void => {
     try {
-      sendDatagram(path, text);
+      sendDatagram(path, `${text}\n`);
     } catch (error) {
       onFailure(error);
     }
