@@ -22,10 +22,7 @@ import {
   verdictNames,
 } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
-
-/** PLACE_SLOTS and VERDICT_SLOTS of bpf/abi/verdict.h: the strides of the metrics table. */
-const PLACE_SLOTS = 4;
-const VERDICT_SLOTS = 64;
+import { type CountersReader, openCounters, openMetrics } from "./metrics.ts";
 
 /** An address and port that packets are looked up by, and the service row it leads to. */
 export interface FrontendDump {
@@ -46,10 +43,14 @@ export interface BackendDump {
   readonly local: boolean;
   readonly device: number;
   readonly gateway: string;
-  readonly packets: bigint;
-  readonly bytes: bigint;
-  readonly connections: bigint;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly connections: number;
+  readonly adopted: number;
 }
+
+/** Counter 0 is for all that found no room. */
+const NOT_COUNTED = { packets: 0, bytes: 0, connections: 0, adopted: 0 };
 
 /** How many slots of a ring a backend has. */
 export interface RingDump {
@@ -77,8 +78,8 @@ export interface FlowDump {
 export interface MetricDump {
   readonly place: string;
   readonly verdict: string;
-  readonly packets: bigint;
-  readonly bytes: bigint;
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 /** The rows of a mapped array, decoded one by one as they are asked for. */
@@ -139,7 +140,7 @@ export function* dumpFrontends(directory: string): Generator<FrontendDump> {
 export function* dumpBackends(directory: string): Generator<BackendDump> {
   using backends = openRows(directory, maps.backends);
   using nexthops = openRows(directory, maps.nexthops);
-  using counters = openRows(directory, maps.counters);
+  using counters = openPinnedCounters(directory);
   for (const service of eachService(directory)) {
     for (let index = 0; index < service.backendCount; index += 1) {
       const backend = backends.at(service.backends + index);
@@ -151,7 +152,7 @@ export function* dumpBackends(directory: string): Generator<BackendDump> {
         local: (backend.flags & BackendFlag.local) !== 0,
         device: nexthop.ifindex,
         gateway: formatIpv4(nexthop.gateway),
-        ...sumTraffic(counters, backend.counter),
+        ...(backend.counter === 0 ? NOT_COUNTED : counters.read(backend.counter)),
       };
     }
   }
@@ -197,20 +198,12 @@ export function* dumpFlows(directory: string): Generator<FlowDump> {
 
 /** Every place and verdict that a packet has met. */
 export function* dumpMetrics(directory: string): Generator<MetricDump> {
-  using metrics = openRows(directory, maps.metrics);
-  const perCpu = PLACE_SLOTS * VERDICT_SLOTS;
-  for (let slot = 0; slot < perCpu; slot += 1) {
-    let packets = 0n;
-    let bytes = 0n;
-    for (let index = slot; index < metrics.count; index += perCpu) {
-      const metric = metrics.at(index);
-      packets += metric.packets;
-      bytes += metric.bytes;
-    }
-    if (packets === 0n) continue;
-    const place = placeNames[Math.floor(slot / VERDICT_SLOTS)] ?? "unknown";
-    const verdict = verdictNames[slot % VERDICT_SLOTS] ?? "unknown";
-    yield { place, verdict: verdict.replaceAll("_", " "), packets, bytes };
+  using map = openPinned(directory, maps.metrics);
+  using metrics = openMetrics(map.raw);
+  for (const { place, verdict, packets, bytes } of metrics.read()) {
+    if (packets === 0) continue;
+    const name = verdictNames[verdict]?.replaceAll("_", " ") ?? "unknown";
+    yield { place: placeNames[place] ?? "unknown", verdict: name, packets, bytes };
   }
 }
 
@@ -247,21 +240,9 @@ function countSlots(
   return slots;
 }
 
-/** A row of counters over all CPUs; row 0 is for those that found no room, and says nothing. */
-function sumTraffic(
-  counters: Rows<Pick<BackendDump, "packets" | "bytes" | "connections">>,
-  row: number,
-): Pick<BackendDump, "packets" | "bytes" | "connections"> {
-  const sum = { packets: 0n, bytes: 0n, connections: 0n };
-  const cpus = possibleCpus();
-  const stride = Math.floor(counters.count / cpus);
-  for (let cpu = 0; cpu < cpus && row !== 0; cpu += 1) {
-    const { packets, bytes, connections } = counters.at(cpu * stride + row);
-    sum.packets += packets;
-    sum.bytes += bytes;
-    sum.connections += connections;
-  }
-  return sum;
+function openPinnedCounters(directory: string): CountersReader {
+  using map = openPinned(directory, maps.counters);
+  return openCounters(map.raw, Math.floor(map.raw.info.maxEntries / possibleCpus()));
 }
 
 function endpoint(address: Ipv4, port: number): string {
