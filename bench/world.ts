@@ -120,7 +120,7 @@ async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
   maps.nexthops.update(1, {
     ifindex: options.egress ?? LOOPBACK,
     mtu: OUTER_MTU,
-    flags: NexthopFlag.resolved,
+    flags: NexthopFlag.resolved | NexthopFlag.edge,
     destination: GATEWAY_MAC,
     source: NODE_MAC,
     gateway: parseIpv4("192.0.2.1"),

@@ -149,7 +149,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	nexthop = bpf_map_lookup_elem(&nexthops, &row);
 	if (unlikely(!nexthop))
 		return DROP_TABLE;
-	if (unlikely(!(nexthop->flags & NEXTHOP_RESOLVED)))
+	if (unlikely(!(nexthop->flags & NEXTHOP_EDGE)))
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
 	if (travels_plain(service, packet))

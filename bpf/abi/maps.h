@@ -83,6 +83,7 @@ struct backend {
 
 enum nexthop_flag {
 	NEXTHOP_RESOLVED = 1, /* device and both MACs are right: set last, cleared first */
+	NEXTHOP_EDGE = 2,     /* and XDP can send by this device */
 };
 
 struct nexthop {

@@ -14,7 +14,7 @@
 	X(PASS_NOT_OURS, 0, "nothing of ours: untouched") \
 	X(PASS_LOCAL, 1, "edge: the backend is a pod of this node, the host program goes on") \
 	X(PASS_UNRESOLVED, 2, \
-	  "edge: the next hop's address is not known yet, the host program goes on") \
+	  "edge: the next hop is not known yet or not for XDP, the host program goes on") \
 	X(PASS_FRAGMENT, 3, "a fragment for a service address, passed by configuration") \
 	X(PASS_TTL, 4, \
 	  "would have been forwarded, but its time to live ends here: the kernel answers") \

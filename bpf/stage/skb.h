@@ -47,7 +47,8 @@ static __always_inline bool way_find(struct __sk_buff *skb, ipv4_t source, ipv4_
 	way->ifindex = fib.ifindex;
 	way->mtu = found == BPF_FIB_LKUP_RET_NO_NEIGH ? 0xffff : fib.mtu_result;
 	way->neighbour = found == BPF_FIB_LKUP_RET_SUCCESS;
-	way->gateway = fib.ipv4_dst;
+	/* An IPv4 route may have an IPv6 gateway (RFC 5549): the kernel finds that one itself. */
+	way->gateway = fib.family == FAMILY_IPV4 ? fib.ipv4_dst : 0;
 	__builtin_memcpy(way->destination, fib.dmac, ETH_ALEN);
 	__builtin_memcpy(way->source, fib.smac, ETH_ALEN);
 	return true;
@@ -60,6 +61,8 @@ static __always_inline int way_take(const struct way *way)
 
 	if (way->neighbour)
 		return bpf_redirect(way->ifindex, 0);
+	if (!way->gateway)
+		return bpf_redirect_neigh(way->ifindex, NULL, 0, 0);
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 

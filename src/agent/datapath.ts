@@ -70,6 +70,7 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
   const { maps, sizes } = datapath;
 
   const failed = (error: Error): void => log.warn("a way out is not resolved", { error });
+  const sending = new Set<number>();
   const nexthops = parts.use(
     createNexthops({
       map: maps.nexthops,
@@ -77,6 +78,8 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
       outerSource: identity.address,
       hashedSource: config.outerSource !== "node",
       mtu: config.mtu === "auto" ? undefined : config.mtu,
+      // A driver takes packets from XDP when it runs XDP itself; generic XDP sends by any device.
+      edgeSendsBy: (ifindex) => config.acceleration !== "native" || sending.has(ifindex),
       failed,
     }),
   );
@@ -92,7 +95,13 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
       now: ticks.now,
     }),
   );
-  const attachment = createAttachment(options, datapath);
+  const attachment = createAttachment(options, datapath, (statuses) => {
+    const native = statuses.filter(({ xdp }) => xdp === "native").map(({ ifindex }) => ifindex);
+    if (native.length === sending.size && native.every((ifindex) => sending.has(ifindex))) return;
+    sending.clear();
+    for (const ifindex of native) sending.add(ifindex);
+    nexthops.refresh();
+  });
   const endpoints = parts.use(
     createEndpointTarget({
       map: maps.endpoints,
@@ -168,6 +177,7 @@ interface Attachment {
 function createAttachment(
   { config, devices, log }: NodeDatapathOptions,
   { programs }: Datapath,
+  changed: (statuses: readonly DeviceStatus[]) => void,
 ): Attachment {
   const attacher: Attacher = createAttacher({
     programs,
@@ -187,6 +197,7 @@ function createAttachment(
     const missing = [...uplinks.missing].map(([name, reason]) => missingUplink(name, reason));
     const before = new Map(statuses.map((status) => [status.name, status.reason]));
     statuses = [...missing, ...found];
+    changed(statuses);
     for (const { name, reason } of statuses) {
       if (reason === "" || before.get(name) === reason) continue;
       log.warn("a device has less than was asked for", { device: name, reason });

@@ -61,12 +61,13 @@ export class RouteTable {
   }
 
   /**
-   * The way to an address over devices that `usable` accepts; undefined when there is none. Of
+   * The way to an address over devices that `usable` accepts; undefined when there is none, or
+   * none that IPv4's neighbours tell. Of
    * several hops, each address has its own, by weight.
    */
   wayTo(address: Ipv4, usable: (device: number) => boolean): Way | undefined {
     for (const route of this.lookup(address)) {
-      if (route.type !== "unicast") return undefined;
+      if (route.type !== "unicast" || route.foreignGateway) return undefined;
       const hop = hopOf(route, address, usable);
       if (hop === undefined) continue;
       return { device: hop.device, gateway: hop.gateway ?? address, mtu: route.mtu };

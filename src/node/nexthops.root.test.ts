@@ -58,7 +58,9 @@ function open(existing?: TypedMap<number, Nexthop>) {
   const failed = (error: Error): void => assert.fail(error);
   const devices = openDevices({ failed });
   const moved: (readonly [Ipv4, number])[] = [];
+  const edge = new Set<number>();
   const nexthops = createNexthops({
+    edgeSendsBy: (ifindex) => edge.has(ifindex),
     map,
     devices,
     outerSource: SELF,
@@ -72,6 +74,7 @@ function open(existing?: TypedMap<number, Nexthop>) {
     map,
     devices,
     nexthops,
+    edge,
     moved,
     at,
     resolved: (row: number) => (at(row).flags & NexthopFlag.resolved) !== 0,
@@ -89,6 +92,44 @@ function macOf(device: string, inPeer = false): string {
 }
 
 describe("next hops", () => {
+  test("the edge sends only by devices that XDP can send by, as they are now", async () => {
+    using f = open();
+    const row = f.nexthops.acquire(FAR);
+    await until(
+      () => f.resolved(row),
+      () => f.nexthops.status(),
+    );
+    assert.equal(f.at(row).flags, NexthopFlag.resolved);
+    f.edge.add(f.at(row).ifindex);
+    f.nexthops.refresh();
+    const both = NexthopFlag.resolved | NexthopFlag.edge;
+    await until(
+      () => f.at(row).flags === both,
+      () => f.at(row),
+    );
+    f.edge.clear();
+    f.nexthops.refresh();
+    await until(
+      () => f.at(row).flags === NexthopFlag.resolved,
+      () => f.at(row),
+    );
+  });
+
+  test("a route by a gateway of IPv6 is left to the kernel", async () => {
+    using f = open();
+    const route = ["203.0.113.0/24", "via", "inet6", "fe80::1", "dev", "cil0"];
+    execFileSync("ip", ["route", "add", ...route]);
+    try {
+      await until(
+        () => f.devices.routes.lookup(NOWHERE).some(({ foreignGateway }) => foreignGateway),
+        () => f.devices.routes.lookup(NOWHERE),
+      );
+      assert.equal(f.nexthops.acquire(NOWHERE), 0);
+    } finally {
+      execFileSync("ip", ["route", "del", ...route]);
+    }
+  });
+
   test("backends behind one gateway share a row, which has all that a packet needs", async () => {
     using f = open();
     const row = f.nexthops.acquire(FAR);

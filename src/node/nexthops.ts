@@ -38,6 +38,8 @@ export interface NexthopOptions {
   readonly hashedSource: boolean;
   /** The largest IP packet between nodes in bytes, where it is configured. */
   readonly mtu: number | undefined;
+  /** Whether XDP can send by a device; `refresh` when that has changed. */
+  readonly edgeSendsBy: (ifindex: number) => boolean;
   /** Called when a neighbour can't be asked for; it is tried again. */
   readonly failed: (error: Error) => void;
   readonly grace?: Grace;
@@ -46,6 +48,8 @@ export interface NexthopOptions {
 /** Knows the way to every backend on another node. */
 export interface Nexthops extends NexthopSource, Disposable {
   status(): readonly NexthopStatus[];
+  /** Looks again by which devices XDP can send. */
+  refresh(): void;
   /** Frees rows of before that nobody asked for; to be called once the hot tables are open. */
   prune(): void;
   /** Settles when every row is as the kernel's tables were when it was called. */
@@ -108,6 +112,10 @@ class NexthopTable implements Nexthops {
     this.#restore();
     this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
     this.#timer = setInterval(() => this.#retry(), RETRY_MS).unref();
+  }
+
+  refresh(): void {
+    for (const row of this.#rows.values()) this.#refresh(row);
   }
 
   acquire(address: Ipv4): number {
@@ -270,7 +278,7 @@ class NexthopTable implements Nexthops {
 
   /** What the row should be; undefined while the neighbour isn't resolved. */
   #wanted(row: Row): Nexthop | undefined {
-    const { devices, outerSource, hashedSource } = this.#options;
+    const { devices, outerSource, hashedSource, edgeSendsBy } = this.#options;
     const link = devices.links.get(row.device);
     // The kernel tells a MAC only while it is good, if only until it is proved otherwise.
     const destination = devices.neighbour(row.device, row.gateway)?.mac;
@@ -278,7 +286,7 @@ class NexthopTable implements Nexthops {
     return {
       ifindex: row.device as Ifindex,
       mtu: this.#mtuOf(row),
-      flags: NexthopFlag.resolved,
+      flags: NexthopFlag.resolved | (edgeSendsBy(row.device) ? NexthopFlag.edge : 0),
       destination,
       source: link.mac,
       gateway: row.gateway,

@@ -31,7 +31,7 @@ export interface PacketSpec {
   /** Bytes overwritten at the end, counted from the start of the frame. */
   readonly bytes?: readonly (readonly [at: number, value: number])[];
   /** The frame ends after so many bytes. */
-  readonly cutBytes?: number;
+  readonly cutBytes?: number | undefined;
   readonly gsoSize?: number;
 }
 
@@ -126,6 +126,8 @@ export type StateEvent =
       readonly node: NodeIndex;
       readonly pod: number;
       readonly resolved: boolean;
+      /** XDP can send by its device, if it is resolved. */
+      readonly edge: boolean;
       readonly uplink: 0 | 1;
       readonly mtu: number;
       /** Whose address the outer source is, as an index of nodes. */

@@ -106,7 +106,8 @@ function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
   const uplink = prng.weighted<0 | 1>([3, 0], [1, 1]);
   const mtu = prng.weighted([6, 1500], [3, 1400], [1, 576], [1, 100], [1, 9000]);
   const outerSource = prng.weighted([6, node], [1, 2]);
-  return { kind: "nexthop", node, pod, resolved: prng.chance(80), uplink, mtu, outerSource };
+  const [resolved, edge] = [prng.chance(85), prng.chance(90)];
+  return { kind: "nexthop", node, pod, resolved, edge, uplink, mtu, outerSource };
 }
 
 function endpoint(prng: Prng, node: NodeIndex): StateEvent {

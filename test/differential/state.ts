@@ -151,7 +151,7 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
   twin.putNexthop(event.pod, {
     ifindex: deviceOf(world, UPLINKS[event.uplink]),
     mtu: event.mtu,
-    flags: event.resolved ? NEXTHOP.resolved : 0,
+    flags: event.resolved ? NEXTHOP.resolved | (event.edge ? NEXTHOP.edge : 0) : 0,
     destination: gateway.mac ?? 0,
     source: 0x020000000300 + event.uplink,
     gateway: gateway.address,

@@ -147,7 +147,8 @@ function exitTo(
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
   const outerSource = nexthop?.outerSource ?? 0;
-  if (nexthop !== undefined && (nexthop.flags & NEXTHOP.resolved) !== 0) {
+  const needed = place === "edge" ? NEXTHOP.edge : NEXTHOP.resolved;
+  if (nexthop !== undefined && (nexthop.flags & needed) !== 0) {
     const { ifindex, mtu, destination, source } = nexthop;
     const back = place === "edge" && ifindex === input.ifindex;
     const way: Way = back ? { to: "where it came from" } : { to: "device", ifindex };

@@ -84,7 +84,7 @@ const EDGE = inFile("edge.bpf.c", [
   },
   {
     name: "unresolved next hops are used",
-    from: "!(nexthop->flags & NEXTHOP_RESOLVED)",
+    from: "!(nexthop->flags & NEXTHOP_EDGE)",
     to: "!nexthop->ifindex",
   },
   {

@@ -89,6 +89,7 @@ export async function openStage(more = ""): Promise<Stage> {
 function nodeYaml(directory: string, pins: string, more: string): string {
   return `
 devices: [${UPLINKS.join(", ")}]
+acceleration: generic
 hashSeed: 42
 manifests: [${directory}]
 trustedSources: [172.31.0.0/16]

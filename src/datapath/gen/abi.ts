@@ -145,11 +145,13 @@ export const frontendKindNames: { readonly [value: number]: string } = {
 /** enum nexthop_flag */
 export const NexthopFlag = {
   resolved: 1,
+  edge: 2,
 } as const;
 export type NexthopFlag = (typeof NexthopFlag)[keyof typeof NexthopFlag];
 /** The names of enum nexthop_flag for people, by value. */
 export const nexthopFlagNames: { readonly [value: number]: string } = {
   "1": "resolved",
+  "2": "edge",
 };
 
 /** enum place */
@@ -215,7 +217,7 @@ export const Verdict = {
   passNotOurs: 0,
   /** edge: the backend is a pod of this node, the host program goes on */
   passLocal: 1,
-  /** edge: the next hop's address is not known yet, the host program goes on */
+  /** edge: the next hop is not known yet or not for XDP, the host program goes on */
   passUnresolved: 2,
   /** a fragment for a service address, passed by configuration */
   passFragment: 3,
@@ -319,7 +321,7 @@ export const verdictNames: { readonly [value: number]: string } = {
 export const verdictTexts: { readonly [value: number]: string } = {
   "0": "nothing of ours: untouched",
   "1": "edge: the backend is a pod of this node, the host program goes on",
-  "2": "edge: the next hop's address is not known yet, the host program goes on",
+  "2": "edge: the next hop is not known yet or not for XDP, the host program goes on",
   "3": "a fragment for a service address, passed by configuration",
   "4": "would have been forwarded, but its time to live ends here: the kernel answers",
   "5": "a translated reply for which no direct route was found: the kernel routes it",
@@ -1200,7 +1202,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "ebb57b7ddb6a816ac3860f116b048acc8e68b79c5a13d40f88a8cc8d0f9ac0b3";
+export const abiDigest = "3b176eecf85307407326cb1850462fc9ad94359e44650c7aa44ba8612d38d47d";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1240,6 +1242,7 @@ enum frontend_kind 4
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
+  2 NEXTHOP_EDGE
 
 enum place 4
   0 PLACE_EDGE

@@ -31,6 +31,7 @@ const RTA = {
   multipath: 9,
   table: 15,
   mark: 16,
+  via: 18,
 } as const;
 const RTAX = { lock: 1, mtu: 2, advmss: 8 } as const;
 const RTM_F_CLONED = 0x200;
@@ -64,6 +65,8 @@ export interface NextHop {
   readonly device: number;
   /** 1…256: its share among the hops. */
   readonly weight: number;
+  /** Only read: the gateway is of another family. */
+  readonly foreignGateway?: true;
 }
 
 /** A route to add; what is left out is as `ip route add` has it. */
@@ -91,6 +94,8 @@ export interface Route {
   readonly destination: Prefix4;
   readonly type: RouteType;
   readonly gateway: Ipv4 | undefined;
+  /** A gateway is of another family (RFC 5549), which `gateway` can't say. */
+  readonly foreignGateway: boolean;
   /** 0 where there is none: several hops, or a route to nowhere. */
   readonly device: number;
   readonly hops: readonly NextHop[];
@@ -244,8 +249,10 @@ function* decodeHops(bytes: Uint8Array): Generator<NextHop> {
     const view = viewOf(bytes.subarray(at));
     const length = view.getUint16(0, true);
     if (length < RTNH_BYTES || at + length > bytes.length) return;
-    const gateway = decodeAttributes(bytes.subarray(at, at + length), RTNH_BYTES).ipv4(RTA.gateway);
-    const hop = { device: view.getInt32(4, true), weight: view.getUint8(3) + 1 };
+    const attributes = decodeAttributes(bytes.subarray(at, at + length), RTNH_BYTES);
+    const gateway = attributes.ipv4(RTA.gateway);
+    const via = attributes.bytes(RTA.via) === undefined ? {} : { foreignGateway: true as const };
+    const hop = { device: view.getInt32(4, true), weight: view.getUint8(3) + 1, ...via };
     yield gateway === undefined ? hop : { ...hop, gateway };
     at += (length + 3) & ~3;
   }
@@ -257,6 +264,7 @@ export function decodeRoute(message: Received): Route {
   const attributes = decodeAttributes(body, RTMSG_BYTES);
   const metrics = attributes.nested(RTA.metrics);
   const multipath = attributes.bytes(RTA.multipath);
+  const hops = multipath === undefined ? [] : [...decodeHops(multipath)];
   return {
     destination: {
       address: attributes.ipv4(RTA.destination) ?? ANY_IPV4,
@@ -265,7 +273,9 @@ export function decodeRoute(message: Received): Route {
     type: TYPES[body[7] ?? 0] ?? "unspecified",
     gateway: attributes.ipv4(RTA.gateway),
     device: attributes.u32(RTA.device) ?? 0,
-    hops: multipath === undefined ? [] : [...decodeHops(multipath)],
+    hops,
+    foreignGateway:
+      attributes.bytes(RTA.via) !== undefined || hops.some((hop) => hop.foreignGateway === true),
     source: attributes.ipv4(RTA.preferredSource),
     table: attributes.u32(RTA.table) ?? body[4] ?? 0,
     protocol: body[5] ?? 0,
