@@ -46,7 +46,7 @@ test("a second agent with the same directory is refused; a killed one's is taken
   assert.equal(first.ciliate("status").code, 0);
 });
 
-test("a second agent with the same pins is refused, wherever its runtime directory is", async (t) => {
+test("a second agent with the same pins is refused, in any runtime directory", async (t) => {
   const first = new Agent(t).start();
   await first.said("ready");
   const second = new Agent(t);
