@@ -16,11 +16,28 @@ import { replaceFile } from "../../src/lab/state.ts";
 import { formatIpv4, parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket, ethernet, ipv4, payload, udp } from "../../src/net/packet.ts";
 import { budget } from "./tools/budget.ts";
-import { backendsOf, entriesOf, nodesOf, serviceIds, since, verdicts } from "./tools/inspect.ts";
+import {
+  backendsOf,
+  entriesOf,
+  nodesOf,
+  podEndpoint,
+  serviceIds,
+  since,
+  untilBalanced,
+  verdicts,
+} from "./tools/inspect.ts";
 import { netStats } from "./tools/net-stats.ts";
 import { pinnedAt } from "./tools/pins.ts";
-import { balance, createStage, type Stage, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
-import type { GroupReport } from "./tools/streams.ts";
+import {
+  balance,
+  createStage,
+  type Stage,
+  serviceOf,
+  streamsTo,
+  VIP,
+  VIP_PORT,
+} from "./tools/stage.ts";
+import { type GroupReport, STREAM_PORT } from "./tools/streams.ts";
 
 const CONNECTIONS = budget("connections", 1000);
 const FLOWS = budget("flows", 50);
@@ -182,10 +199,20 @@ async function testReload(t: TestContext, stage: Stage): Promise<void> {
   assert.deepEqual(identities(lab), before);
 }
 
+/** So that ids which are given anew are others than before. */
+async function takeFirstIds({ lab }: Stage): Promise<void> {
+  const address = "198.51.100.9";
+  lab.publish(serviceOf(["pod2-3"], { name: "early", addresses: [address] }));
+  const backend = podEndpoint(lab, "pod2-3", STREAM_PORT);
+  await untilBalanced(lab, `${address}:${VIP_PORT}`, [backend]);
+}
+
 test("connections go on whatever becomes of the agents", async (t) => {
   const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 3 });
   const { client } = stage;
+  await takeFirstIds(stage);
   await balance(stage.lab, PODS);
+  stage.lab.withdraw("early");
   await client.open("tcp", streamsTo(CONNECTIONS, { intervalMs: INTERVAL_MS }));
   await client.open("udp", streamsTo(FLOWS, { intervalMs: INTERVAL_MS, protocol: "udp" }));
   await assertWhole(t, stage, "before");
