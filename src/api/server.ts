@@ -52,7 +52,8 @@ export interface ApiServer {
   close(graceMs?: number): Promise<void>;
 }
 
-const MAX_REQUEST_BYTES = 64 * 1024 * 1024;
+/** Taking a message off the wire holds the event loop; larger sets of objects are for files. */
+const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
 const PAGE_ROWS = 200;
 
 /**

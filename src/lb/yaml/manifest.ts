@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CORE_SCHEMA, load, YAMLException } from "js-yaml";
-import { formatPath, type Remark } from "../shape/field.ts";
+import { formatPath, type Path, type Remark } from "../shape/field.ts";
 import { type ManifestRow, objectId, readDocument } from "../shape/object.ts";
 import { findRepeatedKey } from "./json.ts";
 import { findLines } from "./lines.ts";
@@ -24,10 +24,24 @@ export interface ManifestObject {
   readonly content: ManifestRow | undefined;
   readonly faults: readonly Located[];
   readonly warnings: readonly Located[];
+  /** The object as a document of its own; where it was asked for, of objects that give a row. */
+  readonly source?: string;
 }
+
+/** Objects and values of a YAML document, with those that aliases repeat, per character. */
+const MAX_VALUES_PER_CHARACTER = 10;
 
 /** The objects of one document of a file, with all that there is to say about them. */
 export function readManifest(document: DocumentText): ManifestObject[] {
+  return read(document, false);
+}
+
+/** The same, each object with its source. */
+export function readManifestSources(document: DocumentText): ManifestObject[] {
+  return read(document, true);
+}
+
+function read(document: DocumentText, withSource: boolean): ManifestObject[] {
   const { text, line } = document;
   let value: unknown;
   try {
@@ -54,8 +68,16 @@ export function readManifest(document: DocumentText): ManifestObject[] {
       content,
       faults: faults.map(locate),
       warnings: warnings.map((remark, index) => locate(remark, faults.length + index)),
+      ...(withSource && content !== undefined ? { source: sourceOf(text, value, path) } : {}),
     };
   });
+}
+
+/** An item of a List as a JSON document; what isn't in a List is its document. */
+function sourceOf(text: string, document: unknown, path: Path): string {
+  if (path.length === 0) return text;
+  const item = path.reduce<unknown>((value, key) => Object(value)[key], document);
+  return JSON.stringify(item);
 }
 
 /** A text that is not JSON or not YAML, and where it isn't. */
@@ -69,19 +91,43 @@ class SyntaxFault extends Error {
 }
 
 function parse(text: string): unknown {
-  if (!/^(?:---)?\s*[{[]/.test(text)) return load(text, { schema: CORE_SCHEMA });
+  if (!/^(?:---)?\s*[{[]/.test(text)) return parseYaml(text);
   const json = text.startsWith("---") ? `   ${text.slice(3)}` : text;
   let value: unknown;
   try {
     value = JSON.parse(json);
   } catch {
     // YAML's flow style begins like JSON but allows more, and its errors know their line.
-    return load(text, { schema: CORE_SCHEMA });
+    return parseYaml(text);
   }
   const repeated = findRepeatedKey(json);
   if (repeated === undefined) return value;
   const line = json.slice(0, repeated.offset).split("\n").length;
   throw new SyntaxFault(`the key "${repeated.key}" is there twice`, line);
+}
+
+function parseYaml(text: string): unknown {
+  const value = load(text, { schema: CORE_SCHEMA });
+  const limit = text.length * MAX_VALUES_PER_CHARACTER;
+  if (text.includes("*") && exceeds(value, limit)) {
+    throw new SyntaxFault("its aliases make it far too large: write out what they stand for", 1);
+  }
+  return value;
+}
+
+/** Whether a value holds more than `limit` others, where one counts as often as it is named. */
+function exceeds(value: unknown, limit: number): boolean {
+  const open: unknown[] = [value];
+  let count = 0;
+  while (open.length > 0) {
+    const next = open.pop();
+    if (typeof next !== "object" || next === null) continue;
+    for (const inner of Object.values(next)) {
+      if (++count > limit) return true;
+      open.push(inner);
+    }
+  }
+  return false;
 }
 
 function explain(error: unknown, text: string): { faultLine: number; reason: string } {

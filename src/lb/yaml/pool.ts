@@ -76,13 +76,22 @@ export class ParserPool {
     const parts = sizeBytes >= SHARED_BYTES ? this.#limit : 1;
     const pieces = await Promise.all(
       Array.from({ length: parts }, (_, part) =>
-        this.#run({ kind: "parse", path, part, parts, known }),
+        this.#run({ kind: "parse", path, text: undefined, part, parts, known }),
       ),
     );
     if (new Set(pieces.map(({ stamp }) => stamp)).size > 1) {
       throw new ManifestFileError(`${path} changed while it was read`, "EAGAIN");
     }
     return pieces.flatMap(({ documents }) => documents);
+  }
+
+  /**
+   * The documents of a text, each object with its source; `name` is what errors call the text.
+   * Throws ManifestFileError.
+   */
+  async parseText(name: string, text: string): Promise<readonly ParsedDocument[]> {
+    const whole = { part: 0, parts: 1, known: "" };
+    return (await this.#run({ kind: "parse", path: name, text, ...whole })).documents;
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,8 @@ export interface ParseRequest {
   readonly kind: "parse";
   readonly job: number;
   readonly path: string;
+  /** What to read instead of the file at `path`, which then only names it. */
+  readonly text: string | undefined;
   readonly part: number;
   readonly parts: number;
   /** Hashes of documents that needn't be parsed again, a line each: one text is quick to send. */

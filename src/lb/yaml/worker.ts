@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { type MessagePort, parentPort } from "node:worker_threads";
-import { type ManifestObject, readManifest } from "./manifest.ts";
+import { type ManifestObject, readManifest, readManifestSources } from "./manifest.ts";
 import {
   type Acknowledge,
   CHUNK_WEIGHT,
@@ -40,8 +40,10 @@ class Outbox {
 
 async function parse(request: ParseRequest, outbox: Outbox): Promise<void> {
   const { job, path, part, parts } = request;
+  const given = request.text !== undefined;
+  const read = given ? readManifestSources : readManifest;
   const known = new Set(request.known.split("\n"));
-  const { text, stamp } = readFile(path);
+  const { text, stamp } = given ? { text: request.text, stamp: "" } : readFile(path);
   const documents = splitDocuments(text);
   const from = Math.floor((documents.length * part) / parts);
   const to = Math.floor((documents.length * (part + 1)) / parts);
@@ -50,7 +52,7 @@ async function parse(request: ParseRequest, outbox: Outbox): Promise<void> {
   for (const [offset, document] of documents.slice(from, to).entries()) {
     // Short is enough: it only tells the documents of one file apart.
     const digest = hash("sha1", document.text, "base64").slice(0, 16);
-    const objects = known.has(digest) ? undefined : readManifest(document);
+    const objects = known.has(digest) ? undefined : read(document);
     chunk.push({ index: from + offset, hash: digest, line: document.line, objects });
     weight += weigh(objects);
     if (weight < CHUNK_WEIGHT) continue;
