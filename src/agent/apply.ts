@@ -15,12 +15,12 @@ const WAIT_MS = 5000;
 export function createChangeHandlers(services: Services): Pick<AgentHandlers, "apply" | "delete"> {
   return {
     async apply({ documents }) {
-      const rows = services.api.apply(documents);
+      const rows = await services.api.apply(documents);
       await settled(services);
       return { objects: rows.map(nameOf), inForce: rows.every((row) => isInForce(services, row)) };
     },
     async delete({ objects }) {
-      const deleted = services.api.delete(objects);
+      const deleted = await services.api.delete(objects);
       await settled(services);
       const inForce = deleted.every((row) => isInForce(services, row));
       return { deleted: deleted.map(nameOf), inForce };

@@ -88,6 +88,26 @@ test("a killed agent's tables are read without it, and the next one keeps the id
   assert.equal(agent.ciliate("status").code, 0);
 });
 
+test("what the API was given is there after a kill, with its ids, unless it was deleted", async (t) => {
+  const agent = await new Agent(t).start().ready();
+  const client = await connect(t, agent);
+  const names = ["a", "b", "c"];
+  const texts = names.map((name, index) =>
+    documents(service(name, `192.0.2.${index}`), slice(name, "10.1.0.1", "10.1.0.2")),
+  );
+  await client.apply({ documents: documents(...texts) });
+  await client.delete({ objects: [{ kind: "Service", namespace: "default", name: "b" }] });
+  const tables = (): unknown =>
+    ["service", "backend", "maglev"].map((table) => agent.json(`bpf ${table} list`));
+  const before = tables();
+  assert.equal(agent.json("bpf service list").length, 2);
+  await agent.end("SIGKILL");
+  await agent.start().ready();
+  assert.deepEqual(tables(), before);
+  assert.equal(agent.ciliate("status").code, 0);
+  assert.equal(agent.ciliate("service get b").code, 4);
+});
+
 test("a drop is counted by reason and told to who listens", async (t) => {
   const agent = await new Agent(t).start().ready();
   const client = await connect(t, agent);

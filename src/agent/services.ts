@@ -2,6 +2,7 @@
 
 // From sources to the kernel's tables: writers, gates, the reconciler.
 
+import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import { createMapTarget } from "../datapath/map-target.ts";
 import { endpointEntries } from "../endpoint/entries.ts";
@@ -10,14 +11,16 @@ import { servicePortEntries } from "../lb/entries.ts";
 import { readKernelState } from "../lb/kernel-state.ts";
 import type { KernelState } from "../lb/restore.ts";
 import { LbWriter } from "../lb/writer.ts";
+import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
 import { trustedEntries } from "../node/entries.ts";
 import { createNodeWriter, type NodeWriter } from "../node/writer.ts";
 import { createSyncGate, type SyncGate } from "../state/gate.ts";
 import { Reconciler } from "../state/reconciler.ts";
+import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import type { Settings } from "./settings.ts";
-import { type ApiSource, createApiSource } from "./sources.ts";
+import { type ApiSource, createApiSource, type Writers } from "./sources.ts";
 import { createTraffic, type Traffic } from "./traffic.ts";
 import type { NodeIdentity } from "./uplinks.ts";
 
@@ -93,7 +96,7 @@ export function createServices(
   reconciler.add(lb.ports, (row) => servicePortEntries({ encapsulate }, row));
 
   const traffic = createTraffic(lb.ports, node.counters, countersIn(kernel));
-  const api = createApiSource({ lb, endpoints, nodes });
+  const { api, parser } = openApi(config.paths.runtime, { lb, endpoints, nodes }, loaded, complete);
   const manifests = new ManifestSource({
     directories: config.manifests,
     sink: api.files,
@@ -124,18 +127,34 @@ export function createServices(
     traffic,
     loaded,
     complete,
-    start: () => manifests.start(),
+    start() {
+      api.start();
+      manifests.start();
+    },
     async settled() {
       await lb.settled();
       await reconciler.idle();
     },
     async [Symbol.asyncDispose]() {
       await manifests.close();
+      await parser.close();
       traffic[Symbol.dispose]();
       lb.close();
       reconciler.close();
     },
   };
+}
+
+function openApi(runtime: string, writers: Writers, loaded: SyncGate, complete: SyncGate) {
+  const parser = new ParserPool({ workers: 1 });
+  const api = createApiSource({
+    writers,
+    kept: openAppliedFiles(join(runtime, "applied"), parser),
+    parser,
+    loaded: loaded.register("api"),
+    complete: complete.register("api"),
+  });
+  return { api, parser };
 }
 
 function* countersIn({ services, targets }: KernelState): Generator<number> {

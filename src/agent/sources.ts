@@ -9,9 +9,11 @@ import type { EndpointWriter } from "../endpoint/writer.ts";
 import { type Kind, type ManifestRow, type ManifestRows, objectId } from "../lb/shape/object.ts";
 import type { LbWriter } from "../lb/writer.ts";
 import { type ManifestSink, rowKey } from "../lb/yaml/claims.ts";
-import { type ManifestObject, readManifest } from "../lb/yaml/manifest.ts";
-import { splitDocuments } from "../lb/yaml/split.ts";
+import type { ManifestObject } from "../lb/yaml/manifest.ts";
+import { ManifestFileError, type ParserPool } from "../lb/yaml/pool.ts";
 import type { NodeWriter } from "../node/writer.ts";
+import { createBreather } from "../state/breathe.ts";
+import { type AppliedFiles, type AppliedObject, rowId } from "./applied.ts";
 
 /** The writers of all rows that a manifest can give. */
 export interface Writers {
@@ -25,19 +27,32 @@ export interface ApiSource {
   /** What manifests put goes through here. */
   readonly files: ManifestSink;
   readonly size: number;
+  /** Whether what was accepted before has been put. */
+  readonly synced: boolean;
+  /** What of it couldn't be. */
+  problems(): string[];
+  /** Puts what was accepted before; calls that change something wait for it. Never fails. */
+  start(): void;
   /** All documents or none; throws ApiError "invalid" with every fault. */
-  apply(documents: string): readonly ManifestRow[];
+  apply(documents: string): Promise<readonly ManifestRow[]>;
   /** Gives the rows that were there and came by the API; throws ApiError for files' objects. */
-  delete(objects: readonly ObjectName[]): readonly ManifestRow[];
+  delete(objects: readonly ObjectName[]): Promise<readonly ManifestRow[]>;
+}
+
+export interface ApiSourceOptions {
+  readonly writers: Writers;
+  readonly kept: AppliedFiles;
+  readonly parser: Pick<ParserPool, "parseText">;
+  /** Called once, when everything that can be read has been put. */
+  readonly loaded: () => void;
+  /** Called once, when nothing is missing any more of what was accepted before. */
+  readonly complete: () => void;
 }
 
 /** Objects that the API can hold. */
 const MAX_API_OBJECTS = 100_000;
-
-/** The kind and key of a row in one text: `Service default/web`. */
-export function rowId(content: ManifestRow): string {
-  return `${content.kind} ${rowKey(content)}`;
-}
+/** For how long a call may hold the event loop at a time. */
+const BUDGET_MS = 5;
 
 export function nameOf(content: ManifestRow): ObjectName {
   const key = rowKey(content);
@@ -46,9 +61,14 @@ export function nameOf(content: ManifestRow): ObjectName {
   return { kind: content.kind, namespace, name: key.slice(slash + 1) };
 }
 
-export function createApiSource(writers: Writers): ApiSource {
+export function createApiSource(options: ApiSourceOptions): ApiSource {
+  const { writers, kept, parser } = options;
   const given = new Map<string, ManifestRow>();
   const inFiles = new Set<string>();
+  const started = Promise.withResolvers<void>();
+  const inTurn = createQueue(started.promise);
+  let synced = false;
+  let unread: string | undefined;
 
   const files: ManifestSink = {
     put(content) {
@@ -64,46 +84,111 @@ export function createApiSource(writers: Writers): ApiSource {
     },
     refusals: () => writers.lb.refusals(),
   };
+  const put = (row: ManifestRow): void => {
+    given.set(rowId(row), row);
+    if (!inFiles.has(rowId(row))) putRow(writers, row);
+  };
+  const problems = (): string[] => [...(unread === undefined ? [] : [unread]), ...kept.problems()];
+  const checkComplete = (): void => {
+    if (problems().length === 0) options.complete();
+  };
 
   return {
     files,
     get size() {
       return given.size;
     },
-    apply(documents) {
-      const rows = readDocuments(documents);
-      if (given.size + rows.length > MAX_API_OBJECTS) {
-        throw new ApiError("busy", `the API holds ${MAX_API_OBJECTS} objects: use manifests`);
-      }
-      for (const row of rows) {
-        given.set(rowId(row), row);
-        if (!inFiles.has(rowId(row))) putRow(writers, row);
-      }
-      return rows;
+    get synced() {
+      return synced;
     },
-    delete(objects) {
-      const deleted: ManifestRow[] = [];
-      for (const { kind, namespace, name } of objects) {
-        const id = objectId(kind, namespace === "" ? "default" : namespace, name);
-        const row = given.get(id);
-        if (row === undefined) {
-          if (!inFiles.has(id)) continue;
-          throw new ApiError("refused", `${id} is defined by a file: take it out there`);
+    problems,
+    start() {
+      void kept
+        .read(put)
+        .catch((error: unknown) => {
+          unread = `what was applied before can't be read back: ${Object(error).message}`;
+        })
+        .then(() => {
+          synced = true;
+          options.loaded();
+          checkComplete();
+          started.resolve();
+        });
+    },
+    apply: (documents) =>
+      inTurn(async () => {
+        const objects = await readDocuments(parser, documents);
+        checkRoom(given, objects);
+        await keep(() => kept.write(objects));
+        const breathe = createBreather(BUDGET_MS);
+        for (const { content } of objects) {
+          put(content);
+          await breathe();
         }
-        given.delete(id);
-        deleted.push(row);
-        if (!inFiles.has(id)) deleteRow(writers, row.kind, rowKey(row));
-      }
-      return deleted;
-    },
+        checkComplete();
+        return objects.map(({ content }) => content);
+      }),
+    delete: (objects) =>
+      inTurn(async () => {
+        const deleted: ManifestRow[] = [];
+        for (const { kind, namespace, name } of objects) {
+          const id = objectId(kind, namespace === "" ? "default" : namespace, name);
+          const row = given.get(id);
+          if (row === undefined) {
+            if (!inFiles.has(id)) continue;
+            throw new ApiError("refused", `${id} is defined by a file: take it out there`);
+          }
+          await keep(() => kept.remove(row));
+          given.delete(id);
+          deleted.push(row);
+          if (!inFiles.has(id)) deleteRow(writers, row.kind, rowKey(row));
+        }
+        return deleted;
+      }),
   };
 }
 
-function readDocuments(documents: string): ManifestRow[] {
-  const objects = splitDocuments(documents).flatMap(readManifest);
+function checkRoom(given: ReadonlyMap<string, unknown>, objects: readonly AppliedObject[]): void {
+  const ids = new Set(objects.map(({ content }) => rowId(content)));
+  const added = [...ids].filter((id) => !given.has(id)).length;
+  if (given.size + added <= MAX_API_OBJECTS) return;
+  throw new ApiError("busy", `the API holds ${MAX_API_OBJECTS} objects: use manifests`);
+}
+
+/** Makes one call after the other: so what is in force and what is kept are the same. */
+function createQueue(begin: Promise<void>): <T>(call: () => Promise<T>) => Promise<T> {
+  let turn: Promise<unknown> = begin;
+  return (call) => {
+    const result = turn.then(call);
+    turn = result.catch(() => undefined);
+    return result;
+  };
+}
+
+/** What can't be kept isn't accepted. */
+async function keep(write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ApiError("refused", `what the API is given can't be kept: ${reason}`, { cause });
+  }
+}
+
+async function readDocuments(
+  parser: Pick<ParserPool, "parseText">,
+  text: string,
+): Promise<AppliedObject[]> {
+  const documents = await parser.parseText("the request", text).catch((cause: unknown) => {
+    if (!(cause instanceof ManifestFileError)) throw cause;
+    throw new ApiError("invalid", cause.message, { cause });
+  });
+  const objects = documents.flatMap((document) => document.objects ?? []);
   const faults = objects.flatMap(describeFaults);
   if (faults.length > 0) throw new ApiError("invalid", faults.join("\n"));
-  return objects.flatMap(({ content }) => (content === undefined ? [] : [content]));
+  return objects.flatMap(({ content, source }) =>
+    content === undefined || source === undefined ? [] : [{ content, source }],
+  );
 }
 
 function describeFaults({ id, faults }: ManifestObject): string[] {

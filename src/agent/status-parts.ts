@@ -70,7 +70,7 @@ function describeSources({ manifests, api, loaded }: Services): Source[] {
       objects: manifests.figures().objects,
       problems: firstOf(problems),
     },
-    { name: "api", synced: true, objects: api.size, problems: [] },
+    { name: "api", synced: api.synced, objects: api.size, problems: firstOf(api.problems()) },
   ];
 }
 

@@ -215,7 +215,7 @@ export const schema = section("", {
     runtime: restart(
       path,
       "/run/ciliate",
-      "Directory of the agent's lock and socket. One agent runs per directory.",
+      "Directory of the agent's lock, its socket and what the API was given. One agent runs per directory.",
     ),
     socket: restart(
       text("a file name or an absolute path", /^\/?[^\0]{1,100}$/),
