@@ -134,7 +134,7 @@ function collectFlows(
   settings: Settings,
   telemetry: Telemetry,
   { datapath, ticks, endpoints }: NodeDatapath,
-  { complete }: Services,
+  { complete, lb }: Services,
 ): Collector {
   const times = (): Config["conntrack"] => settings.config.conntrack;
   return createCollector({
@@ -148,6 +148,7 @@ function collectFlows(
     }),
     intervalMs: () => times().collectInterval,
     isEndpoint: (address) => (complete.open ? endpoints.has(address) : undefined),
+    lives: (address) => (complete.open ? lb.lives(address) : undefined),
     failed: (error) => telemetry.log("conntrack").warn("old flows were not removed", { error }),
   });
 }

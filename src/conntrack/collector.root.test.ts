@@ -25,6 +25,7 @@ const CLIENT = parseIpv4("192.0.2.9");
 const VIP = parseIpv4("198.51.100.1");
 const POD = parseIpv4("10.244.1.2");
 const GONE = parseIpv4("10.244.1.9");
+const ELSEWHERE = parseIpv4("10.244.2.2");
 
 const TIMEOUTS = {
   tcpEstablishedMs: 8_000_000,
@@ -89,7 +90,8 @@ async function survivors(wishes: readonly Wish[], more: { limit?: number } = {})
     ticks: { msSince: (stored) => NOW_MS - stored },
     timeouts: () => TIMEOUTS,
     intervalMs: () => 3_600_000,
-    isEndpoint: (address) => address !== GONE,
+    isEndpoint: (address) => address === POD,
+    lives: (address) => address !== GONE,
     failed,
   });
   for (let turn = 0; turn < 16; turn++) await collector.collect();
@@ -146,12 +148,22 @@ describe("the collector of flows", () => {
 
   test("keeps what is remembered of other nodes' flows, which has one entry", async () => {
     const { requests } = await survivors([
-      { port: 1, flags: remote, requestAge: 299, pod: GONE },
-      { port: 2, flags: remote, requestAge: 301, pod: GONE },
+      { port: 1, flags: remote, requestAge: 299, pod: ELSEWHERE },
+      { port: 2, flags: remote, requestAge: 301, pod: ELSEWHERE },
       { port: 3, flags: remote, requestAge: 59, protocol: 17 },
       { port: 4, flags: remote, requestAge: 61, protocol: 17 },
     ]);
     assert.deepEqual(requests, [1, 3]);
+  });
+
+  test("forgets the owners of other nodes that are dead, however new their entries are", async () => {
+    const { requests, figures } = await survivors([
+      { port: 1, flags: remote, requestAge: 1, pod: ELSEWHERE },
+      { port: 2, flags: remote, requestAge: 1, pod: GONE },
+      { port: 3, flags: remote, requestAge: 1, pod: GONE, protocol: 17 },
+    ]);
+    assert.deepEqual(requests, [1]);
+    assert.deepEqual(figures.removed, { expired: 0, "pod-gone": 2, orphan: 0 });
   });
 
   test("removes flows of pods that are gone, and halves without the other", async () => {

@@ -15,6 +15,8 @@ export interface CollectorOptions {
   readonly intervalMs: () => number;
   /** Whether a pod of this node has this address; undefined while that isn't known yet. */
   readonly isEndpoint: (address: Ipv4) => boolean | undefined;
+  /** Whether a pod of any node still has its flows; undefined while that isn't known yet. */
+  readonly lives: (address: Ipv4) => boolean | undefined;
   /** Called when a walk fails; the next one comes all the same. */
   readonly failed: (error: Error) => void;
 }
@@ -151,7 +153,9 @@ class Walker {
     if (dead.size > 0 && dead.has(textOf(key))) return true;
     const remote = (flow.flags & FlowFlag.remote) !== 0;
     const ageMs = this.#options.ticks.msSince(flow.seen);
-    const gone = !remote && this.#options.isEndpoint(flow.pod) === false;
+    // Packets for a dead owner go on renewing the entry: without it they ask anew who the owner is.
+    const known = remote ? this.#options.lives(flow.pod) : this.#options.isEndpoint(flow.pod);
+    const gone = known === false;
     const over = ageMs > flowTimeoutMs(key.protocol, flow.flags, limits);
     const turn = flow.clientPort % ORPHAN_SHARE === this.#turn;
     const suspect = !remote && turn && ageMs > YOUNG_MS;

@@ -196,6 +196,11 @@ export class LbWriter {
     }
   }
 
+  /** Whether a pod still has its connections, on whichever node it is. */
+  lives(address: Ipv4): boolean {
+    return this.#liveness.lives(address, this.#clock.nowMs());
+  }
+
   /** Settles when every service port is as the rows want it. Never before the sources are. */
   settled(): Promise<void> {
     if (!this.#running && !this.#hasWork()) return Promise.resolve();
