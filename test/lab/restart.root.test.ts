@@ -61,6 +61,24 @@ function identities(lab: Lab) {
   });
 }
 
+/** Segments that the clients repeated, and why packets were dropped, since then. */
+async function losses(lab: Lab, before: Losses): Promise<string> {
+  const { "Tcp RetransSegs": repeated = 0 } = since(before.stats, await netStats(lab, "client"));
+  const drops = Object.entries(since(before.verdicts, verdicts(lab))).filter(([what]) => {
+    return what.includes("drop");
+  });
+  return `${repeated} segments repeated${drops.map(([what, count]) => `, ${what} ${count}`).join("")}`;
+}
+
+interface Losses {
+  readonly stats: ReadonlyMap<string, number>;
+  readonly verdicts: ReadonlyMap<string, number>;
+}
+
+async function countLosses(lab: Lab): Promise<Losses> {
+  return { stats: await netStats(lab, "client"), verdicts: verdicts(lab) };
+}
+
 /** Waits for two rounds of records and looks at every connection. */
 async function assertWhole(t: TestContext, { client }: Stage, what: string): Promise<GroupReport> {
   await delay(2 * INTERVAL_MS);
@@ -89,6 +107,7 @@ async function testKills(t: TestContext, stage: Stage): Promise<void> {
   const flows = before.reduce((sum, { flows }) => sum + flows.length, 0);
   assert.equal(flows, 2 * (CONNECTIONS + FLOWS));
   const moments: number[] = [];
+  const lost = await countLosses(lab);
   let starting = Promise.resolve<PromiseSettledResult<unknown>[]>([]);
   for (let kill = 0; kill < KILLS; kill++) {
     const moment = Math.round((START_MS * (kill + Math.random())) / KILLS);
@@ -101,6 +120,7 @@ async function testKills(t: TestContext, stage: Stage): Promise<void> {
   assert.ok((await starting).every(({ status }) => status === "fulfilled"));
   await assertWhole(t, stage, `${KILLS} kills, at ${moments.join(", ")} ms of the agents' lives`);
   assert.deepEqual(identities(lab), before);
+  t.diagnostic(await losses(lab, lost));
 }
 
 async function testWithoutAgents(t: TestContext, stage: Stage): Promise<void> {
@@ -139,7 +159,7 @@ async function testPrograms(t: TestContext, stage: Stage): Promise<void> {
   const { lab } = stage;
   const before = identities(lab);
   const programs = nodesOf(lab).map((node) => pinnedAt(lab, node).programs);
-  const stats = await netStats(lab, "client");
+  const lost = await countLosses(lab);
   for (const node of nodesOf(lab)) {
     configure(lab, node, { fragments: "pass" });
     await lab.stopAgent(node);
@@ -154,9 +174,9 @@ async function testPrograms(t: TestContext, stage: Stage): Promise<void> {
     }
   }
   // Without a program for a moment, a node's kernel answers for the service: unreachable.
-  const seen = since(stats, await netStats(lab, "client"));
+  const seen = since(lost.stats, await netStats(lab, "client"));
   assert.equal(seen["Icmp InDestUnreachs"], undefined);
-  t.diagnostic(`segments that the client repeated: ${seen["Tcp RetransSegs"] ?? 0}`);
+  t.diagnostic(await losses(lab, lost));
   const counts = verdicts(lab);
   sendFragment(lab);
   await until("the fragment to pass", 2000, () => {
