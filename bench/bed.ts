@@ -2,17 +2,17 @@
 // Client, node and server in three network namespaces on two wires; the server has the addresses of
 // one service's pods.
 
-import { once } from "node:events";
 import { addAddress } from "../src/kernel/netlink/address.ts";
 import { createVeth, getLink, setLink, withNamespaces } from "../src/kernel/netlink/link.ts";
 import { addRoute } from "../src/kernel/netlink/route.ts";
 import { openNetlink, type Request } from "../src/kernel/netlink/socket.ts";
-import { createNamespace, deleteNamespace, spawnInNamespace } from "../src/kernel/netns.ts";
+import { createNamespace, deleteNamespace } from "../src/kernel/netns.ts";
 import { writeSysctls } from "../src/kernel/sysctl.ts";
 import type { Ipv4 } from "../src/net/address.ts";
 import { parseIpv4 } from "../src/net/address.ts";
 import { type Mac, parseMac } from "../src/net/mac.ts";
 import { hostPrefix, parseInterfaceAddress, parsePrefix } from "../src/net/prefix.ts";
+import { runIn, startIn } from "./process.ts";
 import { BACKENDS, BACKENDS_PER_SERVICE } from "./world.ts";
 
 export type Role = "client" | "node" | "server";
@@ -147,32 +147,4 @@ function wire(
     everywhere("192.168.2.1"),
   ]);
   return { uplink, podDevice };
-}
-
-async function startIn(path: string, argv: readonly string[]): Promise<() => Promise<void>> {
-  const [command = "", ...rest] = argv;
-  const child = spawnInNamespace(path, command, rest, { stdio: ["ignore", "pipe", "inherit"] });
-  const closed = once(child, "close");
-  if (child.stdout === null) throw new Error(`${command} has no output`);
-  await Promise.race([once(child.stdout, "data"), closed]);
-  if (child.exitCode !== null) throw new Error(`${argv.join(" ")} ended with ${child.exitCode}`);
-  return async () => {
-    child.kill();
-    await closed;
-  };
-}
-
-async function runIn(path: string, argv: readonly string[], input?: string): Promise<string> {
-  const [command = "", ...rest] = argv;
-  const child = spawnInNamespace(path, command, rest, { stdio: ["pipe", "pipe", "pipe"] });
-  const chunks: Buffer[] = [];
-  const errors: Buffer[] = [];
-  child.stdout?.on("data", (chunk: Buffer) => chunks.push(chunk));
-  child.stderr?.on("data", (chunk: Buffer) => errors.push(chunk));
-  child.stdin?.on("error", () => undefined).end(input);
-  const [code] = await once(child, "close");
-  const output = Buffer.concat(chunks).toString();
-  if (code === 0) return output;
-  const said = Buffer.concat(errors).toString().slice(0, 500);
-  throw new Error(`${argv.join(" ")} ended with ${code}: ${output}${said}`);
 }

@@ -3,6 +3,8 @@
 // Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
 // and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
 
+import { benchAgent } from "./agent.ts";
+import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
@@ -22,6 +24,8 @@ const GROUPS: Readonly<Record<string, Group>> = {
   host: benchBackend,
   live: benchLive,
   program: benchProgram,
+  agent: benchAgent,
+  alternatives: benchAlternatives,
   crr: benchCrr,
   throughput: benchThroughput,
   families: benchFamilies,

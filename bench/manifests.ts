@@ -1,8 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services in the shape that Kubernetes gives them, with the addresses of bench/world.ts.
 
-import { formatIpv4, type Ipv4 } from "../src/net/address.ts";
+import { formatIpv4, type Ipv4, parseIpv4 } from "../src/net/address.ts";
 import { BACKENDS, BACKENDS_PER_SERVICE, SERVICE_PORT, TARGET_PORT, VIPS } from "./world.ts";
+
+const NODES = 100;
+const FIRST_NODE = parseIpv4("10.200.0.1");
+
+const nodeName = (number: number): string => `bench-node${number % NODES}`;
+
+/** The nodes that backends are on. */
+export function nodesText(): string {
+  const documents = Array.from(
+    { length: NODES },
+    (_, number) => `apiVersion: v1
+kind: Node
+metadata:
+  name: ${nodeName(number)}
+status:
+  addresses:
+    - type: InternalIP
+      address: ${formatIpv4((FIRST_NODE + number) as Ipv4)}
+`,
+  );
+  return documents.join("---\n");
+}
 
 /** The manifest of service `index`: a LoadBalancer service with one port. */
 export function serviceText(index: number): string {
@@ -44,7 +66,7 @@ export function sliceText(
       ready: true
       serving: true
       terminating: false
-    nodeName: node${2 + (pod % 100)}
+    nodeName: ${nodeName(pod)}
     targetRef:
       kind: Pod
       name: s${index}-${from + offset}
@@ -67,9 +89,15 @@ ${endpoints.join("")}ports:
 `;
 }
 
-/** Services `from` to before `to`, each with all its backends, as one file. */
-export function manifestOf(from: number, to: number): string {
+/** Services `from` to before `to` as one file, each with its backends up to `backends`. */
+export function manifestOf(
+  from: number,
+  to: number,
+  backends: (index: number) => number = () => BACKENDS_PER_SERVICE,
+): string {
   const documents: string[] = [];
-  for (let index = from; index < to; index++) documents.push(serviceText(index), sliceText(index));
+  for (let index = from; index < to; index++) {
+    documents.push(serviceText(index), sliceText(index, 0, backends(index)));
+  }
   return documents.join("---\n");
 }

@@ -29,34 +29,73 @@ function each<T>(count: number, make: (index: number) => T): T[] {
   return Array.from({ length: count }, (_, index) => make(index));
 }
 
+const chainName = (service: number): string => `${hash(service)}-bench/s${service}/tcp/p`;
+
+const endpointName = (service: number, backend: number): string =>
+  `endpoint-${hash(service, backend)}-bench/s${service}/tcp/p__${pod(service, backend)}/${TARGET_PORT}`;
+
+function choicesOf(service: number, count: number): string {
+  const choices = each(count, (backend) => `${backend} : goto ${endpointName(service, backend)}`);
+  return `numgen random mod ${count} vmap { ${choices.join(", ")} }`;
+}
+
+const masqueradeOf = (service: number): string =>
+  `ip daddr ${vip(service)} tcp dport ${SERVICE_PORT} ip saddr != ${POD_NETWORK} jump mark-for-masquerade`;
+
+/** For `nft -f`, on loaded rules: the service has only its first `count` backends, one less. */
+export function nftablesChange(service: number, count: number): string {
+  const chain = `ip kube-proxy service-${chainName(service)}`;
+  return [
+    `flush chain ${chain}`,
+    `add rule ${chain} ${masqueradeOf(service)}`,
+    `add rule ${chain} ${choicesOf(service, count)}`,
+    `flush chain ip kube-proxy ${endpointName(service, count)}`,
+    `delete chain ip kube-proxy ${endpointName(service, count)}`,
+    "",
+  ].join("\n");
+}
+
+/** For `iptables-restore --noflush`, likewise: the service's chains anew, the last endpoint's gone. */
+export function iptablesChange(service: number, count: number): string {
+  const gone = `KUBE-SEP-${hash(service, count)}`;
+  return [
+    "*nat",
+    ...["EXT", "SVC"].map((kind) => `:KUBE-${kind}-${hash(service)} - [0:0]`),
+    ...each(count, (backend) => `:KUBE-SEP-${hash(service, backend)} - [0:0]`),
+    `:${gone} - [0:0]`,
+    // The rule in KUBE-SERVICES stays as it is.
+    ...serviceRules(service, count).slice(1),
+    `-X ${gone}`,
+    "COMMIT",
+    "",
+  ].join("\n");
+}
+
 /** For `nft -f`: a verdict map leads to a chain a service, and that to a chain an endpoint. */
 export function nftablesRules({ services, backendsOf }: RuleSet): string {
-  const name = (service: number): string => `${hash(service)}-bench/s${service}/tcp/p`;
-  const endpoint = (service: number, backend: number): string =>
-    `endpoint-${hash(service, backend)}-bench/s${service}/tcp/p__${pod(service, backend)}/${TARGET_PORT}`;
   const elements = each(
     services,
-    (service) => `\t\t${vip(service)} . tcp . ${SERVICE_PORT} : goto external-${name(service)}`,
+    (service) =>
+      `\t\t${vip(service)} . tcp . ${SERVICE_PORT} : goto external-${chainName(service)}`,
   );
   const chains = each(services, (service) => {
     const count = backendsOf(service);
-    const choices = each(count, (backend) => `${backend} : goto ${endpoint(service, backend)}`);
     return [
       ...each(count, (backend) =>
         [
-          `\tchain ${endpoint(service, backend)} {`,
+          `\tchain ${endpointName(service, backend)} {`,
           `\t\tip saddr ${pod(service, backend)} jump mark-for-masquerade`,
           `\t\tmeta l4proto tcp dnat to ${pod(service, backend)}:${TARGET_PORT}`,
           "\t}",
         ].join("\n"),
       ),
-      `\tchain service-${name(service)} {`,
-      `\t\tip daddr ${vip(service)} tcp dport ${SERVICE_PORT} ip saddr != ${POD_NETWORK} jump mark-for-masquerade`,
-      `\t\tnumgen random mod ${count} vmap { ${choices.join(", ")} }`,
+      `\tchain service-${chainName(service)} {`,
+      `\t\t${masqueradeOf(service)}`,
+      `\t\t${choicesOf(service, count)}`,
       "\t}",
-      `\tchain external-${name(service)} {`,
+      `\tchain external-${chainName(service)} {`,
       "\t\tjump mark-for-masquerade",
-      `\t\tgoto service-${name(service)}`,
+      `\t\tgoto service-${chainName(service)}`,
       "\t}",
     ].join("\n");
   });
