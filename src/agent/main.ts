@@ -20,6 +20,7 @@ import { lockPins, lockRuntime } from "./lock.ts";
 import { giveMemoryBack } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
+import { logProblems } from "./problem-log.ts";
 import { createServiceHandlers } from "./serve-services.ts";
 import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
@@ -80,6 +81,7 @@ async function run(
   // Ids of before, sources, and the way from one to the other.
   const services = parts.use(createServices(settings, identity, node));
   const conntrack = parts.use(collectFlows(settings, telemetry, node, services));
+  logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
   addFeatureMetrics(telemetry.registry, node, services, conntrack);
 

@@ -158,11 +158,18 @@ test("a bad document is told with file and line, and the good ones are in force"
   assert.equal(code, 5);
   assert.match(stdout, /\n {2}\/.*\/manifests\/all\.yaml:3: Service default\/bad: spec\.ports/);
   assert.equal(agent.json("bpf service list").length, 1);
+  const warned = await agent.said("a manifest has a fault");
+  const { level, line, object, field } = warned;
+  assert.deepEqual(
+    { level, line, object, field },
+    { level: "warn", line: 3, object: "Service default/bad", field: "spec.ports[0].port" },
+  );
   agent.manifest("all.yaml", service("good", "192.0.2.30"));
   await until(
     () => `still not well:\n${agent.ciliate("status").stdout}`,
     () => agent.ciliate("status").code === 0,
   );
+  assert.equal((await agent.said("a manifest's fault is gone")).object, "Service default/bad");
 });
 
 test("a full table is told with the way out, and harms nobody else", async (t) => {

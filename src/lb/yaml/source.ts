@@ -67,6 +67,7 @@ export class ManifestSource {
   readonly #files = new Map<string, FileState>();
   readonly #watches = new Map<string, DirectoryWatch>();
   readonly #directoryErrors = new Map<string, string>();
+  readonly #listeners: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #scanning: Promise<void> | undefined;
   #again = false;
@@ -107,6 +108,11 @@ export class ManifestSource {
       this.#scanning = undefined;
     });
     return this.#scanning;
+  }
+
+  /** Calls after every look at the directories, as problems may have come or gone. */
+  onLook(call: () => void): void {
+    this.#listeners.push(call);
   }
 
   /** The file and the line that define an object (`Service default/web`). */
@@ -154,6 +160,7 @@ export class ManifestSource {
     if (this.#closed) return;
     this.#announce();
     this.#schedule();
+    for (const call of this.#listeners) call();
   }
 
   /** Reads what changed in a directory; whether anything did. */
