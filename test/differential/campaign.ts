@@ -25,6 +25,8 @@ export interface Campaign {
   readonly seconds: number;
   /** Where the programs are; the usual place when left out. */
   readonly objects?: string;
+  /** A difference isn't made short. */
+  readonly brief?: boolean;
 }
 
 export interface Result {
@@ -64,7 +66,9 @@ function playSeeds(play: Play, campaign: Campaign): Result {
     sequences += 1;
     const failure = play.run(events, { tablesEvery: TABLES_EVERY });
     if (failure === undefined) continue;
-    const story = explain(play, campaign.profile, seed, events, failure);
+    const story = campaign.brief
+      ? [headOf(campaign.profile, seed, failure), ...failure.differences].join("\n")
+      : explain(play, campaign.profile, seed, events, failure);
     return { tally: play.tally, sequences, seconds: seconds(), failure: story };
   }
   return { tally: play.tally, sequences, seconds: seconds(), failure: undefined };
@@ -73,6 +77,10 @@ function playSeeds(play: Play, campaign: Campaign): Result {
 /** Every 64th seed cuts packets and sets bytes one by one, the others play at random. */
 export function sequenceOf(seed: number): Event[] {
   return seed % 64 === 0 ? sweepSequence(seed) : generateSequence(seed, USUAL_EVENTS);
+}
+
+function headOf({ name }: Profile, seed: number, { index }: Failure): string {
+  return `model and kernel part: profile ${name}, seed ${seed}, event ${index}`;
 }
 
 function explain(
@@ -91,7 +99,7 @@ function explain(
   writeFileSync(file, `${JSON.stringify(short, undefined, 1)}\n`);
   const command = "toolchain/node test/differential/main.ts";
   return [
-    `model and kernel part: profile ${profile.name}, seed ${seed}, event ${first.index}`,
+    headOf(profile, seed, first),
     ...(again ?? first).differences,
     ...(again === undefined ? ["(it did not happen again when the events were played anew)"] : []),
     `shortest sequence, ${short.length} of ${events.length} events:`,

@@ -2,6 +2,7 @@
 // Usage: main.ts [--profile NAME] [--seed N] [--packets N] [--seconds N] [--objects DIR]
 //        main.ts --profile NAME --seed N --keep I,J,…    the events I, J, … of a seed's sequence
 //        main.ts --profile NAME --replay FILE            a sequence from a file
+// --brief: the first difference is told as it is, not made short.
 // Ends with 1 when model and kernel part, and says where.
 
 import { readFileSync } from "node:fs";
@@ -22,6 +23,7 @@ const { values: options } = parseArgs({
     objects: { type: "string", default: OBJECTS },
     keep: { type: "string" },
     replay: { type: "string" },
+    brief: { type: "boolean", default: false },
   },
 });
 
@@ -54,6 +56,7 @@ function playMany(world: World): string | undefined {
       packets: Number(options.packets) / profiles.length,
       seconds: Number(options.seconds) / profiles.length,
       objects: options.objects,
+      brief: options.brief,
     });
     const took = `${sequences} sequences in ${seconds.toFixed(1)} s`;
     process.stdout.write(`${profile.name}: ${took}, ${formatTally(tally)}\n`);
