@@ -88,7 +88,7 @@ test("a killed agent's tables are read without it, and the next one keeps the id
   assert.equal(agent.ciliate("status").code, 0);
 });
 
-test("what the API was given is there after a kill, with its ids, unless it was deleted", async (t) => {
+test("what the API was given is there after a kill, with its ids", async (t) => {
   const agent = await new Agent(t).start().ready();
   const client = await connect(t, agent);
   const names = ["a", "b", "c"];

@@ -27,6 +27,7 @@ function setUp(t: TestContext, directory = mkdtempSync(join(tmpdir(), "ciliate-a
       putSlice: note("slice"),
       deleteSlice: note("no slice"),
       refusals: () => [],
+      warnings: () => [],
     },
     endpoints: { put: note("pod"), delete: note("no pod") },
     nodes: { put: note("node"), delete: note("no node") },
@@ -172,7 +173,8 @@ test("what can't be kept isn't accepted, and leaves nothing", async (t) => {
   const { api, take, directory } = setUp(t);
   api.start();
   mkdirSync(join(directory, "Node_n1.yaml.new"));
-  const text = `${service("web", "192.0.2.1")}---\napiVersion: v1\nkind: Node\nmetadata: {name: n1}\n`;
+  const node = "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1}\n";
+  const text = service("web", "192.0.2.1") + node;
   await assert.rejects(() => api.apply(text), {
     code: "refused",
     message: /can't be kept: .*EISDIR/,

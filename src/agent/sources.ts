@@ -82,7 +82,10 @@ export function createApiSource(options: ApiSourceOptions): ApiSource {
       if (behind === undefined) deleteRow(writers, kind, key);
       else putRow(writers, behind);
     },
-    refusals: () => writers.lb.refusals(),
+    *refusals() {
+      yield* writers.lb.refusals();
+      for (const warning of writers.lb.warnings()) yield { ...warning, severity: "warning" };
+    },
   };
   const put = (row: ManifestRow): void => {
     given.set(rowId(row), row);

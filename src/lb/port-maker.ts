@@ -31,6 +31,13 @@ export interface PortMakerOptions {
   readonly restored: Restored;
 }
 
+/** Pods of a service port whose nodes aren't part of the cluster. */
+export interface Strangers {
+  readonly port: string;
+  readonly service: string;
+  readonly pods: readonly Candidate[];
+}
+
 /** One round of making ports. */
 export interface Round {
   readonly nowMs: number;
@@ -83,6 +90,8 @@ export class PortMaker {
   readonly #formerSlots = new Map<string, number>();
   /** Ports whose former owners found no room since their rings last changed. */
   readonly #lost = new Set<string>();
+  /** Ports with pods on nodes that aren't part of the cluster. */
+  readonly #strange = new Map<string, Strangers>();
   #formerTotal = 0;
   #forgotten = 0;
 
@@ -96,6 +105,11 @@ export class PortMaker {
     return { slots: this.#formerTotal, forgotten: this.#forgotten, ports: this.#lost.size };
   }
 
+  /** Pods that are left out as their nodes have no Node row. */
+  strangers(): Iterable<Strangers> {
+    return this.#strange.values();
+  }
+
   /** Makes or refreshes a port's row. When it has to be looked at again, whatever happens. */
   async make(
     service: Service,
@@ -105,7 +119,9 @@ export class PortMaker {
   ): Promise<number> {
     const key = servicePortKey(service.key, spec.port, spec.protocol);
     let before = this.#before(key, service, spec, round);
-    const selection = this.#select(key, before, findCandidates(spec, slices), round);
+    const candidates = findCandidates(spec, slices);
+    this.#noteStrangers(key, service, candidates);
+    const selection = this.#select(key, before, candidates, round);
     const size = service.ringSize ?? ringSizeFor(selection.ring.length + selection.others.length);
     const ring = await makeRing(before.row, selection.ring, size, round);
     const to = { ring, owners: selection.ring.map(({ address }) => address) };
@@ -130,6 +146,7 @@ export class PortMaker {
     const row = this.#options.ports.get(key);
     this.#joining.delete(key);
     this.#lastRings.delete(key);
+    this.#strange.delete(key);
     this.#countFormer(key, undefined);
     if (row === undefined) return;
     this.#numbers.releaseId(row.id);
@@ -166,6 +183,13 @@ export class PortMaker {
     const former = restored.former && { ...restored.former, expiresAtMs };
     const ring = restored.ring.ring.length > 0 ? restored.ring : undefined;
     return { id: restored.id, row: undefined, restored, ring, former, pods };
+  }
+
+  #noteStrangers(key: string, service: Service, candidates: readonly Candidate[]): void {
+    const { liveness } = this.#options;
+    const pods = candidates.filter(({ node }) => !liveness.hasNode(node));
+    if (pods.length === 0) this.#strange.delete(key);
+    else this.#strange.set(key, { port: key, service: service.key, pods });
   }
 
   /** Chooses among the pods, and keeps the time for those that are new. */

@@ -266,3 +266,30 @@ test("endpoints in a test are what they say", () => {
     weight: 7,
   });
 });
+
+test("pods on a node without a Node object are told of until there is one", async () => {
+  const { writer, nodes, settled, port } = createBench();
+  const warnings = (): string[] => [...writer.warnings()].map(({ id, text }) => `${id}: ${text}`);
+  const addNode = (name: string): void => nodes.set({ name, addresses: [], podPrefixes: [] });
+  writer.putService(service("web"));
+  writer.putSlice(slice("web", ["1@n1", "2@n2", "3@n2", "4"]));
+  await settled();
+  assert.deepEqual(warnings(), []);
+  addNode("n1");
+  await settled();
+  assert.equal(show(port()?.backends), "1 ready, 4 ready");
+  assert.deepEqual(warnings(), [
+    "Service default/web: backend 10.0.0.2 and 1 more of default/web:80/tcp left out: " +
+      'there is no Node "n2": ' +
+      "apply its Node object, or correct nodeName in the EndpointSlice",
+  ]);
+  addNode("n2");
+  await settled();
+  assert.deepEqual(warnings(), []);
+  nodes.delete("n2");
+  await settled();
+  assert.equal(warnings().length, 1);
+  writer.deleteService("default/web");
+  await settled();
+  assert.deepEqual(warnings(), []);
+});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Endpoint } from "../endpoint/rows.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { formatIpv4, type Ipv4 } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import { createBreather } from "../state/breathe.ts";
 import type { SyncGate } from "../state/gate.ts";
@@ -193,6 +193,20 @@ export class LbWriter {
     }
     for (const [service, text] of this.#numbers.refused()) {
       yield { id: `Service ${service}`, field: "spec.ports", text, kept: false };
+    }
+  }
+
+  /** What is in force but for a part of it: pods that name a node which nobody knows. */
+  *warnings(): Generator<LbRefusal> {
+    for (const { port, service, pods } of this.#maker.strangers()) {
+      for (const [node, [first, ...others] = []] of Map.groupBy(pods, (pod) => pod.node)) {
+        if (first === undefined) continue;
+        const more = others.length === 0 ? "" : ` and ${others.length} more`;
+        const text =
+          `backend ${formatIpv4(first.address)}${more} of ${port} left out: there is no Node ` +
+          `"${node}": apply its Node object, or correct nodeName in the EndpointSlice`;
+        yield { id: `Service ${service}`, field: "", text, kept: false };
+      }
     }
   }
 

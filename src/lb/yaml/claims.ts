@@ -6,7 +6,7 @@ import type { Kind, ManifestRow } from "../shape/object.ts";
 export interface ManifestSink {
   put(content: ManifestRow): void;
   delete(kind: Kind, key: string): void;
-  /** Rows that were put but aren't in force, by the id of their object. */
+  /** Rows that were put but aren't in force, or not wholly, by the id of their object. */
   refusals(): Iterable<Refusal>;
 }
 
@@ -17,6 +17,8 @@ export interface Refusal {
   readonly text: string;
   /** Whether a previous version stays in force. */
   readonly kept: boolean;
+  /** Set when the row is in force but for a part of it. */
+  readonly severity?: "warning";
 }
 
 /** An object that a file defines. */

@@ -133,9 +133,9 @@ export class ManifestSource {
       const { path: file, line, id: object } = claim;
       yield { severity: "error", file, line, object, field: "", text, kept: false };
     }
-    for (const { id, field, text, kept } of this.#options.sink.refusals()) {
+    for (const { id, field, text, kept, severity = "error" } of this.#options.sink.refusals()) {
       const { file = "", line } = this.origin(id) ?? {};
-      yield { severity: "error", file, line, object: id, field, text, kept };
+      yield { severity, file, line, object: id, field, text, kept };
     }
   }
 
