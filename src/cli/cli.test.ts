@@ -241,3 +241,16 @@ test("a monitor ends with 0 by Ctrl-C, and when its reader has seen enough", asy
   const code = await new Promise((done) => child.once("exit", done));
   assert.equal(code, 0);
 });
+
+test("a lab that can't be is a wrong command line", async () => {
+  for (const [option, what] of [
+    ["--nodes=99", "nodes of a lab: expected 1 to 32, got 99"],
+    ["--pods-per-node=201", "pods per node of a lab: expected 0 to 200, got 201"],
+    ["--mtu=68", "MTU of a lab: expected 576 to 65535, got 68"],
+    ["--name=Lab", `"Lab" can't name a lab: expected 1 to 12 lower-case letters and digits`],
+  ] as const) {
+    const { stderr, code } = await ciliate(["lab", "up", option]);
+    assert.equal(code, 2, option);
+    assert.ok(stderr.startsWith(`ciliate: ${what}`), stderr);
+  }
+});

@@ -59,6 +59,7 @@ function fail(error: unknown): number {
   process.stderr.write(`ciliate: ${message}\n`);
   if (error instanceof CliError) return EXIT[error.exit].code;
   const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "usage") return EXIT.usage.code;
   if (code === "unreachable") return EXIT.unreachable.code;
   if (code === "not-found") return EXIT.notFound.code;
   return EXIT.failed.code;

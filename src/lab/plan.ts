@@ -6,12 +6,15 @@ import { type Ipv4, parseIpv4 } from "../net/address.ts";
 import { type Mac, macFromNumber } from "../net/mac.ts";
 import { addressAt, type Prefix4, parsePrefix, subnetAt } from "../net/prefix.ts";
 
+/** `usage`: the lab was asked for what it can't be. */
+export type LabErrorCode = "usage" | "not-found" | "failed";
+
 /** A failure of the lab itself; the text says the way out. */
 export class LabError extends Error {
   override readonly name = "LabError";
-  readonly code: "not-found" | "failed";
+  readonly code: LabErrorCode;
 
-  constructor(message: string, code: "not-found" | "failed" = "failed") {
+  constructor(message: string, code: LabErrorCode = "failed") {
     super(message);
     this.code = code;
   }
@@ -170,7 +173,7 @@ export function namespacePrefix(name: string): string {
 
 function whole(what: string, value: number, least: number, most: number): number {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new LabError(`${what} of a lab: expected ${least} to ${most}, got ${value}`);
+  throw new LabError(`${what} of a lab: expected ${least} to ${most}, got ${value}`, "usage");
 }
 
 /** The options with their defaults; throws LabError naming the one that is wrong. */
@@ -179,13 +182,14 @@ export function settle(options: LabOptions): LabSettings {
   if (!/^[a-z][a-z0-9]{0,11}$/.test(settings.name)) {
     throw new LabError(
       `${JSON.stringify(settings.name)} can't name a lab: expected 1 to 12 lower-case letters and digits, the first a letter`,
+      "usage",
     );
   }
   whole("nodes", settings.nodes, 1, 32);
   whole("pods per node", settings.podsPerNode, 0, 200);
   whole("MTU", settings.mtu, 576, 65535);
   if (settings.balancers.length === 0) {
-    throw new LabError("balancers of a lab: expected at least one node's number");
+    throw new LabError("balancers of a lab: expected at least one node's number", "usage");
   }
   for (const index of settings.balancers) whole("balancer", index, 1, settings.nodes);
   return settings;
