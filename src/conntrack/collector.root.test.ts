@@ -156,7 +156,7 @@ describe("the collector of flows", () => {
     assert.deepEqual(requests, [1, 3]);
   });
 
-  test("forgets the owners of other nodes that are dead, however new their entries are", async () => {
+  test("forgets owners of other nodes that are dead, however new the entries are", async () => {
     const { requests, figures } = await survivors([
       { port: 1, flags: remote, requestAge: 1, pod: ELSEWHERE },
       { port: 2, flags: remote, requestAge: 1, pod: GONE },

@@ -6,7 +6,7 @@ import { formatIpv4, ipv4FromNumber, parseIpv4 } from "../net/address.ts";
 import { formatPrefix, parsePrefix } from "../net/prefix.ts";
 import { RouteTable } from "./routes.ts";
 
-const ANY = (): boolean => true;
+const ANY = (_device: number): boolean => true;
 
 function route(destination: string, device: number, more: Partial<Route> = {}): Route {
   return {
