@@ -113,6 +113,16 @@ export type StateEvent =
       /** Their ports, at an address to which nobody sends. */
       readonly ports: readonly number[];
     }
+  /** Other flows of a client to a pod use the first so many ports that a new flow could have. */
+  | {
+      readonly kind: "take ports";
+      readonly node: NodeIndex;
+      readonly client: number;
+      readonly clientPort: number;
+      readonly service: number;
+      readonly pod: number;
+      readonly ports: number;
+    }
   | { readonly kind: "no service"; readonly node: NodeIndex; readonly service: number }
   | {
       readonly kind: "endpoint";

@@ -85,6 +85,7 @@ function nextEvents(prng: Prng): readonly Event[] {
     [15, () => [endpoint(prng, node)]],
     [15, () => [nexthop(prng, node, prng.below(PODS.length))]],
     [4, () => [trust(prng, node)]],
+    [6, () => takePorts(prng, node)],
     [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO]) }]],
     [30, () => [forget(prng, node)]],
   );
@@ -113,6 +114,23 @@ function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
 function endpoint(prng: Prng, node: NodeIndex): StateEvent {
   const pod = prng.pick(PODS_OF_NODE[node]);
   return { kind: "endpoint", node, pod, there: prng.chance(70), sockets: prng.chance(70) };
+}
+
+/** Ports that are taken, and a packet that would need one. */
+function takePorts(prng: Prng, node: NodeIndex): Event[] {
+  const pod = prng.pick(PODS_OF_NODE[node]);
+  const flow = {
+    client: prng.below(2),
+    clientPort: CLIENT_PORTS[prng.below(3)] ?? 0,
+    service: prng.below(SERVICE_PORTS.length),
+  };
+  const ports = prng.weighted([1, 1], [1, 2], [2, 8], [4, 9]);
+  const coming = packet(prng, node);
+  const outer = { ...outerSpec(prng, node), pod };
+  return [
+    { kind: "take ports", node, pod, ports, ...flow },
+    { ...coming, packet: { ...flow, tcpFlags: FLAGS.syn, outer } },
+  ];
 }
 
 function forget(prng: Prng, node: NodeIndex): StateEvent {

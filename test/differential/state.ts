@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events that change what a node knows, done to its twin.
 
+import { replyKeyOf } from "../model/flow.ts";
+import { flowHash } from "../model/hash.ts";
 import { BACKEND, DIRECTION, KIND, NEXTHOP, SERVICE } from "../model/numbers.ts";
 import { parseFlowKey } from "../model/tables.ts";
 import type { NodeIndex, ServiceEvent, StateEvent } from "./event.ts";
 import {
+  CLIENTS,
   GATEWAYS,
   NODES,
   nodeMac,
@@ -145,6 +148,41 @@ function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): voi
   }
 }
 
+function takePorts({ twin, jiffies }: Stage, event: Extract<StateEvent, { kind: "take ports" }>) {
+  const { address, port, protocol, podPort } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
+  const client = CLIENTS[event.client] ?? 0;
+  const pod = PODS[event.pod] ?? 0;
+  const { clientPort } = event;
+  const tuple = {
+    client,
+    clientPort,
+    service: SERVICES[address] ?? 0,
+    servicePort: port,
+    protocol,
+  };
+  const { low } = flowHash(tuple, twin.model.config.hashSeed);
+  const others = Array.from({ length: 8 }, (_, i) => 32768 | ((low + i * 4099) & 0x7fff));
+  for (const aliasPort of [clientPort, ...others].slice(0, event.ports)) {
+    const flow = {
+      client,
+      serviceAddress: STRANGER,
+      pod,
+      clientPort,
+      servicePort: port,
+      podPort,
+      aliasPort,
+      service: serviceId(event.service),
+      created: jiffies,
+      seen: jiffies,
+      flags: 0,
+      packets: 0,
+      bytes: 0,
+    };
+    const room = twin.model.limits.conntrack - twin.model.tables.conntrack.size;
+    if (room > 0) twin.putFlow(replyKeyOf(flow, protocol), flow);
+  }
+}
+
 function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }>): void {
   const { world, twin } = stage;
   const gateway = GATEWAYS[event.uplink];
@@ -169,6 +207,9 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
       return;
     case "service":
       putService(stage, event);
+      return;
+    case "take ports":
+      takePorts(stage, event);
       return;
     case "no service":
       removeService(twin, event.service);
