@@ -105,7 +105,7 @@ async function fill(node: NodeDatapath, services: Services): Promise<void> {
   services.start();
   await services.loaded.opened;
   for (const yaml of [clusterYaml(), movedYaml()]) {
-    services.api.apply(yaml);
+    await services.api.apply(yaml);
     const isMoved = yaml !== clusterYaml();
     await waitFor(() => inForce(services, isMoved), "the change of services");
     await services.settled();
