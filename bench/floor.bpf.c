@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
+#include "abi/abi.h"
 
 #define IPPROTO_IPIP 4
 #define OUTER_BYTES 20
@@ -66,8 +67,8 @@ struct {
 	struct real reals[131072];
 } table SEC(".bss.table");
 
-volatile const struct outer outer = {};
-volatile const __u32 redirect_to = 0; /* tc sends there */
+CONFIG(struct outer, outer, "MACs and outer source of every packet");
+CONFIG(__u32, redirect_to, "device that tc sends to");
 
 struct flow {
 	struct vip_key key;

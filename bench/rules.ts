@@ -39,8 +39,10 @@ function choicesOf(service: number, count: number): string {
   return `numgen random mod ${count} vmap { ${choices.join(", ")} }`;
 }
 
-const masqueradeOf = (service: number): string =>
-  `ip daddr ${vip(service)} tcp dport ${SERVICE_PORT} ip saddr != ${POD_NETWORK} jump mark-for-masquerade`;
+function masqueradeOf(service: number): string {
+  const to = `ip daddr ${vip(service)} tcp dport ${SERVICE_PORT}`;
+  return `${to} ip saddr != ${POD_NETWORK} jump mark-for-masquerade`;
+}
 
 /** For `nft -f`, on loaded rules: the service has only its first `count` backends, one less. */
 export function nftablesChange(service: number, count: number): string {

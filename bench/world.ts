@@ -32,7 +32,7 @@ export const TARGET_PORT = 8080;
 export const NODE_ADDRESS = parseIpv4("192.0.2.10");
 export const CLIENT_MAC = parseMac("02:00:00:00:00:01");
 export const NODE_MAC = parseMac("02:00:00:00:00:02");
-const GATEWAY_MAC = parseMac("02:00:00:00:00:03");
+export const GATEWAY_MAC = parseMac("02:00:00:00:00:03");
 const PODS = resolve(import.meta.dirname, "../build/bpf");
 const OUTER_MTU = 1500;
 /** The device that a test run's packet comes in by unless told otherwise. */
@@ -177,10 +177,14 @@ function imageOf(index: number, local: boolean): ServiceImage {
   return { flags: 0, ring, backends };
 }
 
-/** struct nexthop's checksum: the constant words of the outer header, as they lie in memory. */
-function outerSum(source: Ipv4): number {
+/**
+ * The constant words of an outer header and the words of these addresses, as they lie in memory:
+ * with the source alone it is struct nexthop's checksum.
+ */
+export function outerSum(...addresses: readonly Ipv4[]): number {
   const swap = (word: number): number => ((word & 0xff) << 8) | (word >>> 8);
-  const words = [0x4500, 0x4000, (64 << 8) | PROTOCOL.ipip, source >>> 16, source & 0xffff];
+  const halves = addresses.flatMap((address) => [address >>> 16, address & 0xffff]);
+  const words = [0x4500, 0x4000, (64 << 8) | PROTOCOL.ipip, ...halves];
   return words.reduce((sum, word) => sum + swap(word), 0);
 }
 
