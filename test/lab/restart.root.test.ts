@@ -67,7 +67,8 @@ async function losses(lab: Lab, before: Losses): Promise<string> {
   const drops = Object.entries(since(before.verdicts, verdicts(lab))).filter(([what]) => {
     return what.includes("drop");
   });
-  return `${repeated} segments repeated${drops.map(([what, count]) => `, ${what} ${count}`).join("")}`;
+  const lost = drops.map(([what, count]) => `, ${what} ${count}`);
+  return `${repeated} segments repeated${lost.join("")}`;
 }
 
 interface Losses {
