@@ -57,7 +57,7 @@ export function nftablesChange(service: number, count: number): string {
   ].join("\n");
 }
 
-/** For `iptables-restore --noflush`, likewise: the service's chains anew, but the last one's. */
+/** For `iptables-restore --noflush`, likewise: a service's chains anew without one endpoint. */
 export function iptablesChange(service: number, count: number): string {
   const gone = `KUBE-SEP-${hash(service, count)}`;
   return [
