@@ -59,12 +59,14 @@ export class BpfProgram implements Disposable {
     name: string,
     instructions: Uint8Array,
     attachType = 0,
+    flags = 0,
   ): BpfProgram {
     const attr = new Attr(LOAD_BYTES)
       .u32(0, PROGRAM_TYPES[type])
       .u32(4, instructions.length / INSTRUCTION_BYTES)
       .pointer(8, instructions)
       .string(16, "Dual BSD/GPL")
+      .u32(44, flags)
       .name(48, 16, name)
       .u32(68, attachType);
     const fd = bpf(Command.programLoad, attr);

@@ -12,6 +12,8 @@ import type { LabPlan } from "./plan.ts";
 import { labPaths } from "./plan.ts";
 
 const ATTACH_XDP = 37;
+/** BPF_F_XDP_HAS_FRAGS: packets may be larger than a page, so any MTU will do. */
+const HAS_FRAGS = 32;
 /** `r0 = XDP_PASS; exit` */
 const PASS = Uint8Array.of(0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
 
@@ -22,7 +24,7 @@ export function receiveFromXdp(plan: LabPlan): void {
   using netlink = openNetlink({ namespace: path });
   const byName = new Map(listLinks(netlink).map(({ name, index }) => [name, index]));
   ensurePinDirectory(pins);
-  using program = BpfProgram.fromInstructions("xdp", "lab_receive", PASS, ATTACH_XDP);
+  using program = BpfProgram.fromInstructions("xdp", "lab_receive", PASS, ATTACH_XDP, HAS_FRAGS);
   for (const { wire } of plan.nodes) {
     const port = wire[1].device;
     const ifindex = byName.get(port) ?? 0;
