@@ -60,17 +60,29 @@ static __always_inline struct endpoint *endpoint_find(ipv4_t address)
 static __always_inline ipv4_t owner_after(ipv4_t pod, ipv4_t present,
 					  const struct former_owners *former)
 {
-	if (pod == present)
-		return former ? former->owner[0] : 0;
-	if (former) {
-		if (pod == former->owner[0])
-			return former->owner[1];
-		if (former->owner[0] && pod == former->owner[1])
-			return former->owner[2];
-		if (former->owner[1] && pod == former->owner[2])
-			return 0;
+	bool found = pod == present;
+
+	if (!former)
+		return found ? 0 : present;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < FORMER_OWNERS && former->owner[i]; i++) {
+		if (former->owner[i] == present)
+			continue;
+		if (found)
+			return former->owner[i];
+		found = former->owner[i] == pod;
 	}
-	return present;
+	return found ? 0 : present;
+}
+
+/*
+ * A ring's former owners are written before the ring is. In between the owner that it still names
+ * is the first of them, and one who is to get the slot back is not among them.
+ */
+static __always_inline bool ring_is_changing(const struct backend *present,
+					     const struct former_owners *former)
+{
+	return present && former && former->owner[0] == present->address;
 }
 
 /* Whether the pod has a socket for this flow that does more than listen. */
@@ -184,23 +196,25 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 
 /* Nobody else can be asked: RST and FIN have nothing to say to a pod that doesn't know them. */
 static __always_inline void decide_last(struct decision *decision, struct packet *packet,
-					ipv4_t pod, const struct target *target)
+					ipv4_t pod, const struct target *target, bool changing)
 {
 	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
 		decide_verdict(decision, DROP_UNKNOWN_FLOW);
+	else if (packet->protocol == IPPROTO_TCP && changing)
+		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else
 		decide_adopt(decision, packet, pod, target, 0);
 }
 
 static __always_inline void decide_final(struct decision *decision, struct packet *packet,
 					 ipv4_t pod, const struct target *target,
-					 const struct service *service)
+					 const struct service *service, bool changing)
 {
 	if (packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
 	    jiffies_now() - service->changed < quiet_jiffies)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else
-		decide_last(decision, packet, pod, target);
+		decide_last(decision, packet, pod, target, changing);
 }
 
 /* One round: `pod` is of this node. Returns whether another pod of this node has to be asked. */
@@ -212,6 +226,7 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	struct target *target = bpf_map_lookup_elem(&targets, &key);
 	struct former_owners *former;
 	struct backend *present;
+	bool changing;
 	ipv4_t next;
 
 	if (!target && (!decision->hop || decision->hop == HOP_FINAL)) {
@@ -227,17 +242,18 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 		decide_adopt(decision, packet, *pod, target, FLOW_CONFIRMED);
 		return false;
 	}
-	if (target && decision->hop == HOP_FINAL) {
-		decide_final(decision, packet, *pod, target, service);
-		return false;
-	}
 	present = service->backend_count ? backend_select(service, packet) : NULL;
 	former = former_owners_of(service, packet->slot);
+	changing = ring_is_changing(present, former);
+	if (target && decision->hop == HOP_FINAL) {
+		decide_final(decision, packet, *pod, target, service, changing);
+		return false;
+	}
 	next =
 	    present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former) : 0;
 	if (!present || last_round || (!next && present->address == *pod)) {
 		if (target)
-			decide_last(decision, packet, *pod, target);
+			decide_last(decision, packet, *pod, target, changing);
 		else
 			decide_verdict(decision, DROP_NOT_A_BACKEND);
 		return false;

@@ -81,6 +81,9 @@ function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
   const target = node.tables.targets.get(pairKey(service.id, pod));
   if (target === undefined) return drop("DROP_NOT_A_BACKEND", frame);
   if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
+  if (ip.protocol === PROTOCOL.tcp && ownersOf(node, arrival, service)?.changing === true) {
+    return drop("DROP_UNKNOWN_FINAL", frame);
+  }
   return adoptFor(node, { arrival, service, pod }, target, 0);
 }
 
@@ -100,7 +103,8 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   // 6.
   if (ip.protocol === PROTOCOL.tcp) {
     if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
-    if (elapsed(input.jiffies, service.changed) < node.config.quietJiffies) {
+    const quiet = elapsed(input.jiffies, service.changed) < node.config.quietJiffies;
+    if (quiet || ownersOf(node, arrival, service)?.changing === true) {
       return drop("DROP_UNKNOWN_FINAL", frame);
     }
   }
@@ -127,21 +131,30 @@ function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boole
   return found !== undefined && found !== "listening";
 }
 
+/** The slot's owners: the present one and the former ones; undefined when there is none. */
+function ownersOf(node: Node, arrival: Arrival, service: Service) {
+  if (service.backendCount === 0) return undefined;
+  const slot = slotOf(arrival.hash, service.ringSize);
+  const present = backendOfSlot(node, service, slot)?.address;
+  if (present === undefined) return undefined;
+  const entry = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
+  const end = entry.indexOf(0);
+  const former = end < 0 ? entry : entry.slice(0, end);
+  const others = former.filter((owner) => owner !== present);
+  return { present, list: [present, ...others], changing: former[0] === present };
+}
+
 /** 7: along the slot's owners. */
 function askOwners(node: Node, { arrival, service, pod, hop, isLast }: RoundOf): Round {
-  if (service.backendCount === 0 || isLast) return "nobody";
-  const slot = slotOf(arrival.hash, service.ringSize);
-  const present = backendOfSlot(node, service, slot);
-  if (present === undefined) return "nobody";
-  const former = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
-  const end = former.indexOf(0);
-  const owners = [present.address, ...(end < 0 ? former : former.slice(0, end))];
-  const next = hop >= LAST_HOP ? undefined : owners[owners.indexOf(pod) + 1];
+  const owners = isLast ? undefined : ownersOf(node, arrival, service);
+  if (owners === undefined) return "nobody";
+  const { present, list } = owners;
+  const next = hop >= LAST_HOP ? undefined : list[list.indexOf(pod) + 1];
   const isOurs = (owner: number): boolean => node.tables.endpoints.has(owner);
   if (next === undefined) {
-    if (present.address === pod) return "nobody";
-    if (isOurs(present.address)) return { next: present.address, hop: FINAL };
-    return passOn(node, arrival, service, present.address, FINAL);
+    if (present === pod) return "nobody";
+    if (isOurs(present)) return { next: present, hop: FINAL };
+    return passOn(node, arrival, service, present, FINAL);
   }
   if (isOurs(next)) return { next, hop };
   return passOn(node, arrival, service, next, hop + 1);

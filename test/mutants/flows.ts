@@ -35,13 +35,23 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "a former owner is left out",
-    from: "if (pod == former->owner[0])\n\t\t\treturn former->owner[1];",
-    to: "if (pod == former->owner[0])\n\t\t\treturn former->owner[2];",
+    from: "if (found)\n\t\t\treturn former->owner[i];",
+    to: "if (found && i != 1)\n\t\t\treturn former->owner[i];",
   },
   {
     name: "former owners are asked from the last one on",
-    from: "return former ? former->owner[0] : 0;",
-    to: "return former ? former->owner[2] : 0;",
+    from: "if (found)\n\t\t\treturn former->owner[i];",
+    to: "if (found)\n\t\t\treturn former->owner[FORMER_OWNERS - 1];",
+  },
+  {
+    name: "the present owner is asked as a former one",
+    from: "if (former->owner[i] == present)\n\t\t\tcontinue;\n",
+    to: "",
+  },
+  {
+    name: "a ring that is changing is believed",
+    from: "return present && former && former->owner[0] == present->address;",
+    to: "return false;",
   },
   {
     name: "old rings are new",

@@ -31,7 +31,15 @@ import {
   udpTo,
 } from "./frames.ts";
 import type { Row } from "./row.ts";
-import { expectFlows, passedEnough, podGone, portsTaken, ringChanged, roomFor } from "./tables.ts";
+import {
+  expectFlows,
+  passedEnough,
+  podGone,
+  portsTaken,
+  ringChanged,
+  ringIsChanging,
+  roomFor,
+} from "./tables.ts";
 import { tooBig } from "./too-big.ts";
 
 const HOST = ["host"] as const;
@@ -206,6 +214,22 @@ const PASSED: readonly Row[] = [
     coming: { packet: ipipToNear(ack("cameNear")) },
     verdict: "SENT_PASSED",
     leaving: passed(ack("cameNear"), TTL.second),
+    check: (stage) => expectFlows(stage),
+  },
+  {
+    title: "while its ring is changing, a slot's owner does not ask itself",
+    places: HOST,
+    poke: ringIsChanging("cameNear", NEAR, FAR),
+    coming: { packet: ipipToNear(ack("cameNear")) },
+    verdict: "SENT_PASSED",
+    leaving: passed(ack("cameNear"), TTL.second),
+  },
+  {
+    title: "while its ring is changing, nobody is sure that a flow is nobody's",
+    places: HOST,
+    poke: ringIsChanging("cameNear", NEAR),
+    coming: { packet: ipipToNear(ack("cameNear")) },
+    verdict: "DROP_UNKNOWN_FINAL",
     check: (stage) => expectFlows(stage),
   },
   {

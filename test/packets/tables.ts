@@ -88,6 +88,20 @@ export function passedEnough(name: ServiceName) {
   };
 }
 
+/** A change of a service's ring is being written: its slots' former owners are there already. */
+export function ringIsChanging(name: ServiceName, first: Ipv4, second: Ipv4 = ANY_IPV4) {
+  return (stage: Stage): (() => void) => {
+    const { formerOwners } = stage.maps;
+    const id = stage.maps.services.lookup(serviceRow(stage, name))?.id;
+    const before = [...formerOwners.entries()].filter(([{ service }]) => service === id);
+    const owner = [first, second, ANY_IPV4] as const;
+    for (const [slot] of before) formerOwners.update(slot, { owner });
+    return () => {
+      for (const [slot, owners] of before) formerOwners.update(slot, owners);
+    };
+  };
+}
+
 /** A pod of this node is gone. */
 export function podGone(address: Ipv4) {
   return ({ maps }: Stage): (() => void) => {
