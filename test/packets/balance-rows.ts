@@ -345,7 +345,11 @@ const HASHED = {
   syn: parseIpv4("172.20.152.229"),
   dns: parseIpv4("172.20.55.245"),
   moved: parseIpv4("172.20.122.245"),
+  carrying: parseIpv4("172.20.132.240"),
 } as const;
+
+/** The words of its outer header add up to 0x1ffff. */
+const CARRYING = { tcp: { sourcePort: 40_396 }, payload: 163 };
 
 /** For a node with `encapsulate: first`, `fragments: pass` and hashed outer sources. */
 export const FIRST_ROWS: readonly Row[] = [
@@ -355,6 +359,14 @@ export const FIRST_ROWS: readonly Row[] = [
     coming: { packet: arriving(toService("far", SYN)) },
     verdict: "SENT_ENCAPSULATED",
     leaving: viaGateway(ipipTo(FAR, toService("far", SYN), { source: HASHED.syn })),
+    back: true,
+  },
+  {
+    title: "an outer checksum whose carry carries again is right",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", SYN, CARRYING)) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(ipipTo(FAR, toService("far", SYN, CARRYING), { source: HASHED.carrying })),
     back: true,
   },
   {

@@ -3,7 +3,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { type PacketEvent, Place, Verdict } from "../../src/datapath/gen/abi.ts";
+import { EventMask, PacketEvent, Place, Verdict } from "../../src/datapath/gen/abi.ts";
+import { RingStream } from "../../src/kernel/ring-stream.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { deviceOf } from "../differential/world.ts";
@@ -37,19 +38,27 @@ function brieflyOf(event: PacketEvent): string {
   ].join(" ");
 }
 
+/** What programs write while they are told this wish: nothing but the ring is in between. */
 async function eventsOf(
-  wish: "drops" | "traces",
+  wish: keyof typeof EventMask,
   packets: readonly { readonly place: "edge" | "host" | "pod"; readonly packet: Packet }[],
   count: number,
 ): Promise<readonly PacketEvent[]> {
   const heard: PacketEvent[] = [];
-  const end = stage.events.listen(wish, ({ events }) => heard.push(...events));
+  const failures: Error[] = [];
+  const stream = new RingStream(stage.maps.events, {
+    receive: (batch) => batch.each((offset) => heard.push(PacketEvent.decode(batch.view, offset))),
+    fail: (error) => failures.push(error),
+  });
+  stage.maps.runtime.update(0, { events: EventMask[wish] });
   try {
     for (const { place, packet } of packets) stage.send({ place, frame: buildPacket(...packet) });
     await waitFor(() => heard.length >= count);
   } finally {
-    end();
+    stage.maps.runtime.update(0, { events: 0 });
+    await stream.close();
   }
+  assert.deepEqual(failures, []);
   return heard;
 }
 

@@ -9,7 +9,6 @@ import { type NodeDatapath, openNodeDatapath } from "../../src/agent/datapath.ts
 import { createServices, type Services } from "../../src/agent/services.ts";
 import { createSettings } from "../../src/agent/settings.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import type { EventSource } from "../../src/datapath/events.ts";
 import type { DatapathMaps, DatapathPrograms } from "../../src/datapath/load.ts";
 import { openDevices } from "../../src/device/devices.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
@@ -37,7 +36,6 @@ export interface Stage extends AsyncDisposable {
   /** Rows of counters that one CPU has. */
   readonly counterStride: number;
   readonly programs: DatapathPrograms;
-  readonly events: EventSource;
   readonly world: World;
   send(packet: Send): Run;
   /** Forgets all flows, and what was counted. */
@@ -77,7 +75,6 @@ export async function openStage(more = ""): Promise<Stage> {
   return {
     maps,
     programs: node.datapath.programs,
-    events: node.events,
     counterStride: node.datapath.sizes.counterStride,
     world,
     send: (packet) => send(world, runner, packet),
