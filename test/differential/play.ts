@@ -111,8 +111,13 @@ export class Play {
         const twin = this.#twins[event.node];
         // What is stored must not lie ahead of the kernel's own clock.
         const jiffies = this.#clock() - LEAST_SLACK_JIFFIES;
-        applyState({ world: this.#world, twin, jiffies }, event);
-        return [];
+        try {
+          applyState({ world: this.#world, twin, jiffies }, event);
+          return [];
+        } catch (error) {
+          // As when the kernel's table is full and the model's isn't.
+          return [`node ${event.node}, ${event.kind}: ${String(error)}`];
+        }
       }
     }
   }

@@ -111,7 +111,7 @@ const OWNERS = inFile("stage/owners.h", [
   {
     name: "notes about flows of our own",
     from: "endpoint_find(owner) || (known && !(known->flags & FLOW_REMOTE))",
-    to: "endpoint_find(owner) || (known && !known)",
+    to: "endpoint_find(owner) || (known && known->flags == 0xffff)",
   },
   {
     name: "notes about pods of our own",
