@@ -44,6 +44,13 @@ const CAMPAIGNS: readonly Campaign[] = [
     files: ["test/lab/restart.root.test.ts"],
     budget: { kills: 20, connections: 1000 },
   },
+  {
+    name: "differential",
+    what: "Model and kernel get the same packets, in stateful sequences on two nodes",
+    files: ["test/differential/differential.root.test.ts"],
+    // In each of three profiles, with known and with new seeds: a million altogether.
+    budget: { packets: 170_000, seconds: 1200 },
+  },
 ];
 
 /** How one campaign went. */

@@ -6,6 +6,7 @@
 
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createInterface } from "node:readline";
+import { setTimeout as wait } from "node:timers/promises";
 import { Connection } from "./connection.ts";
 import { Flow } from "./flow.ts";
 import type { Answer, GroupReport, OpenOptions, Question } from "./streams.ts";
@@ -25,6 +26,7 @@ class Group {
   readonly #options: OpenOptions;
   #next = 0;
   #due = 0;
+  #lastTick = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: OpenOptions) {
@@ -42,13 +44,16 @@ class Group {
       this.members.push(...some);
       await Promise.all(some.map((member) => member.opened));
     }
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.resume();
   }
 
   /** Sends on as many members as are due, one after the other, so that load is even. */
   #tick(): void {
     const { intervalMs, recordBytes } = this.#options;
-    this.#due += (this.members.length * TICK_MS) / intervalMs;
+    const now = performance.now();
+    const rounds = Math.min(1, (now - this.#lastTick) / intervalMs);
+    this.#due += this.members.length * rounds;
+    this.#lastTick = now;
     for (; this.#due >= 1; this.#due--) {
       this.members[this.#next]?.send(recordBytes);
       this.#next = (this.#next + 1) % this.members.length;
@@ -61,12 +66,21 @@ class Group {
   }
 
   resume(): void {
+    this.#lastTick = performance.now();
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
   }
 
   reset(): void {
     this.pause();
     for (const member of this.members) member.reset();
+  }
+
+  async round(limitMs: number): Promise<void> {
+    const end = performance.now() + limitMs;
+    const goals = this.members.map((member) => ({ member, past: member.sent }));
+    const waits = ({ member, past }: (typeof goals)[number]): boolean =>
+      member.broken === undefined && member.answered <= past;
+    while (goals.some(waits) && performance.now() < end) await wait(TICK_MS);
   }
 
   async finish(limitMs: number): Promise<void> {
@@ -133,6 +147,9 @@ async function answer(question: Question): Promise<Answer> {
       return groupOf(name).report();
     case "reset":
       groupOf(name).reset();
+      return groupOf(name).report();
+    case "round":
+      await groupOf(name).round(question.limitMs);
       return groupOf(name).report();
     case "finish":
       await groupOf(name).finish(question.limitMs);

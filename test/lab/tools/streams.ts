@@ -13,6 +13,7 @@ const SERVER = new URL("./stream-server.ts", import.meta.url);
 const CLIENT = new URL("./stream-client.ts", import.meta.url);
 const ANSWER_LIMIT_MS = 90_000;
 const FINISH_LIMIT_MS = 20_000;
+const ROUND_LIMIT_MS = 30_000;
 
 /** A group of connections or flows. */
 export interface OpenOptions {
@@ -33,7 +34,7 @@ export interface OpenOptions {
 export type Question =
   | { readonly ask: "open"; readonly group: string; readonly options: OpenOptions }
   | { readonly ask: "report" | "pause" | "resume" | "reset"; readonly group: string }
-  | { readonly ask: "finish"; readonly group: string; readonly limitMs: number };
+  | { readonly ask: "finish" | "round"; readonly group: string; readonly limitMs: number };
 
 /** How a group is. Bytes for TCP, datagrams for UDP. */
 export interface GroupReport {
@@ -180,6 +181,11 @@ export class StreamClient implements AsyncDisposable {
 
   report(group: string): Promise<GroupReport> {
     return this.#ask({ ask: "report", group });
+  }
+
+  /** Returns when every TCP connection of a group has sent something and had the answer. */
+  round(group: string, limitMs = ROUND_LIMIT_MS): Promise<GroupReport> {
+    return this.#ask({ ask: "round", group, limitMs });
   }
 
   /** Sends nothing more for now. */
