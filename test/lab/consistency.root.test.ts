@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { budget } from "./tools/budget.ts";
-import { nodesOf, podEndpoint, since, untilBalanced, verdicts } from "./tools/inspect.ts";
+import { metric, nodesOf, podEndpoint, since, untilBalanced, verdicts } from "./tools/inspect.ts";
 import { balance, createStage, FRONTEND, type Stage, serviceOf, streamsTo } from "./tools/stage.ts";
 import { type GroupReport, STREAM_PORT } from "./tools/streams.ts";
 
@@ -139,6 +139,11 @@ async function prove(t: TestContext, encapsulate: "all" | "first"): Promise<void
   assert.equal(await stage.servers.wrong(), 0);
   const counts = since(start, verdicts(lab));
   t.diagnostic(`all of it: ${JSON.stringify(counts)}`);
+  const adopted = await metric(lab, "ciliate_service_adopted_total");
+  const opened = CONNECTIONS + FLOWS + LATE_CONNECTIONS;
+  t.diagnostic(`${adopted} flows were taken up by a node, ${opened} were opened`);
+  // Each once: nobody took up a flow of somebody else.
+  if (encapsulate === "all") assert.equal(adopted, opened);
   // Nobody was in doubt about any packet.
   if (encapsulate === "all") assert.equal(counts["host drop unknown final"], undefined);
 }

@@ -17,6 +17,7 @@ import { nodeNamed, podNamed } from "../../../src/lab/plan.ts";
 import { until } from "../../../src/lab/process.ts";
 import { formatIpv4 } from "../../../src/net/address.ts";
 
+const METRICS_PORT = 9962;
 const IN_FORCE_LIMIT_MS = 15_000;
 
 /** Where a node's tables are pinned. */
@@ -58,6 +59,17 @@ export function since(
       .map(([what, packets]) => [what, packets - (before.get(what) ?? 0)] as const)
       .filter(([, packets]) => packets !== 0),
   );
+}
+
+/** What all agents together say of a metric, whatever its labels. */
+export async function metric(lab: Lab, name: string): Promise<number> {
+  const answers = await Promise.all(
+    nodesOf(lab).map((node) => lab.fetch(node, METRICS_PORT, "/metrics")),
+  );
+  const lines = answers.flatMap((answer) => answer?.body.split("\n") ?? []);
+  return lines
+    .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+    .reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
 }
 
 /** The id that a node gave to a frontend like "198.51.100.1:80", undefined if it has none. */
