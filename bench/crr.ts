@@ -20,8 +20,6 @@ const CRR = `${BUILD}/crr`;
 const OPEN = 32;
 /** Short slices taken in turn, so that what else the machine does hits all alike. */
 const SLICE_SECONDS = 0.25;
-/** Ahead of what else runs here. */
-const FIRST = ["nice", "-n", "-20"];
 const WAYS = ["ciliate", "nftables", "iptables", "iptables-legacy"] as const;
 type Way = (typeof WAYS)[number];
 
@@ -49,7 +47,7 @@ export async function benchCrr(results: Results, { rounds }: Budget): Promise<vo
   for (let round = 0; round <= rounds; round++) {
     for (const { bed, to, port, samples } of contenders) {
       const call = [CRR, "call", to, `${port}`, `${OPEN}`, `${SLICE_SECONDS}`];
-      const said = await bed.run("client", [...FIRST, ...call]);
+      const said = await bed.run("client", call);
       if (round > 0) samples.push(Number.parseInt(said, 10));
     }
   }
@@ -64,7 +62,7 @@ async function prepare(
 ): Promise<Contender> {
   const last = services - 1;
   const bed = stack.use(createBed(last));
-  await bed.start("server", [...FIRST, CRR, "serve", `${TARGET_PORT}`]);
+  await bed.start("server", [CRR, "serve", `${TARGET_PORT}`]);
   const rules: RuleSet = {
     services,
     backendsOf: (service) => (service === last ? BACKENDS_PER_SERVICE : 2),
@@ -77,7 +75,7 @@ async function prepare(
 
 async function prepareForwarding(stack: AsyncDisposableStack): Promise<Contender> {
   const bed = stack.use(createBed(0));
-  await bed.start("server", [...FIRST, CRR, "serve", `${TARGET_PORT}`]);
+  await bed.start("server", [CRR, "serve", `${TARGET_PORT}`]);
   const to = formatIpv4(bed.pods[0] as Ipv4);
   return { way: "forwarding", services: 0, bed, to, port: TARGET_PORT, samples: [] };
 }

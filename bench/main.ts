@@ -3,6 +3,7 @@
 // Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
 // and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
 
+import { constants, setPriority } from "node:os";
 import { benchAgent } from "./agent.ts";
 import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
@@ -39,6 +40,8 @@ async function main(words: readonly string[]): Promise<void> {
   if (unknown !== undefined) {
     throw new Error(`no group ${unknown}: there are ${Object.keys(GROUPS).join(", ")}`);
   }
+  // Ahead of what else runs on the machine, with all that is started from here.
+  setPriority(constants.priority.PRIORITY_HIGHEST);
   const results = new Results();
   for (const [name, bench] of Object.entries(GROUPS)) {
     if (named.length > 0 && !named.includes(name)) continue;

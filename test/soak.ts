@@ -27,12 +27,6 @@ interface Campaign {
 
 const CAMPAIGNS: readonly Campaign[] = [
   {
-    name: "model",
-    what: "The same packets and changes for the model of the packet path and for the kernel",
-    files: ["test/differential/differential.root.test.ts"],
-    budget: { packets: 200_000, seconds: 3600 },
-  },
-  {
     name: "consistency",
     what: "Open connections stream numbered bytes while backends and the balancer are replaced",
     files: ["test/lab/consistency.root.test.ts"],
