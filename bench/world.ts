@@ -69,7 +69,8 @@ const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
   socketLookup: 1,
   quietJiffies: 1000,
   passLimit: 1000,
-  passWindow: 100,
+  tooBigLimit: 1000,
+  limitWindow: 100,
 };
 
 /** The defaults of a node's file, but for room in `ringEntries` that three worlds can afford. */

@@ -5,6 +5,7 @@
 #include <bpf/bpf_helpers.h>
 #include "stage/encap.h"
 #include "stage/icmp.h"
+#include "stage/limits.h"
 #include "stage/metrics.h"
 #include "stage/parse.h"
 #include "stage/service.h"
@@ -123,6 +124,8 @@ static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct pac
 	/* A copy, so that only here the packet has to be in memory. */
 	struct packet copy = *packet;
 
+	if (!too_big_allowed(packet->service))
+		return DROP_TOO_BIG_LIMIT;
 	*action = XDP_TX;
 	return send_frag_needed(ctx, &copy, mtu);
 }
@@ -133,7 +136,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	struct backend *backend;
 	struct nexthop *nexthop;
 	enum verdict verdict;
-	__u32 row;
+	__u32 row, extra;
 
 	if (!service)
 		return PASS_NOT_OURS;
@@ -152,12 +155,13 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (unlikely(!(nexthop->flags & NEXTHOP_EDGE)))
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
-	if (travels_plain(service, packet))
-		verdict = send_plain(ctx, packet, backend, nexthop, action);
-	else if (unlikely(packet->total_bytes + OUTER_BYTES > nexthop->mtu))
-		return too_big(ctx, packet, nexthop->mtu, action);
-	else
+	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
+	if (unlikely(packet->total_bytes + extra > nexthop->mtu))
+		return too_big(ctx, packet, nexthop->mtu - extra, action);
+	if (extra)
 		verdict = send_encapsulated(ctx, packet, nexthop, action);
+	else
+		verdict = send_plain(ctx, packet, backend, nexthop, action);
 	if (likely(verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN))
 		traffic_count(backend->counter, packet);
 	return verdict;
@@ -167,7 +171,7 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 {
 	struct ethhdr *eth = start_of(ctx);
 
-	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ipv4(eth))
+	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ipv4(eth) || ethernet_is_group(eth))
 		return PASS_NOT_OURS;
 	switch (
 	    parse_ipv4(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {

@@ -5,6 +5,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
 #include "stage/owners.h"
 #include "stage/parse.h"
@@ -144,10 +145,11 @@ static __always_inline enum verdict take_note(struct __sk_buff *skb, struct pack
 	return SENT_NOTED;
 }
 
-/* The answer is made where the stack has room for it. */
-static __always_inline enum verdict too_big(struct packet *packet, const struct way *way)
+/* The answer is made where the stack has room for it. `extra`: what the way adds to the packet. */
+static __always_inline enum verdict too_big(struct packet *packet, const struct way *way,
+					    __u32 extra)
 {
-	packet->mtu = way->mtu;
+	packet->mtu = way->mtu - extra;
 	return SENT_FRAG_NEEDED;
 }
 
@@ -158,16 +160,17 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 	__u8 ttl = hop_ttl(decision->hop);
 	struct way way = {};
 	struct iphdr *outer;
+	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
 
-	if (!way_find(skb, node_address, decision->next, 0, &way))
+	if (!way_find(skb, node_address, decision->next, bytes, &way))
 		return DROP_NO_ROUTE;
 	packet->backend = decision->next;
+	if (bytes > way.mtu)
+		return packet->outer_source ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
 	if (!packet->outer_source) {
 		__u32 sum = IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_IPIP) +
 			    checksum_word(node_address);
 
-		if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
-			return too_big(packet, &way);
 		if (!skb_encapsulate(skb, packet, node_address, ttl, sum, &way))
 			return DROP_REWRITE;
 	} else {
@@ -203,10 +206,10 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 }
 
 static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *nexthop,
-				   ipv4_t source, ipv4_t destination, struct way *way)
+				   ipv4_t source, ipv4_t destination, __u32 bytes, struct way *way)
 {
 	if (!(nexthop->flags & NEXTHOP_RESOLVED))
-		return way_find(skb, source, destination, 0, way);
+		return way_find(skb, source, destination, bytes, way);
 	way->ifindex = nexthop->ifindex;
 	way->mtu = nexthop->mtu;
 	way->neighbour = true;
@@ -245,8 +248,8 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 	__u32 row = backend->nexthop;
 	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
 	struct way way = {};
+	__u32 sum, bytes, extra;
 	ipv4_t source;
-	__u32 sum;
 
 	if (!nexthop)
 		return DROP_TABLE;
@@ -255,12 +258,14 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 		source = node_address;
 		sum = OUTER_CONSTANT_SUM + checksum_word(source);
 	}
-	if (!way_of(skb, nexthop, source, backend->address, &way))
+	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
+	bytes = segment_bytes(skb, packet) + extra;
+	if (!way_of(skb, nexthop, source, backend->address, bytes, &way))
 		return DROP_NO_ROUTE;
-	if (travels_plain(service, packet))
+	if (bytes > way.mtu)
+		return too_big(packet, &way, extra);
+	if (!extra)
 		return send_plain(skb, packet, backend, &way, action);
-	if (segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)
-		return too_big(packet, &way);
 	if (!skb_encapsulate(skb, packet, source, IP_DEFAULT_TTL, sum, &way))
 		return DROP_REWRITE;
 	*action = way_take(&way);
@@ -360,8 +365,9 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 	struct ethhdr *eth;
 	struct service *service;
 
+	/* Frames for others get here while somebody listens to all of them. */
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
-	    !skb_readable(skb, HEADER_BYTES))
+	    skb->pkt_type != PACKET_HOST || !skb_readable(skb, HEADER_BYTES))
 		return PASS_NOT_OURS;
 	eth = skb_start(skb);
 	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != bpf_htons(ETH_P_IP))
@@ -390,7 +396,9 @@ int from_network(struct __sk_buff *skb)
 	enum verdict verdict = host(skb, &packet, &action);
 
 	if (verdict == SENT_FRAG_NEEDED)
-		verdict = skb_frag_needed(skb, &packet, packet.mtu, &action);
+		verdict = too_big_allowed(packet.service)
+			      ? skb_frag_needed(skb, &packet, packet.mtu, &action)
+			      : DROP_TOO_BIG_LIMIT;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);

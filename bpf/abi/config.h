@@ -24,7 +24,10 @@ CONFIG(__u8, socket_lookup, "1: a flow without an entry is known if its pod has 
 CONFIG(__u32, quiet_jiffies,
        "for so long after a ring changed, packets that nobody knows are dropped, not adopted");
 CONFIG(__u32, pass_limit,
-       "packets of unknown flows that one service may pass on in one pass_window");
-CONFIG(__u32, pass_window, "length of the window of pass_limit in jiffies");
+       "packets of unknown flows that one service may pass on in one limit_window");
+CONFIG(
+    __u32, too_big_limit,
+    "packets that one service may answer with ICMP \"fragmentation needed\" in one limit_window");
+CONFIG(__u32, limit_window, "length of the window of both limits in jiffies");
 
 #endif

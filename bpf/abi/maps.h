@@ -226,10 +226,11 @@ struct former_owners {
 	ipv4_t owner[FORMER_OWNERS];
 };
 
-/* pass_limits: index = service id; a window's count of packets passed on. */
-struct pass_window {
+/* limits: index = service id; what a service did in the present window. */
+struct limit_window {
 	jiffies_t since;
-	__u32 passed;
+	__u32 passed; /* packets of unknown flows passed on */
+	__u32 told;   /* packets answered with "fragmentation needed" */
 };
 
 struct {
@@ -339,8 +340,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 65536);
 	__type(key, __u32);
-	__type(value, struct pass_window);
-} pass_limits SEC(".maps");
+	__type(value, struct limit_window);
+} limits SEC(".maps");
 
 EXPORT(enum frontend_kind);
 EXPORT(enum service_flag);

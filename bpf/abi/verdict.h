@@ -49,7 +49,10 @@
 	X(DROP_REWRITE, 46, "the kernel refused to change the packet") \
 	X(DROP_NO_ROUTE, 47, "no route to the next owner of a flow") \
 	X(DROP_ENDPOINT_GONE, 48, "the flow's pod is no longer on this node") \
-	X(DROP_OUTER_FRAGMENT, 49, "a fragment of an IPIP packet for a pod")
+	X(DROP_OUTER_FRAGMENT, 49, "a fragment of an IPIP packet for a pod") \
+	X(DROP_TOO_BIG_LIMIT, 50, \
+	  "too big for the outer header, and the service's clients were told often enough") \
+	X(DROP_TOO_BIG, 51, "too big for the way to the next owner of the flow")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

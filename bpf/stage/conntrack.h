@@ -3,16 +3,12 @@
 #define CILIATE_STAGE_CONNTRACK_H
 
 #include "abi/config.h"
+#include "limits.h"
 #include "metrics.h"
 #include "packet.h"
 
 /* Candidates for another client port when the client's own is taken. */
 #define ALIAS_TRIES 8
-
-static __always_inline jiffies_t jiffies_now(void)
-{
-	return (jiffies_t)bpf_jiffies64();
-}
 
 /* The key of a packet from `from`, as it is written in the packet. */
 static __always_inline struct flow_key flow_key_of(const struct packet *packet, __u8 direction)

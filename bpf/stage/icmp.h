@@ -44,14 +44,16 @@ static __always_inline __u32 icmp_quote_sum(void *quote, void *end, __u32 bytes)
 	return sum;
 }
 
-/* Writes both headers of "fragmentation needed" (RFC 1191); the quote stands behind them already.
+/*
+ * Writes both headers of "fragmentation needed" (RFC 1191); the quote stands behind them already.
+ * `mtu`: the largest packet that the sender may send.
  */
 static __always_inline void icmp_write(struct iphdr *ip, const struct packet *packet, __u32 mtu,
 				       __u32 quote_sum)
 {
 	struct icmp_frag_needed *icmp = (void *)(ip + 1);
 	__u16 total = bpf_htons(ICMP_BYTES + icmp_quote_bytes(packet));
-	__u16 next = bpf_htons(mtu - OUTER_BYTES);
+	__u16 next = bpf_htons(mtu);
 	__u32 sum = (IP_VERSION_IHL | ICMP_TOS << 8) + total + IP_DF +
 		    bpf_htons(IP_DEFAULT_TTL << 8 | IPPROTO_ICMP);
 

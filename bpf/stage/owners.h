@@ -108,19 +108,12 @@ static __always_inline bool socket_knows(struct __sk_buff *skb, const struct pac
 	return known;
 }
 
-/* A window's worth of packets that a service may pass on; approximate across CPUs. */
-static __always_inline bool pass_allowed(__u32 service)
+/* A window's worth of packets that a service may pass on. */
+static __always_inline bool pass_allowed(service_id_t service)
 {
-	struct pass_window *window = bpf_map_lookup_elem(&pass_limits, &service);
-	jiffies_t now = jiffies_now();
+	struct limit_window *window = limit_window_of(service);
 
-	if (!window)
-		return true;
-	if (now - window->since >= pass_window) {
-		window->since = now;
-		window->passed = 0;
-	}
-	return window->passed++ < pass_limit;
+	return !window || window->passed++ < pass_limit;
 }
 
 static __always_inline void decide_verdict(struct decision *decision, enum verdict verdict)

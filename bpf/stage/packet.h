@@ -56,7 +56,7 @@ struct packet {
 	__u32 slot;
 	__u32 hash;   /* h: chooses the slot */
 	__u32 spread; /* g: spreads outer sources */
-	__u32 mtu;    /* of the way out, once the packet was found too big for it */
+	__u32 mtu;    /* the largest that the client may send, once the packet was too big */
 };
 
 static __always_inline bool packet_is_syn(const struct packet *packet)

@@ -23,6 +23,12 @@ static __always_inline bool ethernet_is_ipv4(const void *eth)
 	return *type == bpf_htons(ETH_P_IP);
 }
 
+/* Broadcast or multicast (IEEE 802.3, 3.2.3). */
+static __always_inline bool ethernet_is_group(const struct ethhdr *eth)
+{
+	return eth->h_dest[0] & 1;
+}
+
 /* Ports and flags. `l4` is where the IPv4 header ends. */
 static __always_inline enum parsed parse_l4(struct packet *packet, void *l4, void *end)
 {

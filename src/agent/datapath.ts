@@ -34,6 +34,8 @@ const TCP_HEADER_BYTES = 20;
 const QUIET_MS = 10_000;
 /** Packets of unknown flows that one service may pass on in a second. */
 const PASSES_PER_SECOND = 20_000;
+/** As many as Linux sends of all ICMP errors together (net.ipv4.icmp_msgs_per_sec). */
+const TOO_BIG_PER_SECOND = 1000;
 const SECOND_MS = 1000;
 
 /** The packet path, with every table of it. */
@@ -153,7 +155,8 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
       socketLookup: 1,
       quietJiffies: ticks.fromMs(QUIET_MS),
       passLimit: PASSES_PER_SECOND,
-      passWindow: ticks.fromMs(SECOND_MS),
+      tooBigLimit: TOO_BIG_PER_SECOND,
+      limitWindow: ticks.fromMs(SECOND_MS),
     },
   };
 }

@@ -46,7 +46,8 @@ const OPTIONS: DatapathOptions = {
     socketLookup: 0,
     quietJiffies: 100,
     passLimit: 100,
-    passWindow: 100,
+    tooBigLimit: 100,
+    limitWindow: 100,
   },
 };
 

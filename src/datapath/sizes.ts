@@ -61,7 +61,7 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
       endpoints: limits.endpoints,
       trusted: limits.nodes,
       former_owners: limits.formerOwners,
-      pass_limits: serviceIds,
+      limits: serviceIds,
     },
   };
 }

@@ -89,7 +89,7 @@ function describe(frame: Uint8Array): string {
 export function compareTables(twin: Twin, slackJiffies: number): string[] {
   return [
     ...compareConntrack(twin, slackJiffies),
-    ...comparePassWindows(twin, slackJiffies),
+    ...compareLimitWindows(twin, slackJiffies),
     ...compareCounters(twin),
   ];
 }
@@ -132,15 +132,16 @@ function flowDifferences(text: string, model: Flow, real: Flow, slackJiffies: nu
   return differences.map((line) => `conntrack: ${line}`);
 }
 
-function comparePassWindows({ model, real }: Twin, slackJiffies: number): string[] {
+function compareLimitWindows({ model, real }: Twin, slackJiffies: number): string[] {
   const differences: string[] = [];
-  for (const [service, window] of model.tables.passWindows) {
-    const found = real.maps.passLimits.lookup(service);
+  for (const [service, window] of model.tables.limitWindows) {
+    const found = real.maps.limits.lookup(service);
     if (found === undefined) continue;
-    if (found.passed !== window.passed || !isNear(window.since, found.since, slackJiffies)) {
+    const same = found.passed === window.passed && found.told === window.told;
+    if (!same || !isNear(window.since, found.since, slackJiffies)) {
       differences.push(
-        `pass window of service ${service}: model ${window.passed} since ${window.since}, ` +
-          `kernel ${found.passed} since ${found.since}`,
+        `limits of service ${service}: model ${JSON.stringify(window)}, ` +
+          `kernel ${JSON.stringify(found)}`,
       );
     }
   }

@@ -2,6 +2,8 @@
 // What may happen in a sequence. Events are plain values that stand for themselves, so that a
 // sequence with some of them left out is a sequence too. Places are indexes into places.ts.
 
+import type { Mac } from "../../src/net/mac.ts";
+
 export type NodeIndex = 0 | 1;
 
 /** A TCP or UDP packet of a client, whole or not. What is left out is as usual. */
@@ -27,6 +29,8 @@ export interface PacketSpec {
   readonly checksum?: "right" | "none" | "wrong";
   readonly trailerBytes?: number;
   readonly vlan?: boolean;
+  /** The frame's destination; the uplink's when left out. */
+  readonly mac?: Mac;
   readonly outer?: OuterSpec;
   /** Bytes overwritten at the end, counted from the start of the frame. */
   readonly bytes?: readonly (readonly [at: number, value: number])[];

@@ -26,18 +26,19 @@ import {
   CLIENTS,
   LOAD_BALANCER,
   NODES,
+  nodeMac,
   OUTER_PREFIX,
   PODS,
   podMac,
   SERVICE_PORTS,
   SERVICES,
   STRANGER,
+  UPLINK_MACS,
 } from "./places.ts";
 
 const TCP = 6;
 const COUNTING = Uint8Array.from({ length: 4096 }, (_, index) => index);
 const ROUTER_MAC = 0x02aabbccdd01 as Mac;
-const UPLINK_MAC = 0x02aabbccdd02 as Mac;
 
 function optionBytes(count: number): Uint8Array {
   // No-operation options: they cost routers time and mean nothing.
@@ -70,14 +71,20 @@ function transport(
   });
 }
 
-/** The frame of a packet as it arrives at a node. */
-export function clientFrame(spec: PacketSpec, node: NodeIndex): Uint8Array {
+/** The frame of a packet as it arrives at an uplink of a node. */
+export function clientFrame(
+  spec: PacketSpec,
+  node: NodeIndex,
+  uplink: keyof typeof UPLINK_MACS,
+): Uint8Array {
   const service = SERVICE_PORTS[spec.service];
   const protocol = spec.protocol ?? service?.protocol ?? TCP;
   const target =
     spec.pod !== undefined ? PODS[spec.pod] : service ? SERVICES[service.address] : STRANGER;
   const targetPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
-  const layers: LayerInit[] = [ethernet({ source: ROUTER_MAC, target: UPLINK_MAC })];
+  const layers: LayerInit[] = [
+    ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] }),
+  ];
   if (spec.vlan === true) layers.push(vlan({ id: 5 }));
   if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
   layers.push(
@@ -156,7 +163,7 @@ function mangle(
 export function podFrame(event: ReplyEvent, key: FlowKey): Uint8Array {
   const pod = PODS.indexOf(key.source as Ipv4);
   const frame = buildPacket(
-    ethernet({ source: podMac(pod), target: UPLINK_MAC }),
+    ethernet({ source: podMac(pod), target: nodeMac(pod) }),
     ipv4({
       source: key.source as Ipv4,
       target: key.destination as Ipv4,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sequences from seeds. Weights are chosen so that most packets meet state that others left.
 
+import { parseMac } from "../../src/net/mac.ts";
 import type {
   Event,
   NodeIndex,
@@ -27,6 +28,8 @@ const OUTER_TTLS = [
 /** With one more, a note would look like a final packet. */
 const MOST_ROUTERS = 30;
 const RING_SIZES = [1, 2, 7, 31, 32, 33, 61, 97] as const;
+/** Of another machine, of all, of some. */
+const OTHER_MACS = ["02:00:00:00:03:ff", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"].map(parseMac);
 /** Number of the prefix of load balancers. */
 const LOAD_BALANCERS = 3;
 const LONG_AGO = 1_000_000;
@@ -234,6 +237,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
     ...(prng.chance(3) ? { trailerBytes: 1 + prng.below(20) } : {}),
     vlan: prng.chance(0.5),
+    ...(prng.chance(0.5) ? { mac: prng.pick(OTHER_MACS) } : {}),
     ...(outer ? { outer: outerSpec(prng, node) } : {}),
     ...(prng.chance(5) ? { bytes: overwrites(prng, outer ? 80 : 60) } : {}),
     ...(prng.chance(3) ? { cutBytes: prng.below(outer ? 90 : 70) } : {}),

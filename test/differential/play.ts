@@ -4,12 +4,13 @@
 import { readJiffies } from "../../src/kernel/jiffies.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
 import { checksumOf } from "../../src/net/checksum.ts";
+import { writeMac } from "../../src/net/mac.ts";
 import { DIRECTION, type Place, type Verdict } from "../model/numbers.ts";
 import { type FlowKey, parseFlowKey } from "../model/tables.ts";
 import { compareNotes, compareRun, compareTables } from "./compare.ts";
 import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
 import { clientFrame, podFrame } from "./frames.ts";
-import { NODES, PODS, PODS_OF_NODE, podDevice, UPLINKS } from "./places.ts";
+import { NODES, PODS, PODS_OF_NODE, podDevice, UPLINK_MACS, UPLINKS } from "./places.ts";
 import { applyState, serviceId } from "./state.ts";
 import type { Twin } from "./twin.ts";
 import { deviceOf, type World } from "./world.ts";
@@ -90,7 +91,7 @@ export class Play {
     for (const twin of this.#twins) {
       twin.clear();
       for (let service = 0; service < 6; service++) {
-        twin.putPassWindow(serviceId(service), since, 0);
+        twin.putLimitWindow(serviceId(service), { since, passed: 0, told: 0 });
       }
     }
   }
@@ -125,7 +126,7 @@ export class Play {
   #sendPacket(event: PacketEvent): string[] {
     const { node, edge, uplink, packet, fabric } = event;
     const gsoSize = edge ? 0 : (packet.gsoSize ?? 0);
-    const frame = clientFrame(packet, node);
+    const frame = clientFrame(packet, node, UPLINKS[uplink]);
     return this.#travel({ node, edge, frame, uplink, gsoSize }, fabric);
   }
 
@@ -154,6 +155,7 @@ export class Play {
       const node = NODES.slice(0, 2).indexOf(destinationOf(arriving));
       if (node < 0) continue;
       const ifindex = deviceOf(this.#world, UPLINKS[0]);
+      writeMac(arriving, 0, UPLINK_MACS[UPLINKS[0]]);
       const input = { frame: arriving, ifindex, gsoSize: 0 };
       const { differences } = this.#run(node === 0 ? 0 : 1, "host", input);
       if (differences.length > 0) return differences;
@@ -168,6 +170,7 @@ export class Play {
   ): Travelling | undefined {
     if (!SENT_TO_NODES.has(verdict)) return undefined;
     const arriving = travel(frame, fabric);
+    writeMac(arriving, 0, UPLINK_MACS[UPLINKS[travelling.uplink]]);
     const target = destinationOf(arriving);
     const node = PODS_OF_NODE.findIndex((pods) => pods.some((pod) => PODS[pod] === target));
     return node < 0 ? undefined : { ...travelling, node: node === 0 ? 0 : 1, frame: arriving };

@@ -33,7 +33,8 @@ const USUAL: Profile["config"] = {
   socketLookup: true,
   quietJiffies: 50_000,
   passLimit: 1_000_000,
-  passWindow: 50_000,
+  tooBigLimit: 1_000_000,
+  limitWindow: 50_000,
 };
 
 export const PROFILES: readonly Profile[] = [
@@ -51,7 +52,7 @@ export const PROFILES: readonly Profile[] = [
     },
     flows: 512,
   },
-  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3 }, flows: 4 },
+  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3, tooBigLimit: 2 }, flows: 4 },
 ];
 
 /** Both nodes of a profile; `objects` is the directory that they are loaded from. */

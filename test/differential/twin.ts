@@ -25,6 +25,7 @@ import {
   type FlowKey,
   type Frontend,
   flowKey,
+  type LimitWindow,
   type Nexthop,
   pairKey,
   parseFlowKey,
@@ -222,9 +223,10 @@ export class Twin {
     this.real.maps.conntrack.update(abiKey(key), abiFlow(flow));
   }
 
-  putPassWindow(service: number, since: number, passed: number): void {
-    this.model.tables.passWindows.set(service, { since, passed });
-    this.real.maps.passLimits.update(service, { since: (since >>> 0) as Jiffies, passed });
+  putLimitWindow(service: number, window: LimitWindow): void {
+    this.model.tables.limitWindows.set(service, { ...window });
+    const since = (window.since >>> 0) as Jiffies;
+    this.real.maps.limits.update(service, { ...window, since });
   }
 
   /** Makes everything that has a time older, so that what refreshes it can be seen. */
@@ -232,8 +234,8 @@ export class Twin {
     for (const [row, service] of this.model.tables.services) {
       this.putService(row, { ...service, changed: (service.changed - jiffies) >>> 0 });
     }
-    for (const [service, { since, passed }] of this.model.tables.passWindows) {
-      this.putPassWindow(service, (since - jiffies) >>> 0, passed);
+    for (const [service, window] of this.model.tables.limitWindows) {
+      this.putLimitWindow(service, { ...window, since: (window.since - jiffies) >>> 0 });
     }
     for (const [text, flow] of this.model.tables.conntrack) {
       const [seen, created] = [flow.seen - jiffies, flow.created - jiffies];
@@ -273,7 +275,9 @@ export class Twin {
     for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);
     for (const [key] of [...maps.formerOwners.entries()]) maps.formerOwners.delete(key);
     for (const [key] of [...maps.conntrack.entries()]) maps.conntrack.delete(key);
-    for (const service of tables.passWindows.keys()) this.putPassWindow(service, 0, 0);
+    for (const service of tables.limitWindows.keys()) {
+      this.putLimitWindow(service, { since: 0, passed: 0, told: 0 });
+    }
     for (const table of Object.values(tables)) if (table instanceof Map) table.clear();
     new Uint32Array(this.#counters.buffer).fill(0);
   }

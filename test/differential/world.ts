@@ -18,6 +18,7 @@ import {
 import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
 import { writeSysctls } from "../../src/kernel/sysctl.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
+import { readMac } from "../../src/net/mac.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
 import type { Input, Route, SocketState, Surroundings } from "../model/node.ts";
 import {
@@ -172,8 +173,9 @@ async function holdSockets(path: string): Promise<() => void> {
 
 function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   return {
-    route: ({ destination, input, isSized }) =>
-      routeTo(destination as Ipv4, isSized ? undefined : input, devices),
+    route: ({ destination, input, bytes }) => routeTo(destination as Ipv4, input, bytes, devices),
+    isForDevice: ({ ifindex, frame }) =>
+      UPLINKS.some((name) => devices.get(name) === ifindex && readMac(frame) === UPLINK_MACS[name]),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
     socket: ({ source, sourcePort, destination, destinationPort, netns }) => {
@@ -183,20 +185,22 @@ function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   };
 }
 
-/** Without `input`: the kernel was told the size. */
 function routeTo(
   destination: Ipv4,
-  input: Input | undefined,
+  input: Input,
+  bytes: number | undefined,
   devices: ReadonlyMap<string, number>,
 ): Route | undefined {
   const hop = nextHopTo(destination);
   if (hop === undefined) return undefined;
   const ifindex = devices.get(hop.device) ?? 0;
   const mtu = MTU[hop.device];
-  // Without a neighbour the kernel doesn't say the MTU.
-  if (hop.mac === undefined) return { ifindex, mtu: input === undefined ? mtu : 0xffff };
-  // It looks at the packet as it is before it is changed, and then names no neighbour.
-  if (input?.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS) return { ifindex, mtu };
+  // Told no size, it looks at the packet as it is before it is changed; what is too big has no neighbour.
+  const isTooBig =
+    bytes === undefined
+      ? input.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS
+      : bytes > mtu;
+  if (hop.mac === undefined || isTooBig) return { ifindex, mtu };
   return { ifindex, mtu, macs: { destination: hop.mac, source: UPLINK_MACS[hop.device] } };
 }
 

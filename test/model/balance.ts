@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `edge_ingress` and `from_network`: packets to a service, and plain packets.
 
-import { checksumFor, concat, set8, set16, set32, sum16 } from "./bytes.ts";
+import { checksumFor, concat, get8, set8, set16, set32, sum16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, flowHash, slotOf, type Tuple } from "./hash.ts";
@@ -46,6 +46,9 @@ interface Exit {
 export function balance(node: Node, place: "edge" | "host", input: Input): Outcome {
   const { frame } = input;
   // 1.
+  if (place === "edge" ? isGroup(frame) : !node.around.isForDevice(input)) {
+    return pass("PASS_NOT_OURS", frame);
+  }
   const ip = parseFrame(frame);
   if (ip === undefined) return pass("PASS_NOT_OURS", frame);
   if (ip.protocol === PROTOCOL.ipip) {
@@ -81,6 +84,11 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   return sendAway(node, place, packet);
 }
 
+/** Broadcast or multicast. */
+function isGroup(frame: Uint8Array): boolean {
+  return frame.length > 0 && (get8(frame, 0) & 1) !== 0;
+}
+
 /** The flow of a packet from a client. */
 export function tupleOf(ip: Ipv4, l4: L4): Tuple {
   return {
@@ -114,7 +122,7 @@ export function backendOfSlot(node: Node, service: Service, slot: number): Backe
 
 /** Steps 6 to 10: to a backend on another node. */
 function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome {
-  const { input, ip, l4, service, slot } = packet;
+  const { input, ip, l4, service } = packet;
   const { frame } = input;
   // 6.
   const exit = exitTo(node, place, packet);
@@ -122,12 +130,13 @@ function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome
     return exit === "PASS_UNRESOLVED" ? pass(exit, frame) : drop(exit, frame);
   }
   // 7.
-  const encapsulateFirst = (service.flags & SERVICE.encapsulateFirst) !== 0;
-  if (encapsulateFirst && ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) {
-    if (!hasFormerOwners(node, service, slot)) return sendPlain(node, packet, exit);
+  const isPlain = travelsPlain(node, packet);
+  const extra = isPlain ? 0 : OUTER;
+  if (segmentSize(ip, l4, input.gsoSize) + extra > exit.mtu) {
+    return fragNeeded(node, input, ip, { service: service.id, mtu: exit.mtu - extra });
   }
   // 8.
-  if (outerSize(ip, l4, input.gsoSize) > exit.mtu) return fragNeeded(input, ip, exit.mtu);
+  if (isPlain) return sendPlain(node, packet, exit);
   // 9.
   if (place === "host" && node.around.refusesRoom(input)) return drop("DROP_REWRITE", frame);
   const source =
@@ -142,8 +151,9 @@ function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome
 function exitTo(
   node: Node,
   place: "edge" | "host",
-  { input, hash, backend }: Balanced,
+  packet: Balanced,
 ): Exit | "PASS_UNRESOLVED" | "DROP_NO_ROUTE" | "DROP_TABLE" {
+  const { input, ip, l4, hash, backend } = packet;
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
   const outerSource = nexthop?.outerSource ?? 0;
@@ -160,6 +170,7 @@ function exitTo(
     input,
     outerHostMask === 0 ? nodeAddress : spreadSource(node, hash),
     backend.address,
+    segmentSize(ip, l4, input.gsoSize) + (travelsPlain(node, packet) ? 0 : OUTER),
   );
   if (route === undefined) return "DROP_NO_ROUTE";
   return { way: wayOf(route), mtu: route.mtu, macs: route.macs, outerSource: nodeAddress };
@@ -178,6 +189,13 @@ export function wayOf(route: { ifindex: number; macs?: unknown }): Way {
 function hasFormerOwners(node: Node, service: Service, slot: number): boolean {
   if ((service.flags & SERVICE.formerOwners) === 0) return false;
   return node.tables.formerOwners.has(pairKey(service.id, slot));
+}
+
+/** `encapsulate: first`, and the packet isn't the first. */
+function travelsPlain(node: Node, { ip, l4, service, slot }: Balanced): boolean {
+  if ((service.flags & SERVICE.encapsulateFirst) === 0 || ip.protocol !== PROTOCOL.tcp)
+    return false;
+  return !isSyn(ip, l4) && !hasFormerOwners(node, service, slot);
 }
 
 function sendPlain(node: Node, packet: Balanced, exit: Exit): Outcome {
@@ -210,9 +228,17 @@ export function segmentSize(ip: Ipv4, l4: L4, gsoSize: number): number {
   return gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
 }
 
-/** 8: what the client gets instead. */
-export function fragNeeded(input: Input, ip: Ipv4, mtu: number): Outcome {
+/** 7: what the client gets instead; `mtu` is what it may send. */
+export function fragNeeded(
+  node: Node,
+  input: Input,
+  ip: Ipv4,
+  { service, mtu }: { readonly service: number; readonly mtu: number },
+): Outcome {
   const { frame } = input;
+  const window = node.limitWindow(service, input.jiffies);
+  window.told += 1;
+  if (window.told > node.config.tooBigLimit) return drop("DROP_TOO_BIG_LIMIT", frame);
   const quoted = frame.subarray(ip.at, ip.at + ip.headerLength + 8);
   const header = new Uint8Array(20);
   set8(header, 0, 0x45);
@@ -227,7 +253,7 @@ export function fragNeeded(input: Input, ip: Ipv4, mtu: number): Outcome {
   const icmp = concat(new Uint8Array(8), quoted);
   set8(icmp, 0, 3);
   set8(icmp, 1, 4);
-  set16(icmp, 6, mtu - OUTER);
+  set16(icmp, 6, mtu);
   set16(icmp, 2, checksumFor(sum16(icmp, 0, icmp.length)));
   const macs = concat(frame.subarray(6, 12), frame.subarray(0, 6), frame.subarray(12, ETHERNET));
   return {

@@ -14,6 +14,7 @@ import {
   type Frontend,
   flowKey,
   type Limits,
+  type LimitWindow,
   pairKey,
   type Tables,
 } from "./tables.ts";
@@ -35,9 +36,11 @@ export interface Surroundings {
     readonly source: number;
     readonly destination: number;
     readonly input: Input;
-    /** The kernel is told how large the packet is, and compares that with the route's MTU. */
-    readonly isSized: boolean;
+    /** What the kernel compares with the route's MTU; undefined: it isn't told. */
+    readonly bytes: number | undefined;
   }): Route | undefined;
+  /** Whether the frame's destination is the MAC of the device that it came in by. */
+  isForDevice(input: Input): boolean;
   /** Whether the kernel refuses to make room in a frame, or to take it away. */
   refusesRoom(input: Input): boolean;
   /** A TCP socket of a namespace for a packet from `source` to `destination`. */
@@ -115,8 +118,17 @@ export class Node {
   }
 
   /** What the FIB says. */
-  route(input: Input, source: number, destination: number, isSized = false): Route | undefined {
-    return this.around.route({ source, destination, input, isSized });
+  route(input: Input, source: number, destination: number, bytes?: number): Route | undefined {
+    return this.around.route({ source, destination, input, bytes });
+  }
+
+  /** What a service did in the present window. */
+  limitWindow(service: number, now: number): LimitWindow {
+    const { limitWindows } = this.tables;
+    const window = limitWindows.get(service) ?? { since: 0, passed: 0, told: 0 };
+    limitWindows.set(service, window);
+    if (elapsed(now, window.since) < this.config.limitWindow) return window;
+    return Object.assign(window, { since: now, passed: 0, told: 0 });
   }
 
   /** The row of services to which a frontend leads; one beyond the table is none. */

@@ -38,6 +38,8 @@ export const VERDICT = {
   DROP_NO_ROUTE: 47,
   DROP_ENDPOINT_GONE: 48,
   DROP_OUTER_FRAGMENT: 49,
+  DROP_TOO_BIG_LIMIT: 50,
+  DROP_TOO_BIG: 51,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 

@@ -4,9 +4,9 @@
 import { fragNeeded, outerSize, wayOf } from "./balance.ts";
 import { set8, set32 } from "./bytes.ts";
 import { type Arrival, updateFromClient } from "./flow.ts";
-import { drop, elapsed, type Node, type Note, type Outcome } from "./node.ts";
+import { drop, type Node, type Note, type Outcome } from "./node.ts";
 import { FINAL, HOP_TTL, KNOWN, NOTE_TTL } from "./numbers.ts";
-import { changeIpv4, encapsulate, type Ipv4, writeMacs } from "./packet.ts";
+import { changeIpv4, encapsulate, type Ipv4, OUTER, writeMacs } from "./packet.ts";
 import type { Flow, Service } from "./tables.ts";
 
 /** To an owner that isn't known to have the flow. */
@@ -18,26 +18,19 @@ export function passOn(
   hop: number,
 ): Outcome {
   if (overLimit(node, arrival, service)) return drop("DROP_PASS_LIMIT", arrival.frame);
-  return send(node, arrival, owner, hop);
+  return send(node, arrival, { service: service.id, owner, hop });
 }
 
 /** To the owner that a REMOTE entry names. */
 export function passToKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
   updateFromClient(node, arrival.input, arrival.ip, arrival.l4, flow);
-  return send(node, arrival, flow.pod, KNOWN);
+  return send(node, arrival, { service: flow.service, owner: flow.pod, hop: KNOWN });
 }
 
 function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
-  const { passLimit, passWindow } = node.config;
-  const { passWindows } = node.tables;
-  const window = passWindows.get(service.id) ?? { since: 0, passed: 0 };
-  if (elapsed(input.jiffies, window.since) >= passWindow) {
-    window.since = input.jiffies;
-    window.passed = 0;
-  }
+  const window = node.limitWindow(service.id, input.jiffies);
   window.passed += 1;
-  passWindows.set(service.id, window);
-  return window.passed > passLimit;
+  return window.passed > node.config.passLimit;
 }
 
 /**
@@ -73,14 +66,20 @@ function redirect(
   });
 }
 
-function send(node: Node, arrival: Arrival, owner: number, hop: number): Outcome {
+function send(
+  node: Node,
+  arrival: Arrival,
+  { service, owner, hop }: { service: number; owner: number; hop: number },
+): Outcome {
   const { input, outer, ip, l4 } = arrival;
   const source = node.config.nodeAddress;
   const ttl = HOP_TTL[hop] ?? 0;
-  const route = node.route(input, source, owner);
+  const bytes = outerSize(ip, l4, input.gsoSize);
+  const route = node.route(input, source, owner, bytes);
   if (route === undefined) return drop("DROP_NO_ROUTE", arrival.frame);
-  if (outer === undefined && outerSize(ip, l4, input.gsoSize) > route.mtu) {
-    return fragNeeded(input, ip, route.mtu);
+  if (bytes > route.mtu) {
+    if (outer !== undefined) return drop("DROP_TOO_BIG", arrival.frame);
+    return fragNeeded(node, input, ip, { service, mtu: route.mtu - OUTER });
   }
   if (outer === undefined && node.around.refusesRoom(input)) {
     return drop("DROP_REWRITE", arrival.frame);

@@ -39,8 +39,9 @@ export function fromPod(node: Node, input: Input): Outcome {
   // 2.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
   // 3.
-  const route = node.route(input, flow.serviceAddress, ip.destination, true);
-  const fits = route === undefined || segmentSize(ip, l4, input.gsoSize) <= route.mtu;
+  const bytes = segmentSize(ip, l4, input.gsoSize);
+  const route = node.route(input, flow.serviceAddress, ip.destination, bytes);
+  const fits = route === undefined || bytes <= route.mtu;
   if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) return pass("PASS_TOO_BIG", frame);
   // 4.
   const mss = lowerMss(node, frame, ip, l4);

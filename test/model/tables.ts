@@ -13,7 +13,8 @@ export interface Config {
   socketLookup: boolean;
   quietJiffies: number;
   passLimit: number;
-  passWindow: number;
+  tooBigLimit: number;
+  limitWindow: number;
 }
 
 /** Rows that each table has; an index beyond is DROP_TABLE. */
@@ -97,9 +98,10 @@ export interface Flow {
   bytes: number;
 }
 
-export interface PassWindow {
+export interface LimitWindow {
   since: number;
   passed: number;
+  told: number;
 }
 
 export interface Traffic {
@@ -133,7 +135,7 @@ export interface Tables {
   /** `pairKey(service id, slot)` → addresses, newest first, 0 ends the list. */
   readonly formerOwners: Map<string, number[]>;
   /** By service id. */
-  readonly passWindows: Map<number, PassWindow>;
+  readonly limitWindows: Map<number, LimitWindow>;
   /** By backend.counter or target.counter, all CPUs added up. */
   readonly counters: Map<number, Traffic>;
   /** `pairKey(place, verdict)`, all CPUs added up. */
@@ -152,7 +154,7 @@ export function emptyTables(): Tables {
     endpoints: new Map(),
     trusted: [],
     formerOwners: new Map(),
-    passWindows: new Map(),
+    limitWindows: new Map(),
     counters: new Map(),
     metrics: new Map(),
   };

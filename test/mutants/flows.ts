@@ -24,11 +24,6 @@ const OWNERS = inFile("stage/owners.h", [
     to: "window->passed++ <= pass_limit",
   },
   {
-    name: "the window never ends",
-    from: "if (now - window->since >= pass_window)",
-    to: "if (0)",
-  },
-  {
     name: "remembered owners count for the limit",
     from: "if (!remembered && !pass_allowed",
     to: "if (!pass_allowed",
@@ -125,6 +120,19 @@ const OWNERS = inFile("stage/owners.h", [
   },
 ]);
 
+const LIMITS = inFile("stage/limits.h", [
+  {
+    name: "the window never ends",
+    from: "if (window && now - window->since >= limit_window)",
+    to: "if (0)",
+  },
+  {
+    name: "one answer more than the limit",
+    from: "window->told++ < too_big_limit",
+    to: "window->told++ <= too_big_limit",
+  },
+]);
+
 const CONNTRACK = inFile("stage/conntrack.h", [
   {
     name: "FINs of the wrong side",
@@ -169,4 +177,4 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   },
 ]);
 
-export const CONNTRACK_MUTANTS: readonly Mutant[] = [...OWNERS, ...CONNTRACK];
+export const CONNTRACK_MUTANTS: readonly Mutant[] = [...OWNERS, ...LIMITS, ...CONNTRACK];

@@ -51,9 +51,9 @@ const CHECKSUM = inFile("stage/checksum.h", [
 
 const ICMP = inFile("stage/icmp.h", [
   {
-    name: "MTU without room for the outer header",
-    from: "bpf_htons(mtu - OUTER_BYTES)",
-    to: "bpf_htons(mtu)",
+    name: "MTU in the wrong byte order",
+    from: "__u16 next = bpf_htons(mtu)",
+    to: "__u16 next = mtu",
   },
   {
     name: "too little is quoted",
@@ -122,9 +122,11 @@ const HOST = inFile("host.bpf.c", [
   },
   {
     name: "passed packets aren't measured",
-    from: "segment_bytes(skb, packet) + OUTER_BYTES > way.mtu)\n\t\t\treturn",
-    to: "0)\n\t\t\treturn",
+    from: "if (bytes > way.mtu)\n\t\treturn packet->outer_source",
+    to: "if (0)\n\t\treturn packet->outer_source",
   },
+  { name: "MTU without room for the outer header", from: "way->mtu - extra", to: "way->mtu" },
+  { name: "frames for others are taken", from: "skb->pkt_type != PACKET_HOST", to: "0" },
   { name: "notes for what came by memory", from: " && hop != HOP_KNOWN", to: "" },
   {
     name: "notes for what nobody passed",

@@ -79,8 +79,8 @@ const EDGE = inFile("edge.bpf.c", [
   { name: "a local backend is forgotten", from: "return PASS_LOCAL;", to: "return PASS_NOT_OURS;" },
   {
     name: "what just fits is too big",
-    from: "packet->total_bytes + OUTER_BYTES > nexthop->mtu",
-    to: "packet->total_bytes + OUTER_BYTES >= nexthop->mtu",
+    from: "packet->total_bytes + extra > nexthop->mtu",
+    to: "packet->total_bytes + extra >= nexthop->mtu",
   },
   {
     name: "unresolved next hops are used",

@@ -3,12 +3,14 @@
 
 import assert from "node:assert/strict";
 import { parseIpv4 } from "../../src/net/address.ts";
+import { parseMac } from "../../src/net/mac.ts";
 import { ethernet, icmp, ipv4, payload, trailer, udp, vlan } from "../../src/net/packet.ts";
 import {
   CLIENT,
   FAR,
   GATEWAY_MAC,
   LOST_CLIENT,
+  ROUTER_MAC,
   SECOND_GATEWAY_MAC,
   SECOND_UPLINK_MAC,
   SERVICES,
@@ -30,7 +32,7 @@ import {
   toService,
 } from "./frames.ts";
 import type { Row } from "./row.ts";
-import { expectCounted } from "./tables.ts";
+import { expectCounted, limitReached } from "./tables.ts";
 import { tooBig } from "./too-big.ts";
 
 const BOTH = ["edge", "host"] as const;
@@ -39,6 +41,8 @@ const FITS = 1500 - 20 - 20 - 20;
 
 const viaGateway = (packet: Packet): Packet => framed(UPLINK_MAC, GATEWAY_MAC, packet);
 const far = toService("far", ACK, { payload: "hello" });
+
+const BROADCAST = parseMac("ff:ff:ff:ff:ff:ff");
 
 const NOT_OURS: readonly Row[] = [
   {
@@ -67,6 +71,10 @@ const NOT_OURS: readonly Row[] = [
   {
     title: "a frame that is no IPv4 passes",
     coming: { packet: [ethernet({ type: 0x0806 }), payload(28)] },
+  },
+  {
+    title: "a frame for everybody passes",
+    coming: { packet: framed(ROUTER_MAC, BROADCAST, far) },
   },
   {
     title: "a frame with a VLAN tag passes",
@@ -219,6 +227,20 @@ const TOO_BIG: readonly Row[] = [
     leaving: tooBig(toService("smallMtu", ACK, { payload: FITS - 99 }), 1400),
     back: true,
   },
+  {
+    title: "the MTU of a way without a MAC yet is the route's",
+    places: ["host"],
+    coming: { packet: arriving(toService("silent", ACK, { payload: FITS - 99 })) },
+    verdict: "SENT_FRAG_NEEDED",
+    leaving: tooBig(toService("silent", ACK, { payload: FITS - 99 }), 1400),
+  },
+  {
+    title: "when its clients were told often enough, a service's packets are dropped",
+    places: BOTH,
+    poke: limitReached("far"),
+    coming: { packet: arriving(large) },
+    verdict: "DROP_TOO_BIG_LIMIT",
+  },
 ];
 
 const GSO: readonly Row[] = [
@@ -323,6 +345,12 @@ const UNRESOLVED: readonly Row[] = [
     verdict: "PASS_LOCAL",
   },
   {
+    title: "a frame for another machine passes",
+    places: ["host"],
+    coming: { packet: framed(ROUTER_MAC, GATEWAY_MAC, far) },
+    verdict: "PASS_NOT_OURS",
+  },
+  {
     title: "IPIP is left to the host",
     places: ["edge"],
     coming: { packet: arriving(ipipTo(FAR, far)) },
@@ -391,6 +419,14 @@ export const FIRST_ROWS: readonly Row[] = [
     coming: { packet: arriving(toService("far", ACK, { payload: "hello" })) },
     verdict: "SENT_PLAIN",
     leaving: viaGateway(tcpTo(FAR, 8080, ACK, { payload: "hello", ip: { ttl: 59 } })),
+    back: true,
+  },
+  {
+    title: "with encapsulate: first, a later packet that is too big even so is answered",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: 1461 })) },
+    verdict: "SENT_FRAG_NEEDED",
+    leaving: tooBig(toService("far", ACK, { payload: 1461 }), 1520),
     back: true,
   },
   {

@@ -17,7 +17,7 @@ import {
 } from "./frames.ts";
 import { ack, ackInPod, passed, TTL } from "./owner-rows.ts";
 import type { Row } from "./row.ts";
-import { expectFlows, passedEnough, ringChanged } from "./tables.ts";
+import { expectFlows, limitReached, ringChanged } from "./tables.ts";
 
 const HOST = ["host"] as const;
 const NOTE_TTL = 255;
@@ -79,7 +79,7 @@ export const NOTE_ROWS: readonly Row[] = [
     title: "a noted flow goes straight to its owner, limit or not",
     places: HOST,
     before: [{ packet: note("cameNear", FAR) }],
-    poke: passedEnough("cameNear"),
+    poke: limitReached("cameNear"),
     coming: { packet: ipipToNear(ack("cameNear")) },
     verdict: "SENT_PASSED",
     leaving: passed(ack("cameNear"), TTL.known),

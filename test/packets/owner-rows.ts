@@ -33,7 +33,7 @@ import {
 import type { Row } from "./row.ts";
 import {
   expectFlows,
-  passedEnough,
+  limitReached,
   podGone,
   portsTaken,
   ringChanged,
@@ -247,6 +247,12 @@ const PASSED: readonly Row[] = [
     leaving: tooBig(toService("cameNear", ACK, { payload: 1460 }), 1500),
   },
   {
+    title: "a packet that came with an outer header and is too big for the way on is dropped",
+    places: HOST,
+    coming: { packet: ipipToNear(toService("cameNear", ACK, { payload: 1460 })) },
+    verdict: "DROP_TOO_BIG",
+  },
+  {
     title: "a UDP packet is passed too",
     places: HOST,
     coming: { packet: ipipToNear(askService("cameNearDns")) },
@@ -300,7 +306,7 @@ const PASSED: readonly Row[] = [
   {
     title: "too many unknown packets are dropped",
     places: HOST,
-    poke: passedEnough("cameNear"),
+    poke: limitReached("cameNear"),
     coming: { packet: ipipToNear(ack("cameNear")) },
     verdict: "DROP_PASS_LIMIT",
   },

@@ -140,10 +140,10 @@ function forget(maps: DatapathMaps): void {
   for (const [row, traffic] of maps.counters.entries()) {
     if (traffic.packets + traffic.adopted > 0n) maps.counters.update(row, NO_TRAFFIC);
   }
-  const ids = maps.passLimits.raw.info.maxEntries;
+  const ids = maps.limits.raw.info.maxEntries;
   for (let id = 0; id < ids; id++) {
-    const window = maps.passLimits.lookup(id);
-    if (window !== undefined) maps.passLimits.update(id, { ...window, passed: 0 });
+    const window = maps.limits.lookup(id);
+    if (window !== undefined) maps.limits.update(id, { ...window, passed: 0, told: 0 });
   }
 }
 

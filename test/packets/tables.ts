@@ -78,12 +78,12 @@ function serviceRow({ maps }: Stage, name: ServiceName): number {
   throw new Error(`service ${name} has no frontend`);
 }
 
-/** All that a service may pass on in this window has been passed on. */
-export function passedEnough(name: ServiceName) {
+/** All that a service may pass on or answer in this window has been. */
+export function limitReached(name: ServiceName) {
   return (stage: Stage): undefined => {
     const id = stage.maps.services.lookup(serviceRow(stage, name))?.id ?? 0;
     const since = readJiffies().now as Jiffies;
-    stage.maps.passLimits.update(id, { since, passed: 1_000_000 });
+    stage.maps.limits.update(id, { since, passed: 1_000_000, told: 1_000_000 });
     return undefined;
   };
 }

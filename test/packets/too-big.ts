@@ -5,7 +5,7 @@ import { ethernet, icmp, ipv4, payload } from "../../src/net/packet.ts";
 import { CLIENT, ROUTER_MAC, UPLINK_MAC } from "./cluster.ts";
 import type { Packet } from "./frames.ts";
 
-/** What the client hears when a packet is too big. */
+/** What the client hears when a packet with an outer header is too big for an MTU. */
 export function tooBig(packet: Packet, mtu: number): Packet {
   const [ip] = packet;
   if (ip?.kind !== "ipv4") throw new TypeError("a packet begins with IPv4");

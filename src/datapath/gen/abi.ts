@@ -279,6 +279,10 @@ export const Verdict = {
   dropEndpointGone: 48,
   /** a fragment of an IPIP packet for a pod */
   dropOuterFragment: 49,
+  /** too big for the outer header, and the service's clients were told often enough */
+  dropTooBigLimit: 50,
+  /** too big for the way to the next owner of the flow */
+  dropTooBig: 51,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -316,6 +320,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   "47": "drop_no_route",
   "48": "drop_endpoint_gone",
   "49": "drop_outer_fragment",
+  "50": "drop_too_big_limit",
+  "51": "drop_too_big",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -352,6 +358,8 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "47": "no route to the next owner of a flow",
   "48": "the flow's pod is no longer on this node",
   "49": "a fragment of an IPIP packet for a pod",
+  "50": "too big for the outer header, and the service's clients were told often enough",
+  "51": "too big for the way to the next owner of the flow",
 };
 
 /** struct backend */
@@ -583,6 +591,27 @@ export const FrontendBucket: Codec<FrontendBucket> = {
   },
 };
 
+/** struct limit_window */
+export interface LimitWindow {
+  readonly since: Jiffies;
+  readonly passed: number;
+  readonly told: number;
+}
+export const LimitWindow: Codec<LimitWindow> = {
+  name: "struct limit_window",
+  size: 12,
+  decode: (view, offset) => ({
+    since: view.getUint32(offset, true) as Jiffies,
+    passed: view.getUint32(offset + 4, true),
+    told: view.getUint32(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.since, true);
+    view.setUint32(offset + 4, value.passed, true);
+    view.setUint32(offset + 8, value.told, true);
+  },
+};
+
 /** struct metric */
 export interface Metric {
   readonly packets: bigint;
@@ -691,24 +720,6 @@ export const PacketEvent: Codec<PacketEvent> = {
     view.setUint32(offset + 36, value.outerDestination);
     view.setUint32(offset + 40, value.backend);
     view.setUint32(offset + 44, value.service, true);
-  },
-};
-
-/** struct pass_window */
-export interface PassWindow {
-  readonly since: Jiffies;
-  readonly passed: number;
-}
-export const PassWindow: Codec<PassWindow> = {
-  name: "struct pass_window",
-  size: 8,
-  decode: (view, offset) => ({
-    since: view.getUint32(offset, true) as Jiffies,
-    passed: view.getUint32(offset + 4, true),
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.since, true);
-    view.setUint32(offset + 4, value.passed, true);
   },
 };
 
@@ -992,6 +1003,18 @@ export const maps = {
     value: FrontendBucket,
     layout: "c65ccb3b43b527f6",
   } satisfies TypedMapSpec<number, FrontendBucket>,
+  /** __u32 → struct limit_window */
+  limits: {
+    name: "limits",
+    type: "array",
+    keySize: 4,
+    valueSize: 12,
+    maxEntries: 65536,
+    flags: 0,
+    key: u32Codec,
+    value: LimitWindow,
+    layout: "eb8dba36e400b433",
+  } satisfies TypedMapSpec<number, LimitWindow>,
   /** __u32 → struct metric */
   metrics: {
     name: "metrics",
@@ -1016,18 +1039,6 @@ export const maps = {
     value: Nexthop,
     layout: "5a3afeeb3a3026d4",
   } satisfies TypedMapSpec<number, Nexthop>,
-  /** __u32 → struct pass_window */
-  passLimits: {
-    name: "pass_limits",
-    type: "array",
-    keySize: 4,
-    valueSize: 8,
-    maxEntries: 65536,
-    flags: 0,
-    key: u32Codec,
-    value: PassWindow,
-    layout: "70303f8944164977",
-  } satisfies TypedMapSpec<number, PassWindow>,
   /** __u32 → struct ring_row */
   rings: {
     name: "rings",
@@ -1112,10 +1123,12 @@ export interface Config {
   readonly socketLookup: number;
   /** for so long after a ring changed, packets that nobody knows are dropped, not adopted */
   readonly quietJiffies: number;
-  /** packets of unknown flows that one service may pass on in one pass_window */
+  /** packets of unknown flows that one service may pass on in one limit_window */
   readonly passLimit: number;
-  /** length of the window of pass_limit in jiffies */
-  readonly passWindow: number;
+  /** packets that one service may answer with ICMP "fragmentation needed" in one limit_window */
+  readonly tooBigLimit: number;
+  /** length of the window of both limits in jiffies */
+  readonly limitWindow: number;
 }
 /** The constants by their names here: how C knows them, and what it says of them. */
 export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } = {
@@ -1183,13 +1196,19 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     name: "pass_limit",
     codec: u32Codec,
     initial: 0,
-    doc: "packets of unknown flows that one service may pass on in one pass_window",
+    doc: "packets of unknown flows that one service may pass on in one limit_window",
   },
-  passWindow: {
-    name: "pass_window",
+  tooBigLimit: {
+    name: "too_big_limit",
     codec: u32Codec,
     initial: 0,
-    doc: "length of the window of pass_limit in jiffies",
+    doc: "packets that one service may answer with ICMP \"fragmentation needed\" in one limit_window",
+  },
+  limitWindow: {
+    name: "limit_window",
+    codec: u32Codec,
+    initial: 0,
+    doc: "length of the window of both limits in jiffies",
   },
 };
 
@@ -1202,7 +1221,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "3b176eecf85307407326cb1850462fc9ad94359e44650c7aa44ba8612d38d47d";
+export const abiDigest = "8e3baac6b6357cf2d6f6ed6d05feb60b2412c627221788ea46621b111e3ab384";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1294,6 +1313,8 @@ enum verdict 4
   47 DROP_NO_ROUTE
   48 DROP_ENDPOINT_GONE
   49 DROP_OUTER_FRAGMENT
+  50 DROP_TOO_BIG_LIMIT
+  51 DROP_TOO_BIG
 
 struct backend 16
   0 ipv4_t address
@@ -1356,6 +1377,11 @@ struct frontend 16
 struct frontend_bucket 64
   0 struct frontend[4] slot
 
+struct limit_window 12
+  0 jiffies_t since
+  4 __u32 passed
+  8 __u32 told
+
 struct metric 16
   0 __u64 packets
   8 __u64 bytes
@@ -1386,10 +1412,6 @@ struct packet_event 48
   36 ipv4_t outer_destination
   40 ipv4_t backend
   44 service_id_t service
-
-struct pass_window 8
-  0 jiffies_t since
-  4 __u32 passed
 
 struct ring_row 64
   0 __u16[32] backend
@@ -1476,6 +1498,12 @@ map frontends array
   entries 1024
   flags 1024
 
+map limits array
+  key __u32
+  value struct limit_window
+  entries 65536
+  flags 0
+
 map metrics array
   key __u32
   value struct metric
@@ -1487,12 +1515,6 @@ map nexthops array
   value struct nexthop
   entries 256
   flags 1024
-
-map pass_limits array
-  key __u32
-  value struct pass_window
-  entries 65536
-  flags 0
 
 map rings array
   key __u32
@@ -1529,13 +1551,14 @@ config counter_stride __u32
 config fragments_pass __u8
 config frontend_mask __u32
 config hash_seed __u64
+config limit_window __u32
 config node_address ipv4_t
 config outer_host_mask __u32
 config outer_prefix ipv4_t
 config pass_limit __u32
-config pass_window __u32
 config quiet_jiffies __u32
 config socket_lookup __u8
+config too_big_limit __u32
 
 program edge_ingress edge xdp xdp
 program from_network host tc sched_cls

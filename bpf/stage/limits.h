@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_LIMITS_H
+#define CILIATE_STAGE_LIMITS_H
+
+#include "abi/config.h"
+#include "packet.h"
+
+static __always_inline jiffies_t jiffies_now(void)
+{
+	return (jiffies_t)bpf_jiffies64();
+}
+
+/* The present window of a service; approximate across CPUs. */
+static __always_inline struct limit_window *limit_window_of(service_id_t service)
+{
+	struct limit_window *window = bpf_map_lookup_elem(&limits, &service);
+	jiffies_t now = jiffies_now();
+
+	if (window && now - window->since >= limit_window) {
+		window->since = now;
+		window->passed = 0;
+		window->told = 0;
+	}
+	return window;
+}
+
+/* Whether one more client may be told that its packet is too big. */
+static __always_inline bool too_big_allowed(service_id_t service)
+{
+	struct limit_window *window = limit_window_of(service);
+
+	return !window || window->told++ < too_big_limit;
+}
+
+#endif
