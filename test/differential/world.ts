@@ -195,7 +195,8 @@ function routeTo(
   if (hop === undefined) return undefined;
   const ifindex = devices.get(hop.device) ?? 0;
   const mtu = MTU[hop.device];
-  // Told no size, it looks at the packet as it is before it is changed; what is too big has no neighbour.
+  // Told no size, it looks at the packet as it is before it is changed; what is too big has no
+  // neighbour.
   const isTooBig =
     bytes === undefined
       ? input.gsoSize === 0 && input.frame.length > mtu + LINK_HEADERS
