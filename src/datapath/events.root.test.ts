@@ -9,9 +9,9 @@ import { type EventBatch, openEvents } from "./events.ts";
 import { maps, Verdict } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
 
-/** An IPIP packet of nobody for a pod: dropped as untrusted. */
+/** An IPIP packet of nobody for a pod, in a frame for the loopback device: dropped as untrusted. */
 const STRANGER = Buffer.from(
-  "0200000000010200000000020800" + // Ethernet
+  "0000000000000200000000020800" + // Ethernet
     "4500003c0000400040040000c0000209" +
     "0a000001" + // outer IPv4
     "45000028000040004006000001010101" +
