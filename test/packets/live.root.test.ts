@@ -6,8 +6,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { verdictNames } from "../../src/datapath/gen/abi.ts";
-import { attachTcx, attachXdp, type BpfLink } from "../../src/kernel/link.ts";
+import { attachTcx, attachXdp } from "../../src/kernel/link.ts";
+import { openNetlink } from "../../src/kernel/netlink/socket.ts";
+import { addClsact, replaceBpfFilter } from "../../src/kernel/netlink/traffic-control.ts";
 import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
+import { hasFeature } from "../../src/kernel/probe.ts";
 import { buildPacket, vlan } from "../../src/net/packet.ts";
 import { deviceOf } from "../differential/world.ts";
 import { PLACE, type Place } from "../model/numbers.ts";
@@ -21,24 +24,33 @@ const VERDICTS = 64;
 
 let stage: Stage;
 let wire: PacketSocket;
-const links: BpfLink[] = [];
+const parts = new AsyncDisposableStack();
 
 before(async () => {
-  stage = await openStage();
+  stage = parts.use(await openStage());
   const { world, programs } = stage;
   const ifindex = deviceOf(world, "up0");
   world.run(() => {
-    const { fromNetwork, edgeIngress } = programs;
-    links.push(attachTcx({ program: fromNetwork, ifindex, direction: "ingress" }));
-    links.push(attachXdp({ program: edgeIngress, ifindex, mode: "native" }));
+    attachHost(ifindex);
+    parts.use(attachXdp({ program: programs.edgeIngress, ifindex, mode: "native" }));
   });
   wire = openPacketSocket("up0p", world.path);
+  parts.defer(() => wire.close());
 });
-after(async () => {
-  for (const link of links) link.close();
-  wire.close();
-  await stage[Symbol.asyncDispose]();
-});
+after(() => parts.disposeAsync());
+
+function attachHost(ifindex: number): void {
+  const { fromNetwork: program } = stage.programs;
+  const direction = "ingress";
+  if (hasFeature("tcx")) {
+    parts.use(attachTcx({ program, ifindex, direction }));
+    return;
+  }
+  using netlink = openNetlink();
+  netlink.run(addClsact(ifindex)); // goes with the device
+  const place = { device: ifindex, direction, priority: 1, handle: 1 } as const;
+  netlink.run(replaceBpfFilter(place, program.fd, program.name));
+}
 
 /** Packets by verdict at a place, all CPUs added up. */
 function countsAt(place: Place): Map<string, number> {
