@@ -150,8 +150,8 @@ const HOST = inFile("host.bpf.c", [
   },
   {
     name: "pass for another owner",
-    from: "way_find(skb, node_address, decision->next, 0, &way)",
-    to: "way_find(skb, decision->next, node_address, 0, &way)",
+    from: "way_find(skb, node_address, decision->next, bytes, &way)",
+    to: "way_find(skb, decision->next, node_address, bytes, &way)",
   },
 ]);
 
