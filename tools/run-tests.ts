@@ -23,9 +23,17 @@ interface Skip {
   readonly reason: string;
 }
 
+/** What node adds to the error of a test that is a file's process. */
+interface ProcessEnd {
+  readonly signal?: string | null;
+  readonly exitCode?: number | null;
+}
+
 interface Outcome {
   failed: number;
   readonly skips: Skip[];
+  /** Processes of test files that ended by themselves, which node tells without saying how. */
+  readonly ended: string[];
   readonly fileMs: Map<string, number>;
 }
 
@@ -52,8 +60,12 @@ function runFiles(files: readonly string[], outcome: Outcome): Promise<void> {
     timeout: TEST_LIMIT_MS,
     execArgv: [`--import=${resolve(import.meta.dirname, "open-handles.ts")}`],
   });
-  events.on("test:fail", ({ todo }) => {
-    if (todo === undefined) outcome.failed++;
+  events.on("test:fail", ({ todo, name, details: { error } }) => {
+    if (todo !== undefined) return;
+    outcome.failed++;
+    const { signal, exitCode }: Error & ProcessEnd = error;
+    const how = signal ?? exitCode;
+    if (how !== undefined && how !== null) outcome.ended.push(`${relative(ROOT, name)} (${how})`);
   });
   events.on("test:pass", ({ skip, file, name }) => {
     if (skip === undefined) return;
@@ -95,7 +107,7 @@ process.env[RUN_VARIABLE] = runId;
 process.env.TMPDIR = temporary;
 process.env.NODE_COMPILE_CACHE ??= resolve(ROOT, "build/compile-cache");
 const before = remains();
-const outcome: Outcome = { failed: 0, skips: [], fileMs: new Map() };
+const outcome: Outcome = { failed: 0, skips: [], ended: [], fileMs: new Map() };
 
 if (!isRoot) {
   const reason = "needs root: run make test as root";
@@ -123,6 +135,7 @@ const leaks = [
 const skipsFail = process.env.CI === "true";
 reportSlowest(outcome.fileMs);
 for (const { where, reason } of outcome.skips) say(`skipped: ${where} (${reason})`);
+for (const end of outcome.ended) say(`ended: ${end}`);
 for (const leak of leaks) say(`leaked: ${leak}`);
 if (outcome.failed > 0) say(`failed: ${outcome.failed} tests`);
 if (outcome.skips.length > 0 && skipsFail) say("failed: nothing may be skipped with CI=true");
