@@ -19,6 +19,8 @@ export interface CollectorOptions {
   readonly lives: (address: Ipv4) => boolean | undefined;
   /** Called when a walk fails; the next one comes all the same. */
   readonly failed: (error: Error) => void;
+  /** Milliseconds, monotonic; tests bring their own. */
+  readonly nowMs?: () => number;
 }
 
 /** What the last whole walk saw, and how many flows all of them removed. */
@@ -38,10 +40,10 @@ export interface Collector extends AsyncDisposable {
   collect(): Promise<void>;
 }
 
-/** For how long the event loop may be held at a time. */
+/** For how long the event loop may be held at a time, besides what one reading takes. */
 const HOLD_MS = 1.5;
-const MIN_CHUNK = 64;
-const MAX_CHUNK = 4096;
+/** Entries in one reading, which takes the kernel about 0.2 ms. */
+const CHUNK = 1024;
 /** One entry in so many is checked for a missing other half, other ones in every walk. */
 const ORPHAN_SHARE = 16;
 /** The packet path writes one half right after the other. */
@@ -82,18 +84,25 @@ export function createCollector(options: CollectorOptions): Collector {
   };
 }
 
+/** One entry of a flow. */
+interface Half {
+  readonly key: FlowKey;
+  readonly flow: Flow;
+}
+
 class Walker {
   readonly #options: CollectorOptions;
+  readonly #nowMs: () => number;
   readonly #removed = { expired: 0, "pod-gone": 0, orphan: 0 };
   #entries = 0;
   #longestHoldMs = 0;
   #lastWalkMs = 0;
-  #chunk = 256;
   #turn = 0;
   #stopped = false;
 
   constructor(options: CollectorOptions) {
     this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
   }
 
   figures(): CollectorFigures {
@@ -112,82 +121,97 @@ class Walker {
 
   async walk(): Promise<void> {
     const { map, timeouts } = this.#options;
-    const walkStart = performance.now();
+    const walkStart = this.#nowMs();
     const limits = timeouts();
     this.#turn = (this.#turn + 1) % ORPHAN_SHARE;
     let entries = 0;
-    const batches = map.raw.lookupBatches(this.#chunk)[Symbol.iterator]();
-    for (;;) {
-      const start = performance.now();
-      const { value: batch, done } = batches.next();
-      if (done === true || batch === undefined || this.#stopped) break;
+    let turnStart = walkStart;
+    // Removing while walking is safe: the walk goes by hash bucket.
+    for (const batch of map.raw.lookupBatches(CHUNK)) {
       const keys = viewOf(batch.keys);
       const values = viewOf(batch.values);
-      const dead = new Map<string, FlowKey>();
       for (let index = 0; index < batch.count; index++) {
         const key = FlowKey.decode(keys, index * FlowKey.size);
         const flow = Flow.decode(values, index * Flow.size);
-        if (!this.#look(key, flow, limits, dead)) entries++;
+        if (!this.#look({ key, flow }, limits)) entries++;
+        if (!this.#isHeld(turnStart)) continue;
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        if (this.#stopped) return;
+        turnStart = this.#nowMs();
       }
-      // Deleting while walking is safe: the walk goes by hash bucket.
-      if (dead.size > 0) map.deleteAll([...dead.values()]);
-      this.#held(performance.now() - start, batch.count);
-      await new Promise<void>((resolve) => setImmediate(resolve));
     }
-    if (this.#stopped) return;
-    this.#entries = Math.max(0, entries);
-    this.#lastWalkMs = performance.now() - walkStart;
+    this.#isHeld(turnStart);
+    this.#entries = entries;
+    this.#lastWalkMs = this.#nowMs() - walkStart;
   }
 
-  /** The next walk's chunks are such that they hold the loop for less than the limit. */
-  #held(heldMs: number, count: number): void {
+  /** Whether the event loop has been held for long enough since then. */
+  #isHeld(sinceMs: number): boolean {
+    const heldMs = this.#nowMs() - sinceMs;
     this.#longestHoldMs = Math.max(this.#longestHoldMs, heldMs);
-    if (heldMs > HOLD_MS) this.#chunk = Math.max(MIN_CHUNK, Math.floor(this.#chunk / 2));
-    else if (heldMs < HOLD_MS / 4 && count >= this.#chunk) {
-      this.#chunk = Math.min(MAX_CHUNK, this.#chunk * 2);
-    }
+    return heldMs >= HOLD_MS;
   }
 
-  /** Adds the entry, and its other half, to `dead` if it is over; false if it stays. */
-  #look(key: FlowKey, flow: Flow, limits: FlowTimeouts, dead: Map<string, FlowKey>): boolean {
-    if (dead.size > 0 && dead.has(textOf(key))) return true;
+  /** Removes the flow of an entry if it is over; false if the entry stays. */
+  #look({ key, flow }: Half, limits: FlowTimeouts): boolean {
     const remote = (flow.flags & FlowFlag.remote) !== 0;
     const ageMs = this.#options.ticks.msSince(flow.seen);
-    // Packets for a dead owner go on renewing the entry: without it they ask anew who the owner is.
-    const known = remote ? this.#options.lives(flow.pod) : this.#options.isEndpoint(flow.pod);
-    const gone = known === false;
     const over = ageMs > flowTimeoutMs(key.protocol, flow.flags, limits);
     const turn = flow.clientPort % ORPHAN_SHARE === this.#turn;
     const suspect = !remote && turn && ageMs > YOUNG_MS;
-    if (!gone && !over && !suspect) return false;
-    const otherKey = remote ? undefined : otherHalf(key, flow);
-    const other = otherKey === undefined ? undefined : this.#options.map.lookup(otherKey);
-    const removal = this.#removal(key, flow, other, gone, limits);
-    if (removal === undefined) return false;
-    dead.set(textOf(key), key);
-    this.#removed[removal]++;
-    // An other half that belongs to another flow by now is not ours to remove.
-    if (other !== undefined && otherKey !== undefined && belong(flow, other)) {
-      dead.set(textOf(otherKey), otherKey);
+    if (!over && !suspect && !this.#isGone(flow)) return false;
+    const halves = [{ key, flow }];
+    if (!remote) {
+      const otherKey = otherHalf(key, flow);
+      const other = this.#options.map.lookup(otherKey);
+      // An other half that belongs to another flow by now is not ours to remove.
+      if (other !== undefined && belong(flow, other)) halves.push({ key: otherKey, flow: other });
     }
-    return true;
+    const removal = this.#removal(halves, limits);
+    return removal !== undefined && this.#remove(halves, removal);
   }
 
-  #removal(
-    key: FlowKey,
-    flow: Flow,
-    other: Flow | undefined,
-    gone: boolean,
-    limits: FlowTimeouts,
-  ): Removal | undefined {
-    const { msSince } = this.#options.ticks;
-    if (gone) return "pod-gone";
-    if ((flow.flags & FlowFlag.remote) !== 0) return "expired";
-    if (other === undefined || !belong(flow, other)) return "orphan";
-    const ageMs = Math.min(msSince(flow.seen), msSince(other.seen));
-    const limitMs = flowTimeoutMs(key.protocol, flow.flags | other.flags, limits);
-    return ageMs > limitMs ? "expired" : undefined;
+  /** Packets for a dead owner go on renewing the entry; without it they ask for the owner anew. */
+  #isGone({ flags, pod }: Flow): boolean {
+    const { isEndpoint, lives } = this.#options;
+    return ((flags & FlowFlag.remote) !== 0 ? lives(pod) : isEndpoint(pod)) === false;
   }
+
+  /** Why a flow is over that has these entries; undefined if it isn't. */
+  #removal(halves: readonly Half[], limits: FlowTimeouts): Removal | undefined {
+    const flags = halves.reduce((all, { flow }) => all | flow.flags, 0);
+    const ageMs = Math.min(...halves.map(({ flow }) => this.#options.ticks.msSince(flow.seen)));
+    const [first] = halves;
+    if (first === undefined) return undefined;
+    if (this.#isGone(first.flow)) return "pod-gone";
+    const alone = halves.length === 1 && (flags & FlowFlag.remote) === 0;
+    if (alone) return ageMs > YOUNG_MS ? "orphan" : undefined;
+    return ageMs > flowTimeoutMs(first.key.protocol, flags, limits) ? "expired" : undefined;
+  }
+
+  /**
+   * Removes what was judged, and puts it back when a packet has come since: it may be the first one
+   * of the next flow by these ports. False if the flow stays.
+   */
+  #remove(halves: readonly Half[], removal: Removal): boolean {
+    const { map } = this.#options;
+    const taken: Half[] = [];
+    // REQUEST first: without REPLY the pod's packets go out as they are.
+    for (const { key, flow } of halves.toSorted(byDirection)) {
+      const now = map.take(key);
+      if (now === undefined) continue;
+      taken.push({ key, flow: now });
+      if (removal === "pod-gone" ? now.pod === flow.pod : now.seen === flow.seen) continue;
+      for (const half of taken.toReversed()) map.add(half.key, half.flow);
+      return false;
+    }
+    if (taken.length > 0) this.#removed[removal]++;
+    return true;
+  }
+}
+
+function byDirection(a: Half, b: Half): number {
+  return a.key.direction - b.key.direction;
 }
 
 /** The key of a flow's other entry. */
@@ -222,10 +246,6 @@ function belong(a: Flow, b: Flow): boolean {
     a.servicePort === b.servicePort &&
     a.pod === b.pod
   );
-}
-
-function textOf(key: FlowKey): string {
-  return Object.values(key).join(" ");
 }
 
 function viewOf(bytes: Uint8Array): DataView {

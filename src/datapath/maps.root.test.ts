@@ -71,6 +71,17 @@ describe("a typed map", () => {
     assert.deepEqual(map.lookup(peer(1)), row(1));
   });
 
+  test("adds only what isn't there and has room, and gives what it takes out", () => {
+    using map = make({ maxEntries: 2 });
+    assert.equal(map.add(peer(1), row(100)), true);
+    assert.equal(map.add(peer(1), row(101)), false);
+    assert.equal(map.add(peer(2), row(200)), true);
+    assert.equal(map.add(peer(3), row(300)), false);
+    assert.deepEqual(map.take(peer(1)), row(100));
+    assert.equal(map.take(peer(1)), undefined);
+    assert.deepEqual([...map.entries()], [[peer(2), row(200)]]);
+  });
+
   test("writes, reads and removes more elements than one chunk holds", () => {
     const count = 10_000;
     using map = make({ maxEntries: count, flags: 1 });

@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import type { Codec, TypedMapSpec } from "../kernel/codec.ts";
+import { KernelError } from "../kernel/error.ts";
 import { BpfMap, type UpdateMode } from "../kernel/map.ts";
 import { BatchError } from "../kernel/map-batch.ts";
 
@@ -14,6 +15,7 @@ export interface MapRefusal {
 
 /** Elements encoded at a time; a batch of so many blocks for about 2 ms. */
 const CHUNK = 4096;
+const NO_PLACE = new Set(["EEXIST", "E2BIG"]);
 
 /** Bytes for some values of one type, one after the other, made once and used again. */
 class Packed<T> {
@@ -97,10 +99,27 @@ export class TypedMap<K, V> implements Disposable {
     return found === undefined ? undefined : this.spec.value.decode(this.#foundView, 0);
   }
 
+  /** Removes a key and gives the value that it had at that moment; undefined without the key. */
+  take(key: K): V | undefined {
+    const taken = this.raw.take(this.#encode(key), this.#found);
+    return taken === undefined ? undefined : this.spec.value.decode(this.#foundView, 0);
+  }
+
   /** Writes one element. */
   update(key: K, value: V, mode: UpdateMode = "any"): void {
     this.#value.put(0, value);
     this.raw.update(this.#encode(key), this.#value.take(0, 1), mode);
+  }
+
+  /** Writes one element whose key isn't there; false when it is, or when there is no room. */
+  add(key: K, value: V): boolean {
+    try {
+      this.update(key, value, "create");
+      return true;
+    } catch (error) {
+      if (error instanceof KernelError && NO_PLACE.has(error.code)) return false;
+      throw error;
+    }
   }
 
   /** Removes a key; false when it was not there. */

@@ -23,6 +23,7 @@ export const Command = {
   programQuery: 16,
   btfLoad: 18,
   btfFdById: 19,
+  mapTake: 21,
   mapFreeze: 22,
   mapLookupBatch: 24,
   mapUpdateBatch: 26,

@@ -45,6 +45,17 @@ test("a map gives back what was written, and forgets what was deleted", () => {
   assert.deepEqual([...map.entries()], [[u32(1), u32(100)]]);
 });
 
+test("what is taken from a map is given back, and gone", () => {
+  using map = makeHash(8);
+  map.update(u32(1), u32(100), "create");
+  map.update(u32(2), u32(200));
+  assert.deepEqual(map.take(u32(1)), u32(100));
+  assert.equal(map.take(u32(1)), undefined);
+  assert.deepEqual([...map.entries()], [[u32(2), u32(200)]]);
+  using array = makeArray(0);
+  assert.throws(() => array.take(u32(1)), { operation: "take a key from map", code: "ENOTSUPP" });
+});
+
 test("create and replace hold back what is there and what is not", () => {
   using map = makeHash(8);
   map.update(u32(1), u32(100), "create");

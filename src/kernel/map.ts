@@ -137,14 +137,15 @@ export class BpfMap implements Disposable {
 
   /** The value at `key`, in `into` or in fresh bytes; undefined when there is none. */
   lookup(key: Uint8Array, into?: Uint8Array): Uint8Array | undefined {
-    const scratch = this.#prepare(key);
-    scratch.attr.u64(24, 0n);
-    const result = bpf(Command.mapLookup, scratch.attr);
-    if (result === ENOENT) return undefined;
-    if (result < 0) throw this.error("look up a key in map", result);
-    if (into === undefined) return scratch.value.slice();
-    into.set(scratch.value);
-    return into;
+    return this.#read(Command.mapLookup, "look up a key in map", key, into);
+  }
+
+  /**
+   * Removes a key of a hash and gives the value that it had at that very moment; undefined when it
+   * was not there.
+   */
+  take(key: Uint8Array, into?: Uint8Array): Uint8Array | undefined {
+    return this.#read(Command.mapTake, "take a key from map", key, into);
   }
 
   /** Writes one element; for a hash, readers meet the old value or the new. */
@@ -268,6 +269,22 @@ export class BpfMap implements Disposable {
     if (result === EEXIST) return "the key is there already";
     if (result === ENOENT) return "the key is not there";
     return "";
+  }
+
+  #read(
+    command: number,
+    operation: string,
+    key: Uint8Array,
+    into: Uint8Array | undefined,
+  ): Uint8Array | undefined {
+    const scratch = this.#prepare(key);
+    scratch.attr.u64(24, 0n);
+    const result = bpf(command, scratch.attr);
+    if (result === ENOENT) return undefined;
+    if (result < 0) throw this.error(operation, result);
+    if (into === undefined) return scratch.value.slice();
+    into.set(scratch.value);
+    return into;
   }
 
   #prepare(key: Uint8Array): Scratch {
