@@ -5,15 +5,14 @@
 
 import { openApiServer } from "../api/server.ts";
 import { type LoadedConfig, loadConfig, socketPath } from "../config/load.ts";
-import type { Config } from "../config/schema.ts";
 import { VERSION } from "../config/version.ts";
-import { type Collector, createCollector } from "../conntrack/collector.ts";
 import { openDevices } from "../device/devices.ts";
 import { formatIpv4 } from "../net/address.ts";
 import { createChangeHandlers } from "./apply.ts";
-import { type NodeDatapath, openNodeDatapath } from "./datapath.ts";
+import { openNodeDatapath } from "./datapath.ts";
 import { createEventNames } from "./event-names.ts";
 import { addFeatureMetrics } from "./feature-metrics.ts";
+import { collectFlows } from "./flows.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
 import { lockPins, lockRuntime } from "./lock.ts";
@@ -80,7 +79,7 @@ async function run(
 
   // Ids of before, sources, and the way from one to the other.
   const services = parts.use(createServices(settings, identity, node));
-  const conntrack = parts.use(collectFlows(settings, telemetry, node, services));
+  const conntrack = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
   addFeatureMetrics(telemetry.registry, node, services, conntrack);
@@ -129,29 +128,6 @@ async function run(
 function connectManager(telemetry: Telemetry): ServiceManager {
   return connectServiceManager(process.env, (error) => {
     telemetry.log("agent").warn("the service manager can't be told", { error });
-  });
-}
-
-function collectFlows(
-  settings: Settings,
-  telemetry: Telemetry,
-  { datapath, ticks, endpoints }: NodeDatapath,
-  { complete, lb }: Services,
-): Collector {
-  const times = (): Config["conntrack"] => settings.config.conntrack;
-  return createCollector({
-    map: datapath.maps.conntrack,
-    ticks,
-    timeouts: () => ({
-      tcpEstablishedMs: times().tcpEstablished,
-      tcpSynMs: times().tcpSyn,
-      tcpClosingMs: times().tcpClosing,
-      udpMs: times().udp,
-    }),
-    intervalMs: () => times().collectInterval,
-    isEndpoint: (address) => (complete.open ? endpoints.has(address) : undefined),
-    lives: (address) => (complete.open ? lb.lives(address) : undefined),
-    failed: (error) => telemetry.log("conntrack").warn("old flows were not removed", { error }),
   });
 }
 

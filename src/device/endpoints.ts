@@ -23,8 +23,6 @@ import type { DeviceChanges, Devices } from "./devices.ts";
 export interface EndpointTarget extends Target<Ipv4, Attachment>, Disposable {
   /** Devices of pods that are there, each once. */
   devices(): readonly Link[];
-  /** Whether a pod with this address is in the map: for conntrack. */
-  has(address: Ipv4): boolean;
 }
 
 export interface EndpointOptions {
@@ -97,10 +95,6 @@ class Endpoints implements EndpointTarget {
   devices(): readonly Link[] {
     const indexes = new Set([...this.#held.values()].map(({ ifindex }) => ifindex));
     return [...indexes].flatMap((index) => this.#options.devices.links.get(index) ?? []);
-  }
-
-  has(address: Ipv4): boolean {
-    return this.#held.has(address);
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Ipv4 } from "../net/address.ts";
 import { createTable, type ReadTable } from "../state/table.ts";
 import type { Endpoint } from "./rows.ts";
 
@@ -7,6 +8,8 @@ export interface EndpointWriter {
   readonly endpoints: ReadTable<string, Endpoint, "address" | "node">;
   put(endpoint: Endpoint): void;
   delete(key: string): void;
+  /** Whether a pod with this address is attached to this node. */
+  isAttached(node: string, address: Ipv4): boolean;
 }
 
 export function createEndpointWriter(): EndpointWriter {
@@ -22,5 +25,9 @@ export function createEndpointWriter(): EndpointWriter {
     endpoints,
     put: (endpoint) => endpoints.set(endpoint),
     delete: (key) => void endpoints.delete(key),
+    isAttached: (thisNode, address) =>
+      endpoints
+        .by("address", address)
+        .some(({ node, attachment }) => node === thisNode && attachment !== undefined),
   };
 }

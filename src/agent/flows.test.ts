@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createEndpointWriter } from "../endpoint/writer.ts";
+import { parseIpv4 } from "../net/address.ts";
+import { createSyncGate } from "../state/gate.ts";
+import { ownersOf } from "./flows.ts";
+
+test("whose flows stay is known from the rows, as soon as all of them are read", () => {
+  const complete = createSyncGate();
+  const synced = complete.register("pods");
+  complete.complete();
+  const endpoints = createEndpointWriter();
+  const [here, there, gone] = ["10.0.1.1", "10.0.2.1", "10.0.1.9"].map(parseIpv4);
+  assert.ok(here && there && gone);
+  const { isEndpoint, lives } = ownersOf({
+    nodeName: "n1",
+    complete,
+    endpoints,
+    lb: { lives: (address) => address !== gone },
+  });
+  const judged = () => [here, there, gone].map((address) => [isEndpoint(address), lives(address)]);
+  const unknown = [undefined, undefined];
+  assert.deepEqual(judged(), [unknown, unknown, unknown]);
+  const attachment = { device: "lxc1", mac: undefined, netns: undefined };
+  endpoints.put({ key: "default/a", address: here, node: "n1", attachment });
+  endpoints.put({ key: "default/b", address: there, node: "n2", attachment: undefined });
+  assert.deepEqual(judged(), [unknown, unknown, unknown]);
+  synced();
+  assert.deepEqual(judged(), [
+    [true, true],
+    [false, true],
+    [false, false],
+  ]);
+});
