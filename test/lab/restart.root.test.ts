@@ -41,10 +41,15 @@ import { type GroupReport, STREAM_PORT } from "./tools/streams.ts";
 
 const CONNECTIONS = budget("connections", 1000);
 const FLOWS = budget("flows", 50);
+/** In the flow tables of all nodes together, while nothing but these is open. */
+const ENTRIES = 2 * (CONNECTIONS + FLOWS);
 const KILLS = budget("kills", 4);
 const INTERVAL_MS = 500;
 /** An agent needs about this long to start on a busy machine: kills hit it anywhere. */
 const START_MS = 1500;
+const FORGET_LIMIT_MS = 30_000;
+/** All along, agents look for flows that have ended. */
+const CONFIG = { conntrack: { tcpClosing: "1s", collectInterval: "1s" } };
 const PODS = [1, 2, 3].flatMap((node) => [1, 2, 3].map((pod) => `pod${node}-${pod}`));
 
 /** What must be the same before and after an agent's death. */
@@ -59,6 +64,10 @@ function identities(lab: Lab) {
     const { maps: mapIds, links } = pinned;
     return { node, mapIds, links, services: serviceIds(lab, node), flows: flows.sort(), counted };
   });
+}
+
+function flowEntries(lab: Lab): number {
+  return nodesOf(lab).reduce((sum, node) => sum + entriesOf(lab, node, maps.conntrack).length, 0);
 }
 
 /** Segments that the clients repeated, and why packets were dropped, since then. */
@@ -105,8 +114,7 @@ function startAll(lab: Lab): Promise<PromiseSettledResult<unknown>[]> {
 async function testKills(t: TestContext, stage: Stage): Promise<void> {
   const { lab } = stage;
   const before = identities(lab);
-  const flows = before.reduce((sum, { flows }) => sum + flows.length, 0);
-  assert.equal(flows, 2 * (CONNECTIONS + FLOWS));
+  assert.equal(flowEntries(lab), ENTRIES);
   const moments: number[] = [];
   const lost = await countLosses(lab);
   let starting = Promise.resolve<PromiseSettledResult<unknown>[]>([]);
@@ -147,6 +155,9 @@ async function testWithoutAgents(t: TestContext, stage: Stage): Promise<void> {
   assert.match(status.stderr, /ciliate/);
   await Promise.all(nodesOf(lab).map((node) => lab.startAgent(node)));
   await assertWhole(t, stage, "agents again");
+  // Those that have ended go when their time has come, and no others.
+  await until("ended flows to be forgotten", FORGET_LIMIT_MS, () => flowEntries(lab) <= ENTRIES);
+  assert.equal(flowEntries(lab), ENTRIES);
 }
 
 /** Changes a node's configuration file. */
@@ -229,7 +240,7 @@ async function takeFirstIds({ lab }: Stage): Promise<void> {
 }
 
 test("connections go on whatever becomes of the agents", async (t) => {
-  const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 3 });
+  const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 3, config: CONFIG });
   const { client } = stage;
   await takeFirstIds(stage);
   await balance(stage.lab, PODS);
