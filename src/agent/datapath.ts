@@ -4,7 +4,12 @@
 
 import { fileURLToPath } from "node:url";
 import type { Config } from "../config/schema.ts";
-import { type Attacher, createAttacher, type DeviceStatus } from "../datapath/attach.ts";
+import {
+  type Attacher,
+  createAttacher,
+  type DeviceStatus,
+  type UplinkDevice,
+} from "../datapath/attach.ts";
 import { type EventSource, openEvents } from "../datapath/events.ts";
 import { createFormerOwnersTarget, type FormerOwnersTarget } from "../datapath/former-owners.ts";
 import { createTicks, type Ticks } from "../datapath/jiffies.ts";
@@ -18,6 +23,8 @@ import {
 import { type HotTables, openTables } from "../datapath/tables/tables.ts";
 import type { Devices } from "../device/devices.ts";
 import { createEndpointTarget, type EndpointTarget } from "../device/endpoints.ts";
+import { readStripping, whyTagsHide } from "../device/vlans.ts";
+import type { Link } from "../kernel/netlink/link.ts";
 import { ANY_IPV4 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
@@ -193,7 +200,7 @@ function createAttachment(
   const sync = (pods: EndpointTarget): void => {
     const uplinks = findUplinks(config, devices);
     const found = attacher.sync({
-      uplinks: uplinks.links.map(({ index, name }) => ({ ifindex: index, name })),
+      uplinks: uplinks.links.map((link) => describeUplink(link, config, devices)),
       pods: pods.devices().map(({ index, name }) => ({ ifindex: index, name })),
       acceleration: config.acceleration,
     });
@@ -224,6 +231,12 @@ function createAttachment(
     },
     status: () => statuses,
   };
+}
+
+function describeUplink(link: Link, { acceleration }: Config, { links }: Devices): UplinkDevice {
+  const device = { ifindex: link.index, name: link.name };
+  if (acceleration === "off") return device;
+  return { ...device, withoutXdp: whyTagsHide(link, acceleration, links, readStripping) };
 }
 
 function missingUplink(name: string, reason: string): DeviceStatus {

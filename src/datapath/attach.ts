@@ -29,9 +29,15 @@ export interface AttachDevice {
   readonly name: string;
 }
 
+/** One on which traffic for services arrives. */
+export interface UplinkDevice extends AttachDevice {
+  /** Why XDP must not run there, whatever is asked for; undefined when it may. */
+  readonly withoutXdp?: string | undefined;
+}
+
 /** Which devices shall have programs. */
 export interface Wanted {
-  readonly uplinks: readonly AttachDevice[];
+  readonly uplinks: readonly UplinkDevice[];
   /** Devices of this node's pods, on the node's side. */
   readonly pods: readonly AttachDevice[];
   readonly acceleration: Acceleration;
@@ -115,10 +121,10 @@ class Hooks {
     const statuses: DeviceStatus[] = [];
     const kept = new Set<string>();
     const keep = (hook: Hook, ifindex: number): void => void kept.add(pinName(hook, ifindex));
-    for (const device of uplinks) {
+    for (const { withoutXdp, ...device } of uplinks) {
       keep("from_network", device.ifindex);
       const tc = this.#tc("from_network", device);
-      const xdp = this.#xdp(device, acceleration);
+      const xdp = this.#xdp(device, acceleration, withoutXdp);
       if (xdp.xdp !== "none") keep("edge_ingress", device.ifindex);
       const reason = [xdp.reason, tc.reason].filter((text) => text !== "").join("; ");
       statuses.push({ ...device, role: "uplink", xdp: xdp.xdp, tc: tc.tc, reason });
@@ -164,8 +170,9 @@ class Hooks {
     }
   }
 
-  #xdp({ ifindex }: AttachDevice, acceleration: Acceleration): XdpResult {
+  #xdp({ ifindex }: AttachDevice, acceleration: Acceleration, without?: string): XdpResult {
     if (acceleration === "off") return { xdp: "none", reason: "" };
+    if (without !== undefined) return { xdp: "none", reason: `balanced in tc: ${without}` };
     const path = this.#pinPath("edge_ingress", ifindex);
     try {
       const mode = findLink(this.#netlink, ifindex)?.xdp.mode;

@@ -208,6 +208,19 @@ describe("attaching the packet path", () => {
     execFileSync("ip", ["link", "del", "cilbr"]);
   });
 
+  test("an uplink that must go without XDP loses it, says why, and gets it back", () => {
+    using datapath = openDatapath(OPTIONS);
+    const attacher = attacherOf(datapath);
+    attacher.sync(BOTH);
+    const [status] = attacher.sync({ ...BOTH, uplinks: [{ ...uplink, withoutXdp: "the moon" }] });
+    assert.deepEqual([status?.xdp, status?.reason], ["none", "balanced in tc: the moon"]);
+    assert.notEqual(status?.tc, "none");
+    assert.equal(xdpOf("cil0")?.mode, "none");
+    attacher.sync(BOTH);
+    assert.equal(xdpOf("cil0")?.mode, "native");
+    attacher.sync(NONE);
+  });
+
   test("a device that vanishes and comes back gets its program again", () => {
     using datapath = openDatapath(OPTIONS);
     const attacher = attacherOf(datapath);

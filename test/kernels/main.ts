@@ -22,6 +22,7 @@ const MEMORY_MB = 2048;
 const USUAL = [
   "test/kernels/smoke.ts",
   "test/kernels/service.ts",
+  "test/kernels/vlan.ts",
   "src/{kernel,datapath,device,node,conntrack}/**/*.root.test.ts",
   "test/packets/*.root.test.ts",
 ];

@@ -45,6 +45,12 @@ export const TSO = [
 export const GSO = "tx-generic-segmentation";
 export const GRO = "rx-gro";
 
+/** Features that take VLAN tags out of what arrives, with the words of `ethtool -K` for them. */
+export const TAG_STRIPPING = [
+  { feature: "rx-vlan-hw-parse", word: "rxvlan" },
+  { feature: "rx-vlan-stag-hw-parse", word: "rx-vlan-stag-hw-parse" },
+] as const;
+
 /** Features by the kernel's names (`ethtool -k` shows others for some): on or off. */
 export type Features = Readonly<Record<string, boolean>>;
 
