@@ -61,6 +61,9 @@ export interface World extends Disposable {
 
 const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
   nodeAddress: NODE_ADDRESS,
+  natPortMin: 32_768,
+  nodePortMin: 0,
+  nodePortMax: 0,
   hashSeed: 0x1122334455667788n,
   outerPrefix: 0 as Ipv4,
   outerHostMask: 0,
@@ -69,7 +72,7 @@ const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
   socketLookup: 1,
   quietJiffies: 1000,
   passLimit: 1000,
-  tooBigLimit: 1000,
+  answerLimit: 1000,
   limitWindow: 100,
 };
 
@@ -81,6 +84,8 @@ const LIMITS = {
   formerOwners: 1_048_576,
   endpoints: 4096,
   nodes: 16_384,
+  sourceRanges: 16,
+  affinities: 16,
   flows: 262_144,
 };
 

@@ -124,8 +124,8 @@ static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct pac
 	/* A copy, so that only here the packet has to be in memory. */
 	struct packet copy = *packet;
 
-	if (!too_big_allowed(packet->service))
-		return DROP_TOO_BIG_LIMIT;
+	if (!answer_allowed(packet->service))
+		return DROP_ANSWER_LIMIT;
 	*action = XDP_TX;
 	return send_frag_needed(ctx, &copy, mtu);
 }

@@ -48,7 +48,7 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
 	struct translation to = {
-	    .source = packet->source,
+	    .source = flow->alias_address,
 	    .destination = flow->pod,
 	    .source_port = flow->alias_port,
 	    .destination_port = flow->pod_port,
@@ -396,9 +396,9 @@ int from_network(struct __sk_buff *skb)
 	enum verdict verdict = host(skb, &packet, &action);
 
 	if (verdict == SENT_FRAG_NEEDED)
-		verdict = too_big_allowed(packet.service)
+		verdict = answer_allowed(packet.service)
 			      ? skb_frag_needed(skb, &packet, packet.mtu, &action)
-			      : DROP_TOO_BIG_LIMIT;
+			      : DROP_ANSWER_LIMIT;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);

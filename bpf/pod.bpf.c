@@ -59,7 +59,7 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 {
 	struct translation to = {
 	    .source = flow->service_address,
-	    .destination = packet->destination,
+	    .destination = flow->client,
 	    .source_port = flow->service_port,
 	    .destination_port = flow->client_port,
 	    .tos = packet->tos,

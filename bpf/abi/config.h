@@ -12,6 +12,11 @@ CONFIG(ipv4_t, node_address,
 CONFIG(__u32, frontend_mask,
        "number of frontend buckets minus one; buckets are a power of two") = 1023;
 CONFIG(__u32, counter_stride, "rows of the counters table that one CPU owns");
+CONFIG(__u16, nat_port_min,
+       "lowest port of this node that SNAT gives to clients; the others up to 65535 follow") =
+    32768;
+CONFIG(__u16, node_port_min, "lowest port of node ports, 0 with node_port_max 0: there are none");
+CONFIG(__u16, node_port_max, "highest port of node ports");
 CONFIG(__u64, hash_seed, "seed of the flow hash, the same on every node of the cluster");
 CONFIG(ipv4_t, outer_prefix,
        "prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0");
@@ -25,9 +30,8 @@ CONFIG(__u32, quiet_jiffies,
        "for so long after a ring changed, packets that nobody knows are dropped, not adopted");
 CONFIG(__u32, pass_limit,
        "packets of unknown flows that one service may pass on in one limit_window");
-CONFIG(
-    __u32, too_big_limit,
-    "packets that one service may answer with ICMP \"fragmentation needed\" in one limit_window");
+CONFIG(__u32, answer_limit,
+       "packets that one service may answer with ICMP or RST in one limit_window");
 CONFIG(__u32, limit_window, "length of the window of both limits in jiffies");
 
 #endif

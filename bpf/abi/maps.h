@@ -18,8 +18,19 @@
 
 enum frontend_kind {
 	FRONTEND_EMPTY = 0,
-	FRONTEND_SERVICE = 1, /* address, port, protocol -> a row of services */
-	FRONTEND_ADDRESS = 2, /* the address belongs to services; port and protocol are 0 */
+	FRONTEND_SERVICE =
+	    1, /* address, port, protocol -> a row of services, for clients outside */
+	FRONTEND_ADDRESS = 2,	/* port and protocol are 0; `service` is of enum address_flag */
+	FRONTEND_NODE_PORT = 3, /* address 0, port, protocol -> a row of services, at any node */
+	FRONTEND_INTERNAL = 4,	/* as SERVICE, for pods and the nodes themselves; wins over it */
+};
+
+/* What an address is for. */
+enum address_flag {
+	ADDRESS_SERVICE =
+	    1, /* services have it for themselves: what is no service's port is nobody's */
+	ADDRESS_NODE = 2,	/* of this node, and node ports are served there */
+	ADDRESS_OTHER_NODE = 4, /* of another node of the cluster */
 };
 
 /* The first eight bytes are the key and are published together, after the rest; 0 is an empty slot.
@@ -45,6 +56,11 @@ struct frontend_bucket {
 enum service_flag {
 	SERVICE_ENCAPSULATE_FIRST = 1, /* TCP packets but the SYN travel without outer header */
 	SERVICE_FORMER_OWNERS = 2,     /* some slot of the ring has former owners */
+	SERVICE_SNAT = 4, /* backends of other nodes get the node's address as the client's */
+	SERVICE_SOURCE_RANGES = 8, /* clients have to be looked up in source_ranges */
+	SERVICE_SOURCE_DENY = 16,  /* who is listed there is refused; else who isn't */
+	SERVICE_AFFINITY = 32,	   /* all connections of a client go to one backend */
+	SERVICE_REJECT = 64,	   /* without backends, clients are told */
 };
 
 struct service {
@@ -54,8 +70,8 @@ struct service {
 	__u32 backends;	     /* first row of backends */
 	__u32 backend_count; /* 0: nothing to send to */
 	__u32 flags;
-	jiffies_t changed; /* when the ring last changed here */
-	__u32 reserved;
+	jiffies_t changed;  /* when the ring last changed here */
+	__u32 affinity_age; /* in jiffies: a client's backend is remembered for so long */
 };
 
 /* rings: slots hold an index into the service's backends. */
@@ -86,10 +102,13 @@ enum nexthop_flag {
 	NEXTHOP_EDGE = 2,     /* and XDP can send by this device */
 };
 
+/* A row that gets another device or gateway gets another generation, which old flows don't have. */
+#define NEXTHOP_GENERATION_SHIFT 8
+
 struct nexthop {
 	ifindex_t ifindex;
-	__u16 mtu; /* of the outer packet, in bytes of IP */
-	__u16 flags;
+	__u16 mtu;   /* of what is sent, in bytes of IP */
+	__u16 flags; /* enum nexthop_flag; from NEXTHOP_GENERATION_SHIFT on: the row's generation */
 	mac_t destination;
 	mac_t source;
 	ipv4_t gateway;	     /* on-link address whose MAC destination is */
@@ -123,12 +142,14 @@ struct runtime {
 	__u32 reserved;
 };
 
-/* conntrack: flows of this node's pods; two entries a flow. */
+/*
+ * conntrack: flows of this node's pods, and those that this node translates for others; two entries
+ * a flow.
+ */
 
 enum flow_direction {
 	FLOW_REQUEST = 0, /* as the client sent it: client -> service */
-	FLOW_REPLY =
-	    1, /* as the pod sends it: pod -> client (with the client's port as the pod sees it) */
+	FLOW_REPLY = 1,	  /* as the pod sends it: pod -> client, as the pod sees the client */
 };
 
 struct flow_key {
@@ -147,25 +168,31 @@ enum flow_flag {
 	FLOW_FIN_CLIENT = 4,
 	FLOW_FIN_POD = 8,
 	FLOW_RESET = 16,
-	FLOW_REPLIED = 32, /* the pod has answered */
+	FLOW_REPLIED = 32,   /* the pod has answered */
+	FLOW_SNAT = 64,	     /* of a pod of another node, which sees this node as the client */
+	FLOW_OUTBOUND = 128, /* the client is a pod of this node, or the node itself */
 };
 
 struct flow {
 	ipv4_t client;
 	ipv4_t service_address;
 	ipv4_t pod;
+	ipv4_t alias_address; /* the client's address and port as the pod sees them */
 	port_t client_port;
 	port_t service_port;
 	port_t pod_port;
-	port_t alias_port; /* the client's port as the pod sees it */
+	port_t alias_port;
 	service_id_t service;
-	jiffies_t created;
+	__u16 nexthop;		  /* FLOW_SNAT: row of nexthops to the pod, */
+	__u16 nexthop_generation; /* and its generation then */
+	__u32 counter;		  /* FLOW_SNAT: row of counters within one CPU's part */
 	jiffies_t seen;
+	__u32 flags; /* enum flow_flag */
 	identity_t client_identity;
-	__u16 flags; /* enum flow_flag */
-	__u16 reserved;
 	__u64 packets;
 	__u64 bytes;
+	jiffies_t created;
+	__u32 reserved;
 };
 
 /* targets: which port of a pod of this node serves a service port; also of pods that served it and
@@ -226,11 +253,34 @@ struct former_owners {
 	ipv4_t owner[FORMER_OWNERS];
 };
 
+/* source_ranges: who may use a service, or who may not. */
+struct source_range_key {
+	__u32 prefix_length; /* 32 for the service, and the bits of the address */
+	service_id_t service;
+	ipv4_t address;
+};
+
+struct source_range {
+	__u32 listed; /* 1 */
+};
+
+/* affinities: which backend a client's connections go to. */
+struct affinity_key {
+	service_id_t service;
+	ipv4_t client;
+};
+
+struct affinity {
+	ipv4_t pod;
+	__u32 backend;	/* its index in the service's part of backends */
+	jiffies_t seen; /* when the client last began a connection */
+};
+
 /* limits: index = service id; what a service did in the present window. */
 struct limit_window {
 	jiffies_t since;
 	__u32 passed; /* packets of unknown flows passed on */
-	__u32 told;   /* packets answered with "fragmentation needed" */
+	__u32 told;   /* ICMP and RST sent in the service's name */
 };
 
 struct {
@@ -337,6 +387,21 @@ struct {
 } former_owners SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct source_range_key);
+	__type(value, struct source_range);
+} source_ranges SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+} affinities SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 65536);
 	__type(key, __u32);
@@ -344,6 +409,7 @@ struct {
 } limits SEC(".maps");
 
 EXPORT(enum frontend_kind);
+EXPORT(enum address_flag);
 EXPORT(enum service_flag);
 EXPORT(enum backend_flag);
 EXPORT(enum nexthop_flag);

@@ -30,6 +30,12 @@
 	X(SENT_FINAL, 21, "unknown flow: handed back to the present owner, who decides") \
 	X(SENT_FRAG_NEEDED, 22, "too big for the outer header: ICMP to the client instead") \
 	X(SENT_NOTED, 23, "another node told which pod has a flow: taken in") \
+	X(SENT_NAT, 24, "to a backend on another node, with this node's address as the client's") \
+	X(SENT_NAT_REPLY, 25, "a backend's reply to this node's address, back to the client") \
+	X(SENT_OUTBOUND, 26, "from a pod to a backend of a service") \
+	X(SENT_REJECTED, 27, "no backend: the client is told by RST or ICMP") \
+	X(SENT_ECHO, 28, "a ping of a service address, answered") \
+	X(SENT_RELAYED, 29, "an ICMP error for a service address, on its way to the pod") \
 	X(DROP_NO_BACKEND, 32, "the service has no backend") \
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
 	X(DROP_UNTRUSTED, 34, "IPIP for a pod from a source that is no node and no load balancer") \
@@ -50,9 +56,11 @@
 	X(DROP_NO_ROUTE, 47, "no route to the next owner of a flow") \
 	X(DROP_ENDPOINT_GONE, 48, "the flow's pod is no longer on this node") \
 	X(DROP_OUTER_FRAGMENT, 49, "a fragment of an IPIP packet for a pod") \
-	X(DROP_TOO_BIG_LIMIT, 50, \
-	  "too big for the outer header, and the service's clients were told often enough") \
-	X(DROP_TOO_BIG, 51, "too big for the way to the next owner of the flow")
+	X(DROP_ANSWER_LIMIT, 50, "had to be answered, and the service has answered enough") \
+	X(DROP_TOO_BIG, 51, "too big for the way to the next owner of the flow") \
+	X(DROP_SOURCE_RANGE, 52, "the client is not in the service's source ranges") \
+	X(DROP_UNKNOWN_PORT, 53, "no service has this port of a service address") \
+	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

@@ -39,7 +39,7 @@ static __always_inline struct flow_key reply_key(const struct flow *flow, __u8 p
 {
 	return (struct flow_key){
 	    .source = flow->pod,
-	    .destination = flow->client,
+	    .destination = flow->alias_address,
 	    .source_port = flow->pod_port,
 	    .destination_port = flow->alias_port,
 	    .protocol = protocol,
@@ -49,7 +49,7 @@ static __always_inline struct flow_key reply_key(const struct flow *flow, __u8 p
 
 static __always_inline bool flow_is_over(const struct flow *flow)
 {
-	const __u16 both = FLOW_FIN_CLIENT | FLOW_FIN_POD;
+	const __u32 both = FLOW_FIN_CLIENT | FLOW_FIN_POD;
 
 	return flow->flags & FLOW_RESET || (flow->flags & both) == both;
 }
@@ -58,7 +58,7 @@ static __always_inline bool flow_is_over(const struct flow *flow)
 static __always_inline void flow_update(struct flow *flow, const struct packet *packet,
 					bool from_pod, bool reply_entry)
 {
-	__u16 own = 0, both = 0;
+	__u32 own = 0, both = 0;
 
 	if (from_pod)
 		both |= FLOW_REPLIED;
@@ -103,7 +103,7 @@ static __always_inline bool reply_key_taken(const struct flow *flow, const struc
 	struct flow *other = bpf_map_lookup_elem(&conntrack, key);
 
 	return other && !flow_is_over(other) &&
-	       (other->service_address != flow->service_address ||
+	       (other->client != flow->client || other->service_address != flow->service_address ||
 		other->service_port != flow->service_port ||
 		other->client_port != flow->client_port);
 }

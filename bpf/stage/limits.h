@@ -24,12 +24,12 @@ static __always_inline struct limit_window *limit_window_of(service_id_t service
 	return window;
 }
 
-/* Whether one more client may be told that its packet is too big. */
-static __always_inline bool too_big_allowed(service_id_t service)
+/* Whether one more packet may be answered in the name of the service. */
+static __always_inline bool answer_allowed(service_id_t service)
 {
 	struct limit_window *window = limit_window_of(service);
 
-	return !window || window->told++ < too_big_limit;
+	return !window || window->told++ < answer_limit;
 }
 
 #endif

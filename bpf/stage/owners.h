@@ -158,13 +158,13 @@ static __noinline enum verdict flow_adopt(struct flow *flow, struct packet *pack
 }
 
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
-					 ipv4_t pod, const struct target *target, __u16 flags)
+					 ipv4_t pod, const struct target *target, __u32 flags)
 {
 	struct flow *flow = &decision->flow;
 	struct traffic *traffic;
 
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->client = packet->source;
+	flow->client = flow->alias_address = packet->source;
 	flow->service_address = packet->destination;
 	flow->pod = pod;
 	flow->client_port = packet->source_port;
@@ -326,6 +326,7 @@ static __always_inline void remember_owner(const struct packet *packet, ipv4_t o
 	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
 	struct flow flow = {
 	    .client = packet->source,
+	    .alias_address = packet->source,
 	    .service_address = packet->destination,
 	    .pod = owner,
 	    .client_port = packet->source_port,

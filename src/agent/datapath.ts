@@ -42,7 +42,7 @@ const QUIET_MS = 10_000;
 /** Packets of unknown flows that one service may pass on in a second. */
 const PASSES_PER_SECOND = 20_000;
 /** As many as Linux sends of all ICMP errors together (net.ipv4.icmp_msgs_per_sec). */
-const TOO_BIG_PER_SECOND = 1000;
+const ANSWERS_PER_SECOND = 1000;
 const SECOND_MS = 1000;
 
 /** The packet path, with every table of it. */
@@ -154,6 +154,9 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
     limits: { ...tables, flows: config.conntrack.maxEntries },
     constants: {
       nodeAddress: identity.address,
+      natPortMin: 32_768,
+      nodePortMin: 0,
+      nodePortMax: 0,
       hashSeed: BigInt(config.hashSeed),
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,
@@ -162,7 +165,7 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
       socketLookup: 1,
       quietJiffies: ticks.fromMs(QUIET_MS),
       passLimit: PASSES_PER_SECOND,
-      tooBigLimit: TOO_BIG_PER_SECOND,
+      answerLimit: ANSWERS_PER_SECOND,
       limitWindow: ticks.fromMs(SECOND_MS),
     },
   };

@@ -199,6 +199,16 @@ export const schema = section("", {
       ),
       endpoints: restart(integer(16, 65_536), 4096, "Pods on this node."),
       nodes: restart(integer(16, 65_536), 16_384, "Nodes of the cluster, and trusted prefixes."),
+      sourceRanges: restart(
+        integer(16, 1_048_576),
+        65_536,
+        "Prefixes in the source ranges of all services together.",
+      ),
+      affinities: restart(
+        integer(16, 16_777_216),
+        65_536,
+        "Clients of services with session affinity whose backend is remembered.",
+      ),
     },
   ),
   manifests: restart(

@@ -220,7 +220,7 @@ export function otherHalf(key: FlowKey, flow: Flow): FlowKey {
   if (key.direction === FlowDirection.request) {
     return {
       source: flow.pod,
-      destination: flow.client,
+      destination: flow.aliasAddress,
       sourcePort: flow.podPort,
       destinationPort: flow.aliasPort,
       protocol,

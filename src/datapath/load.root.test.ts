@@ -30,6 +30,8 @@ const LIMITS: Limits = {
   formerOwners: 1024,
   endpoints: 16,
   nodes: 16,
+  sourceRanges: 16,
+  affinities: 16,
   flows: 1024,
 };
 const OPTIONS: DatapathOptions = {
@@ -38,6 +40,9 @@ const OPTIONS: DatapathOptions = {
   limits: LIMITS,
   constants: {
     nodeAddress: parseIpv4("10.0.0.1"),
+    natPortMin: 32_768,
+    nodePortMin: 0,
+    nodePortMax: 0,
     hashSeed: 0n,
     outerPrefix: parseIpv4("0.0.0.0"),
     outerHostMask: 0,
@@ -46,7 +51,7 @@ const OPTIONS: DatapathOptions = {
     socketLookup: 0,
     quietJiffies: 100,
     passLimit: 100,
-    tooBigLimit: 100,
+    answerLimit: 100,
     limitWindow: 100,
   },
 };

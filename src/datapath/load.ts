@@ -172,6 +172,7 @@ function assemble(
   };
   return {
     maps: {
+      affinities: typed(specs.affinities),
       backends: typed(specs.backends),
       conntrack: typed(specs.conntrack),
       counters: typed(specs.counters),
@@ -185,6 +186,7 @@ function assemble(
       rings: typed(specs.rings),
       runtime: typed(specs.runtime),
       services: typed(specs.services),
+      sourceRanges: typed(specs.sourceRanges),
       targets: typed(specs.targets),
       trusted: typed(specs.trusted),
     },

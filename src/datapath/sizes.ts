@@ -10,6 +10,8 @@ export interface Limits {
   readonly formerOwners: number;
   readonly endpoints: number;
   readonly nodes: number;
+  readonly sourceRanges: number;
+  readonly affinities: number;
   readonly flows: number;
 }
 
@@ -62,6 +64,8 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
       trusted: limits.nodes,
       former_owners: limits.formerOwners,
       limits: serviceIds,
+      source_ranges: limits.sourceRanges,
+      affinities: limits.affinities,
     },
   };
 }

@@ -21,6 +21,8 @@ const LIMITS: Limits = {
   formerOwners: 1024,
   endpoints: 16,
   nodes: 16,
+  sourceRanges: 16,
+  affinities: 16,
   flows: 512,
 };
 
@@ -33,7 +35,7 @@ const USUAL: Profile["config"] = {
   socketLookup: true,
   quietJiffies: 50_000,
   passLimit: 1_000_000,
-  tooBigLimit: 1_000_000,
+  answerLimit: 1_000_000,
   limitWindow: 50_000,
 };
 
@@ -52,7 +54,7 @@ export const PROFILES: readonly Profile[] = [
     },
     flows: 512,
   },
-  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3, tooBigLimit: 2 }, flows: 4 },
+  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3, answerLimit: 2 }, flows: 4 },
 ];
 
 /** Both nodes of a profile; `objects` is the directory that they are loaded from. */

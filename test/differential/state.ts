@@ -137,7 +137,7 @@ function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): voi
     twin.putFlow(
       {
         source: flow.pod,
-        destination: flow.client,
+        destination: flow.aliasAddress,
         sourcePort: flow.podPort,
         destinationPort: flow.aliasPort,
         protocol,
@@ -170,6 +170,7 @@ function takePorts({ twin, jiffies }: Stage, event: Extract<StateEvent, { kind: 
       clientPort,
       servicePort: port,
       podPort,
+      aliasAddress: client,
       aliasPort,
       service: serviceId(event.service),
       created: jiffies,

@@ -118,7 +118,12 @@ export class Twin {
   putService(row: number, service: Service): void {
     this.model.tables.services.set(row, service);
     const { id, changed } = service;
-    const value = { ...service, id: id as ServiceId, changed: (changed >>> 0) as Jiffies };
+    const value = {
+      ...service,
+      affinityAge: 0,
+      id: id as ServiceId,
+      changed: (changed >>> 0) as Jiffies,
+    };
     this.real.maps.services.update(row, value);
   }
 
@@ -307,6 +312,9 @@ function constantsOf(
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,
+    natPortMin: 32_768,
+    nodePortMin: 0,
+    nodePortMax: 0,
   };
 }
 
@@ -334,6 +342,7 @@ function abiFlow(flow: Flow): AbiFlow {
     client: flow.client as Ipv4,
     serviceAddress: flow.serviceAddress as Ipv4,
     pod: flow.pod as Ipv4,
+    aliasAddress: flow.aliasAddress as Ipv4,
     clientPort: flow.clientPort as Port,
     servicePort: flow.servicePort as Port,
     podPort: flow.podPort as Port,
@@ -341,6 +350,9 @@ function abiFlow(flow: Flow): AbiFlow {
     service: flow.service as ServiceId,
     created: flow.created as Jiffies,
     seen: flow.seen as Jiffies,
+    nexthop: 0,
+    nexthopGeneration: 0,
+    counter: 0,
     clientIdentity: 0 as Identity,
     flags: flow.flags,
     packets: BigInt(flow.packets),
@@ -350,6 +362,9 @@ function abiFlow(flow: Flow): AbiFlow {
 
 /** An entry of the kernel's as the model has them. */
 export function modelFlow(flow: AbiFlow): Flow {
-  const { clientIdentity: _, packets, bytes, ...rest } = flow;
-  return { ...rest, packets: Number(packets), bytes: Number(bytes) };
+  const { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort } = flow;
+  const { aliasPort, service, created, seen, flags } = flow;
+  const places = { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort };
+  const rest = { aliasPort, service, created, seen, flags };
+  return { ...places, ...rest, packets: Number(flow.packets), bytes: Number(flow.bytes) };
 }

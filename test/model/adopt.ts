@@ -45,6 +45,7 @@ function isFree(node: Node, flow: Flow, protocol: number): boolean {
   const there = node.flow(replyKeyOf(flow, protocol));
   if (there === undefined || isClosed(there)) return true;
   return (
+    there.client === flow.client &&
     there.serviceAddress === flow.serviceAddress &&
     there.servicePort === flow.servicePort &&
     there.clientPort === flow.clientPort
@@ -62,6 +63,7 @@ function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow 
     clientPort: l4.sourcePort,
     servicePort: l4.destinationPort,
     podPort: target.port,
+    aliasAddress: ip.source,
     aliasPort,
     service: service.id,
     created: input.jiffies,

@@ -238,7 +238,7 @@ export function fragNeeded(
   const { frame } = input;
   const window = node.limitWindow(service, input.jiffies);
   window.told += 1;
-  if (window.told > node.config.tooBigLimit) return drop("DROP_TOO_BIG_LIMIT", frame);
+  if (window.told > node.config.answerLimit) return drop("DROP_ANSWER_LIMIT", frame);
   const quoted = frame.subarray(ip.at, ip.at + ip.headerLength + 8);
   const header = new Uint8Array(20);
   set8(header, 0, 0x45);

@@ -177,6 +177,7 @@ function intoPod(node: Node, arrival: Arrival, flow: Flow): Outcome {
   const frame = arrival.frame.slice();
   changeIpv4(frame, ip, () => set8(frame, ip.at + 1, arrival.tos));
   translate(frame, ip, l4, {
+    source: flow.aliasAddress,
     destination: flow.pod,
     destinationPort: flow.podPort,
     sourcePort: flow.aliasPort,

@@ -49,7 +49,7 @@ export function requestKeyOf(flow: Flow, protocol: number): FlowKey {
 export function replyKeyOf(flow: Flow, protocol: number): FlowKey {
   return {
     source: flow.pod,
-    destination: flow.client,
+    destination: flow.aliasAddress,
     sourcePort: flow.podPort,
     destinationPort: flow.aliasPort,
     protocol,

@@ -52,6 +52,7 @@ export function fromPod(node: Node, input: Input): Outcome {
     ...(mss === undefined ? {} : { mss }),
     source: flow.serviceAddress,
     sourcePort: flow.servicePort,
+    destination: flow.client,
     destinationPort: flow.clientPort,
   };
   // 6.

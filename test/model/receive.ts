@@ -74,6 +74,7 @@ function takeNote(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
       clientPort: l4.sourcePort,
       servicePort: l4.destinationPort,
       podPort: 0,
+      aliasAddress: ip.source,
       aliasPort: 0,
       service: serviceRow(node, row).id,
       created: jiffies,

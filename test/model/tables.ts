@@ -13,7 +13,7 @@ export interface Config {
   socketLookup: boolean;
   quietJiffies: number;
   passLimit: number;
-  tooBigLimit: number;
+  answerLimit: number;
   limitWindow: number;
 }
 
@@ -89,6 +89,7 @@ export interface Flow {
   clientPort: number;
   servicePort: number;
   podPort: number;
+  aliasAddress: number;
   aliasPort: number;
   service: number;
   created: number;

@@ -128,8 +128,8 @@ const LIMITS = inFile("stage/limits.h", [
   },
   {
     name: "one answer more than the limit",
-    from: "window->told++ < too_big_limit",
-    to: "window->told++ <= too_big_limit",
+    from: "window->told++ < answer_limit",
+    to: "window->told++ <= answer_limit",
   },
 ]);
 

@@ -239,7 +239,7 @@ const TOO_BIG: readonly Row[] = [
     places: BOTH,
     poke: limitReached("far"),
     coming: { packet: arriving(large) },
-    verdict: "DROP_TOO_BIG_LIMIT",
+    verdict: "DROP_ANSWER_LIMIT",
   },
 ];
 

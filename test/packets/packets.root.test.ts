@@ -78,7 +78,7 @@ test("every verdict that can occur at the edge has a row", () => {
       "DROP_NO_BACKEND",
       "DROP_FRAGMENT",
       "DROP_TABLE",
-      "DROP_TOO_BIG_LIMIT",
+      "DROP_ANSWER_LIMIT",
     ],
     seen,
   );
@@ -116,7 +116,7 @@ test("every verdict that can occur at the host has a row", () => {
       "DROP_NO_ROUTE",
       "DROP_ENDPOINT_GONE",
       "DROP_OUTER_FRAGMENT",
-      "DROP_TOO_BIG_LIMIT",
+      "DROP_ANSWER_LIMIT",
       "DROP_TOO_BIG",
     ],
     seen,

@@ -74,6 +74,20 @@ const u8Codec: Codec<number> = {
   },
 };
 
+/** enum address_flag */
+export const AddressFlag = {
+  service: 1,
+  node: 2,
+  otherNode: 4,
+} as const;
+export type AddressFlag = (typeof AddressFlag)[keyof typeof AddressFlag];
+/** The names of enum address_flag for people, by value. */
+export const addressFlagNames: { readonly [value: number]: string } = {
+  "1": "service",
+  "2": "node",
+  "4": "other_node",
+};
+
 /** enum backend_flag */
 export const BackendFlag = {
   local: 1,
@@ -116,6 +130,8 @@ export const FlowFlag = {
   finPod: 8,
   reset: 16,
   replied: 32,
+  snat: 64,
+  outbound: 128,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 /** The names of enum flow_flag for people, by value. */
@@ -126,6 +142,8 @@ export const flowFlagNames: { readonly [value: number]: string } = {
   "8": "fin_pod",
   "16": "reset",
   "32": "replied",
+  "64": "snat",
+  "128": "outbound",
 };
 
 /** enum frontend_kind */
@@ -133,6 +151,8 @@ export const FrontendKind = {
   empty: 0,
   service: 1,
   address: 2,
+  nodePort: 3,
+  internal: 4,
 } as const;
 export type FrontendKind = (typeof FrontendKind)[keyof typeof FrontendKind];
 /** The names of enum frontend_kind for people, by value. */
@@ -140,6 +160,8 @@ export const frontendKindNames: { readonly [value: number]: string } = {
   "0": "empty",
   "1": "service",
   "2": "address",
+  "3": "node_port",
+  "4": "internal",
 };
 
 /** enum nexthop_flag */
@@ -181,12 +203,22 @@ export const placeTexts: { readonly [value: number]: string } = {
 export const ServiceFlag = {
   encapsulateFirst: 1,
   formerOwners: 2,
+  snat: 4,
+  sourceRanges: 8,
+  sourceDeny: 16,
+  affinity: 32,
+  reject: 64,
 } as const;
 export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
 /** The names of enum service_flag for people, by value. */
 export const serviceFlagNames: { readonly [value: number]: string } = {
   "1": "encapsulate_first",
   "2": "former_owners",
+  "4": "snat",
+  "8": "source_ranges",
+  "16": "source_deny",
+  "32": "affinity",
+  "64": "reject",
 };
 
 /** enum target_flag */
@@ -243,6 +275,18 @@ export const Verdict = {
   sentFragNeeded: 22,
   /** another node told which pod has a flow: taken in */
   sentNoted: 23,
+  /** to a backend on another node, with this node's address as the client's */
+  sentNat: 24,
+  /** a backend's reply to this node's address, back to the client */
+  sentNatReply: 25,
+  /** from a pod to a backend of a service */
+  sentOutbound: 26,
+  /** no backend: the client is told by RST or ICMP */
+  sentRejected: 27,
+  /** a ping of a service address, answered */
+  sentEcho: 28,
+  /** an ICMP error for a service address, on its way to the pod */
+  sentRelayed: 29,
   /** the service has no backend */
   dropNoBackend: 32,
   /** a fragment for a service address */
@@ -279,10 +323,16 @@ export const Verdict = {
   dropEndpointGone: 48,
   /** a fragment of an IPIP packet for a pod */
   dropOuterFragment: 49,
-  /** too big for the outer header, and the service's clients were told often enough */
-  dropTooBigLimit: 50,
+  /** had to be answered, and the service has answered enough */
+  dropAnswerLimit: 50,
   /** too big for the way to the next owner of the flow */
   dropTooBig: 51,
+  /** the client is not in the service's source ranges */
+  dropSourceRange: 52,
+  /** no service has this port of a service address */
+  dropUnknownPort: 53,
+  /** no port of this node is free for another flow to the pod */
+  dropNatExhausted: 54,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -302,6 +352,12 @@ export const verdictNames: { readonly [value: number]: string } = {
   "21": "sent_final",
   "22": "sent_frag_needed",
   "23": "sent_noted",
+  "24": "sent_nat",
+  "25": "sent_nat_reply",
+  "26": "sent_outbound",
+  "27": "sent_rejected",
+  "28": "sent_echo",
+  "29": "sent_relayed",
   "32": "drop_no_backend",
   "33": "drop_fragment",
   "34": "drop_untrusted",
@@ -320,8 +376,11 @@ export const verdictNames: { readonly [value: number]: string } = {
   "47": "drop_no_route",
   "48": "drop_endpoint_gone",
   "49": "drop_outer_fragment",
-  "50": "drop_too_big_limit",
+  "50": "drop_answer_limit",
   "51": "drop_too_big",
+  "52": "drop_source_range",
+  "53": "drop_unknown_port",
+  "54": "drop_nat_exhausted",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -340,6 +399,12 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "21": "unknown flow: handed back to the present owner, who decides",
   "22": "too big for the outer header: ICMP to the client instead",
   "23": "another node told which pod has a flow: taken in",
+  "24": "to a backend on another node, with this node's address as the client's",
+  "25": "a backend's reply to this node's address, back to the client",
+  "26": "from a pod to a backend of a service",
+  "27": "no backend: the client is told by RST or ICMP",
+  "28": "a ping of a service address, answered",
+  "29": "an ICMP error for a service address, on its way to the pod",
   "32": "the service has no backend",
   "33": "a fragment for a service address",
   "34": "IPIP for a pod from a source that is no node and no load balancer",
@@ -358,8 +423,50 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "47": "no route to the next owner of a flow",
   "48": "the flow's pod is no longer on this node",
   "49": "a fragment of an IPIP packet for a pod",
-  "50": "too big for the outer header, and the service's clients were told often enough",
+  "50": "had to be answered, and the service has answered enough",
   "51": "too big for the way to the next owner of the flow",
+  "52": "the client is not in the service's source ranges",
+  "53": "no service has this port of a service address",
+  "54": "no port of this node is free for another flow to the pod",
+};
+
+/** struct affinity */
+export interface Affinity {
+  readonly pod: Ipv4;
+  readonly backend: number;
+  readonly seen: Jiffies;
+}
+export const Affinity: Codec<Affinity> = {
+  name: "struct affinity",
+  size: 12,
+  decode: (view, offset) => ({
+    pod: view.getUint32(offset) as Ipv4,
+    backend: view.getUint32(offset + 4, true),
+    seen: view.getUint32(offset + 8, true) as Jiffies,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.pod);
+    view.setUint32(offset + 4, value.backend, true);
+    view.setUint32(offset + 8, value.seen, true);
+  },
+};
+
+/** struct affinity_key */
+export interface AffinityKey {
+  readonly service: ServiceId;
+  readonly client: Ipv4;
+}
+export const AffinityKey: Codec<AffinityKey> = {
+  name: "struct affinity_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    client: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.client);
+  },
 };
 
 /** struct backend */
@@ -436,53 +543,65 @@ export interface Flow {
   readonly client: Ipv4;
   readonly serviceAddress: Ipv4;
   readonly pod: Ipv4;
+  readonly aliasAddress: Ipv4;
   readonly clientPort: Port;
   readonly servicePort: Port;
   readonly podPort: Port;
   readonly aliasPort: Port;
   readonly service: ServiceId;
-  readonly created: Jiffies;
+  readonly nexthop: number;
+  readonly nexthopGeneration: number;
+  readonly counter: number;
   readonly seen: Jiffies;
-  readonly clientIdentity: Identity;
   readonly flags: number;
+  readonly clientIdentity: Identity;
   readonly packets: bigint;
   readonly bytes: bigint;
+  readonly created: Jiffies;
 }
 export const Flow: Codec<Flow> = {
   name: "struct flow",
-  size: 56,
+  size: 72,
   decode: (view, offset) => ({
     client: view.getUint32(offset) as Ipv4,
     serviceAddress: view.getUint32(offset + 4) as Ipv4,
     pod: view.getUint32(offset + 8) as Ipv4,
-    clientPort: view.getUint16(offset + 12) as Port,
-    servicePort: view.getUint16(offset + 14) as Port,
-    podPort: view.getUint16(offset + 16) as Port,
-    aliasPort: view.getUint16(offset + 18) as Port,
-    service: view.getUint32(offset + 20, true) as ServiceId,
-    created: view.getUint32(offset + 24, true) as Jiffies,
-    seen: view.getUint32(offset + 28, true) as Jiffies,
-    clientIdentity: view.getUint32(offset + 32, true) as Identity,
-    flags: view.getUint16(offset + 36, true),
-    packets: view.getBigUint64(offset + 40, true),
-    bytes: view.getBigUint64(offset + 48, true),
+    aliasAddress: view.getUint32(offset + 12) as Ipv4,
+    clientPort: view.getUint16(offset + 16) as Port,
+    servicePort: view.getUint16(offset + 18) as Port,
+    podPort: view.getUint16(offset + 20) as Port,
+    aliasPort: view.getUint16(offset + 22) as Port,
+    service: view.getUint32(offset + 24, true) as ServiceId,
+    nexthop: view.getUint16(offset + 28, true),
+    nexthopGeneration: view.getUint16(offset + 30, true),
+    counter: view.getUint32(offset + 32, true),
+    seen: view.getUint32(offset + 36, true) as Jiffies,
+    flags: view.getUint32(offset + 40, true),
+    clientIdentity: view.getUint32(offset + 44, true) as Identity,
+    packets: view.getBigUint64(offset + 48, true),
+    bytes: view.getBigUint64(offset + 56, true),
+    created: view.getUint32(offset + 64, true) as Jiffies,
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.client);
     view.setUint32(offset + 4, value.serviceAddress);
     view.setUint32(offset + 8, value.pod);
-    view.setUint16(offset + 12, value.clientPort);
-    view.setUint16(offset + 14, value.servicePort);
-    view.setUint16(offset + 16, value.podPort);
-    view.setUint16(offset + 18, value.aliasPort);
-    view.setUint32(offset + 20, value.service, true);
-    view.setUint32(offset + 24, value.created, true);
-    view.setUint32(offset + 28, value.seen, true);
-    view.setUint32(offset + 32, value.clientIdentity, true);
-    view.setUint16(offset + 36, value.flags, true);
-    view.setUint16(offset + 38, 0);
-    view.setBigUint64(offset + 40, value.packets, true);
-    view.setBigUint64(offset + 48, value.bytes, true);
+    view.setUint32(offset + 12, value.aliasAddress);
+    view.setUint16(offset + 16, value.clientPort);
+    view.setUint16(offset + 18, value.servicePort);
+    view.setUint16(offset + 20, value.podPort);
+    view.setUint16(offset + 22, value.aliasPort);
+    view.setUint32(offset + 24, value.service, true);
+    view.setUint16(offset + 28, value.nexthop, true);
+    view.setUint16(offset + 30, value.nexthopGeneration, true);
+    view.setUint32(offset + 32, value.counter, true);
+    view.setUint32(offset + 36, value.seen, true);
+    view.setUint32(offset + 40, value.flags, true);
+    view.setUint32(offset + 44, value.clientIdentity, true);
+    view.setBigUint64(offset + 48, value.packets, true);
+    view.setBigUint64(offset + 56, value.bytes, true);
+    view.setUint32(offset + 64, value.created, true);
+    view.setUint32(offset + 68, 0);
   },
 };
 
@@ -763,6 +882,7 @@ export interface Service {
   readonly backendCount: number;
   readonly flags: number;
   readonly changed: Jiffies;
+  readonly affinityAge: number;
 }
 export const Service: Codec<Service> = {
   name: "struct service",
@@ -775,6 +895,7 @@ export const Service: Codec<Service> = {
     backendCount: view.getUint32(offset + 16, true),
     flags: view.getUint32(offset + 20, true),
     changed: view.getUint32(offset + 24, true) as Jiffies,
+    affinityAge: view.getUint32(offset + 28, true),
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.id, true);
@@ -784,7 +905,7 @@ export const Service: Codec<Service> = {
     view.setUint32(offset + 16, value.backendCount, true);
     view.setUint32(offset + 20, value.flags, true);
     view.setUint32(offset + 24, value.changed, true);
-    view.setUint32(offset + 28, 0);
+    view.setUint32(offset + 28, value.affinityAge, true);
   },
 };
 
@@ -803,6 +924,42 @@ export const SlotKey: Codec<SlotKey> = {
   encode: (view, offset, value) => {
     view.setUint32(offset, value.service, true);
     view.setUint32(offset + 4, value.slot, true);
+  },
+};
+
+/** struct source_range */
+export interface SourceRange {
+  readonly listed: number;
+}
+export const SourceRange: Codec<SourceRange> = {
+  name: "struct source_range",
+  size: 4,
+  decode: (view, offset) => ({
+    listed: view.getUint32(offset, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.listed, true);
+  },
+};
+
+/** struct source_range_key */
+export interface SourceRangeKey {
+  readonly prefixLength: number;
+  readonly service: ServiceId;
+  readonly address: Ipv4;
+}
+export const SourceRangeKey: Codec<SourceRangeKey> = {
+  name: "struct source_range_key",
+  size: 12,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    service: view.getUint32(offset + 4, true) as ServiceId,
+    address: view.getUint32(offset + 8) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    view.setUint32(offset + 4, value.service, true);
+    view.setUint32(offset + 8, value.address);
   },
 };
 
@@ -922,6 +1079,18 @@ export const ClockReading: Codec<ClockReading> = {
 
 /** The maps that the objects declare. */
 export const maps = {
+  /** struct affinity_key → struct affinity */
+  affinities: {
+    name: "affinities",
+    type: "lru_hash",
+    keySize: 8,
+    valueSize: 12,
+    maxEntries: 65536,
+    flags: 0,
+    key: AffinityKey,
+    value: Affinity,
+    layout: "32d48d2b934af529",
+  } satisfies TypedMapSpec<AffinityKey, Affinity>,
   /** __u32 → struct backend */
   backends: {
     name: "backends",
@@ -939,12 +1108,12 @@ export const maps = {
     name: "conntrack",
     type: "hash",
     keySize: 16,
-    valueSize: 56,
+    valueSize: 72,
     maxEntries: 65536,
     flags: 0,
     key: FlowKey,
     value: Flow,
-    layout: "f9e3de977007a3d7",
+    layout: "80d1c3c45bbb7ce2",
   } satisfies TypedMapSpec<FlowKey, Flow>,
   /** __u32 → struct traffic */
   counters: {
@@ -1073,8 +1242,20 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Service,
-    layout: "5566e1c7a958af68",
+    layout: "bf59a5f4da0f761c",
   } satisfies TypedMapSpec<number, Service>,
+  /** struct source_range_key → struct source_range */
+  sourceRanges: {
+    name: "source_ranges",
+    type: "lpm_trie",
+    keySize: 12,
+    valueSize: 4,
+    maxEntries: 65536,
+    flags: 1,
+    key: SourceRangeKey,
+    value: SourceRange,
+    layout: "d29e1b67199d237e",
+  } satisfies TypedMapSpec<SourceRangeKey, SourceRange>,
   /** struct target_key → struct target */
   targets: {
     name: "targets",
@@ -1105,10 +1286,16 @@ export const maps = {
 export interface Config {
   /** number of frontend buckets minus one; buckets are a power of two */
   readonly frontendMask: number;
+  /** lowest port of this node that SNAT gives to clients; the others up to 65535 follow */
+  readonly natPortMin: number;
   /** this node's address: the outer source of what it encapsulates and passes on */
   readonly nodeAddress: Ipv4;
   /** rows of the counters table that one CPU owns */
   readonly counterStride: number;
+  /** lowest port of node ports, 0 with node_port_max 0: there are none */
+  readonly nodePortMin: number;
+  /** highest port of node ports */
+  readonly nodePortMax: number;
   /** seed of the flow hash, the same on every node of the cluster */
   readonly hashSeed: bigint;
   /** prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0 */
@@ -1125,8 +1312,8 @@ export interface Config {
   readonly quietJiffies: number;
   /** packets of unknown flows that one service may pass on in one limit_window */
   readonly passLimit: number;
-  /** packets that one service may answer with ICMP "fragmentation needed" in one limit_window */
-  readonly tooBigLimit: number;
+  /** packets that one service may answer with ICMP or RST in one limit_window */
+  readonly answerLimit: number;
   /** length of the window of both limits in jiffies */
   readonly limitWindow: number;
 }
@@ -1137,6 +1324,12 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     codec: u32Codec,
     initial: 1023,
     doc: "number of frontend buckets minus one; buckets are a power of two",
+  },
+  natPortMin: {
+    name: "nat_port_min",
+    codec: u16Codec,
+    initial: 32768,
+    doc: "lowest port of this node that SNAT gives to clients; the others up to 65535 follow",
   },
   nodeAddress: {
     name: "node_address",
@@ -1149,6 +1342,18 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     codec: u32Codec,
     initial: 0,
     doc: "rows of the counters table that one CPU owns",
+  },
+  nodePortMin: {
+    name: "node_port_min",
+    codec: u16Codec,
+    initial: 0,
+    doc: "lowest port of node ports, 0 with node_port_max 0: there are none",
+  },
+  nodePortMax: {
+    name: "node_port_max",
+    codec: u16Codec,
+    initial: 0,
+    doc: "highest port of node ports",
   },
   hashSeed: {
     name: "hash_seed",
@@ -1198,11 +1403,11 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     initial: 0,
     doc: "packets of unknown flows that one service may pass on in one limit_window",
   },
-  tooBigLimit: {
-    name: "too_big_limit",
+  answerLimit: {
+    name: "answer_limit",
     codec: u32Codec,
     initial: 0,
-    doc: "packets that one service may answer with ICMP \"fragmentation needed\" in one limit_window",
+    doc: "packets that one service may answer with ICMP or RST in one limit_window",
   },
   limitWindow: {
     name: "limit_window",
@@ -1221,7 +1426,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "8e3baac6b6357cf2d6f6ed6d05feb60b2412c627221788ea46621b111e3ab384";
+export const abiDigest = "26c2d7940fd73982dc7b1fd8f5c340bbf874725d4e13a15af210095586a96abf";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1234,6 +1439,11 @@ typedef port_t __be16
 typedef service_id_t __u32
 typedef time_ns_t __u64
 typedef verdict_t __u8
+
+enum address_flag 4
+  1 ADDRESS_SERVICE
+  2 ADDRESS_NODE
+  4 ADDRESS_OTHER_NODE
 
 enum backend_flag 4
   1 BACKEND_LOCAL
@@ -1253,11 +1463,15 @@ enum flow_flag 4
   8 FLOW_FIN_POD
   16 FLOW_RESET
   32 FLOW_REPLIED
+  64 FLOW_SNAT
+  128 FLOW_OUTBOUND
 
 enum frontend_kind 4
   0 FRONTEND_EMPTY
   1 FRONTEND_SERVICE
   2 FRONTEND_ADDRESS
+  3 FRONTEND_NODE_PORT
+  4 FRONTEND_INTERNAL
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
@@ -1271,6 +1485,11 @@ enum place 4
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
   2 SERVICE_FORMER_OWNERS
+  4 SERVICE_SNAT
+  8 SERVICE_SOURCE_RANGES
+  16 SERVICE_SOURCE_DENY
+  32 SERVICE_AFFINITY
+  64 SERVICE_REJECT
 
 enum target_flag 4
   1 TARGET_ACTIVE
@@ -1295,6 +1514,12 @@ enum verdict 4
   21 SENT_FINAL
   22 SENT_FRAG_NEEDED
   23 SENT_NOTED
+  24 SENT_NAT
+  25 SENT_NAT_REPLY
+  26 SENT_OUTBOUND
+  27 SENT_REJECTED
+  28 SENT_ECHO
+  29 SENT_RELAYED
   32 DROP_NO_BACKEND
   33 DROP_FRAGMENT
   34 DROP_UNTRUSTED
@@ -1313,8 +1538,20 @@ enum verdict 4
   47 DROP_NO_ROUTE
   48 DROP_ENDPOINT_GONE
   49 DROP_OUTER_FRAGMENT
-  50 DROP_TOO_BIG_LIMIT
+  50 DROP_ANSWER_LIMIT
   51 DROP_TOO_BIG
+  52 DROP_SOURCE_RANGE
+  53 DROP_UNKNOWN_PORT
+  54 DROP_NAT_EXHAUSTED
+
+struct affinity 12
+  0 ipv4_t pod
+  4 __u32 backend
+  8 jiffies_t seen
+
+struct affinity_key 8
+  0 service_id_t service
+  4 ipv4_t client
 
 struct backend 16
   0 ipv4_t address
@@ -1337,22 +1574,26 @@ struct endpoint 24
 struct endpoint_key 4
   0 ipv4_t address
 
-struct flow 56
+struct flow 72
   0 ipv4_t client
   4 ipv4_t service_address
   8 ipv4_t pod
-  12 port_t client_port
-  14 port_t service_port
-  16 port_t pod_port
-  18 port_t alias_port
-  20 service_id_t service
-  24 jiffies_t created
-  28 jiffies_t seen
-  32 identity_t client_identity
-  36 __u16 flags
-  38 __u16 reserved
-  40 __u64 packets
-  48 __u64 bytes
+  12 ipv4_t alias_address
+  16 port_t client_port
+  18 port_t service_port
+  20 port_t pod_port
+  22 port_t alias_port
+  24 service_id_t service
+  28 __u16 nexthop
+  30 __u16 nexthop_generation
+  32 __u32 counter
+  36 jiffies_t seen
+  40 __u32 flags
+  44 identity_t client_identity
+  48 __u64 packets
+  56 __u64 bytes
+  64 jiffies_t created
+  68 __u32 reserved
 
 struct flow_key 16
   0 ipv4_t source
@@ -1428,11 +1669,19 @@ struct service 32
   16 __u32 backend_count
   20 __u32 flags
   24 jiffies_t changed
-  28 __u32 reserved
+  28 __u32 affinity_age
 
 struct slot_key 8
   0 service_id_t service
   4 __u32 slot
+
+struct source_range 4
+  0 __u32 listed
+
+struct source_range_key 12
+  0 __u32 prefix_length
+  4 service_id_t service
+  8 ipv4_t address
 
 struct target 8
   0 port_t port
@@ -1455,6 +1704,12 @@ struct trusted 4
 struct trusted_key 8
   0 __u32 prefix_length
   4 ipv4_t address
+
+map affinities lru_hash
+  key struct affinity_key
+  value struct affinity
+  entries 65536
+  flags 0
 
 map backends array
   key __u32
@@ -1534,6 +1789,12 @@ map services array
   entries 1024
   flags 1024
 
+map source_ranges lpm_trie
+  key struct source_range_key
+  value struct source_range
+  entries 65536
+  flags 1
+
 map targets hash
   key struct target_key
   value struct target
@@ -1546,19 +1807,22 @@ map trusted lpm_trie
   entries 16384
   flags 1
 
+config answer_limit __u32
 config clamp_mss __u16
 config counter_stride __u32
 config fragments_pass __u8
 config frontend_mask __u32
 config hash_seed __u64
 config limit_window __u32
+config nat_port_min __u16
 config node_address ipv4_t
+config node_port_max __u16
+config node_port_min __u16
 config outer_host_mask __u32
 config outer_prefix ipv4_t
 config pass_limit __u32
 config quiet_jiffies __u32
 config socket_lookup __u8
-config too_big_limit __u32
 
 program edge_ingress edge xdp xdp
 program from_network host tc sched_cls

@@ -248,6 +248,7 @@ export class ImageTable {
       backendCount: image.backends.length,
       flags: image.flags,
       changed: changed as Jiffies,
+      affinityAge: 0,
     });
   }
 
