@@ -16,21 +16,22 @@
 
 /* frontends: a hash table of 64-byte buckets, four slots each. */
 
+/*
+ * What a key of frontends stands for. `service` is a row of services, but for the kinds of
+ * addresses.
+ */
 enum frontend_kind {
 	FRONTEND_EMPTY = 0,
-	FRONTEND_SERVICE =
-	    1, /* address, port, protocol -> a row of services, for clients outside */
-	FRONTEND_ADDRESS = 2,	/* port and protocol are 0; `service` is of enum address_flag */
-	FRONTEND_NODE_PORT = 3, /* address 0, port, protocol -> a row of services, at any node */
-	FRONTEND_INTERNAL = 4,	/* as SERVICE, for pods and the nodes themselves; wins over it */
+	FRONTEND_SERVICE = 1,	/* address, port, protocol: for clients outside */
+	FRONTEND_ADDRESS = 2,	/* of services; port and protocol are 0 */
+	FRONTEND_NODE_PORT = 3, /* port and protocol at any node; the address is 0 */
+	FRONTEND_INTERNAL = 4,	/* as SERVICE, for pods and for nodes themselves; wins over it */
+	FRONTEND_NODE = 5,	/* an address of a node; `service` is of enum node_address */
 };
 
-/* What an address is for. */
-enum address_flag {
-	ADDRESS_SERVICE =
-	    1, /* services have it for themselves: what is no service's port is nobody's */
-	ADDRESS_NODE = 2,	/* of this node, and node ports are served there */
-	ADDRESS_OTHER_NODE = 4, /* of another node of the cluster */
+enum node_address {
+	NODE_ADDRESS_OWN = 1, /* of this node, and node ports are served there */
+	NODE_ADDRESS_OTHER = 2,
 };
 
 /* The first eight bytes are the key and are published together, after the rest; 0 is an empty slot.
@@ -409,7 +410,7 @@ struct {
 } limits SEC(".maps");
 
 EXPORT(enum frontend_kind);
-EXPORT(enum address_flag);
+EXPORT(enum node_address);
 EXPORT(enum service_flag);
 EXPORT(enum backend_flag);
 EXPORT(enum nexthop_flag);

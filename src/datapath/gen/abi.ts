@@ -74,20 +74,6 @@ const u8Codec: Codec<number> = {
   },
 };
 
-/** enum address_flag */
-export const AddressFlag = {
-  service: 1,
-  node: 2,
-  otherNode: 4,
-} as const;
-export type AddressFlag = (typeof AddressFlag)[keyof typeof AddressFlag];
-/** The names of enum address_flag for people, by value. */
-export const addressFlagNames: { readonly [value: number]: string } = {
-  "1": "service",
-  "2": "node",
-  "4": "other_node",
-};
-
 /** enum backend_flag */
 export const BackendFlag = {
   local: 1,
@@ -153,6 +139,7 @@ export const FrontendKind = {
   address: 2,
   nodePort: 3,
   internal: 4,
+  node: 5,
 } as const;
 export type FrontendKind = (typeof FrontendKind)[keyof typeof FrontendKind];
 /** The names of enum frontend_kind for people, by value. */
@@ -162,6 +149,7 @@ export const frontendKindNames: { readonly [value: number]: string } = {
   "2": "address",
   "3": "node_port",
   "4": "internal",
+  "5": "node",
 };
 
 /** enum nexthop_flag */
@@ -174,6 +162,18 @@ export type NexthopFlag = (typeof NexthopFlag)[keyof typeof NexthopFlag];
 export const nexthopFlagNames: { readonly [value: number]: string } = {
   "1": "resolved",
   "2": "edge",
+};
+
+/** enum node_address */
+export const NodeAddress = {
+  own: 1,
+  other: 2,
+} as const;
+export type NodeAddress = (typeof NodeAddress)[keyof typeof NodeAddress];
+/** The names of enum node_address for people, by value. */
+export const nodeAddressNames: { readonly [value: number]: string } = {
+  "1": "own",
+  "2": "other",
 };
 
 /** enum place */
@@ -1426,7 +1426,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "26c2d7940fd73982dc7b1fd8f5c340bbf874725d4e13a15af210095586a96abf";
+export const abiDigest = "39f4171699a41f453295255d4e7bce5ae6ec31d6d2550a61f8f597aedd1bf048";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1439,11 +1439,6 @@ typedef port_t __be16
 typedef service_id_t __u32
 typedef time_ns_t __u64
 typedef verdict_t __u8
-
-enum address_flag 4
-  1 ADDRESS_SERVICE
-  2 ADDRESS_NODE
-  4 ADDRESS_OTHER_NODE
 
 enum backend_flag 4
   1 BACKEND_LOCAL
@@ -1472,10 +1467,15 @@ enum frontend_kind 4
   2 FRONTEND_ADDRESS
   3 FRONTEND_NODE_PORT
   4 FRONTEND_INTERNAL
+  5 FRONTEND_NODE
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
   2 NEXTHOP_EDGE
+
+enum node_address 4
+  1 NODE_ADDRESS_OWN
+  2 NODE_ADDRESS_OTHER
 
 enum place 4
   0 PLACE_EDGE
