@@ -7,6 +7,9 @@ import { PROGRAM_TYPES, type ProgramType, programTypeName } from "./kinds.ts";
 import { pin, pinByRename } from "./pin.ts";
 import { type TestRun, type TestRunResult, testRun } from "./test-run.ts";
 
+const EAGAIN = -11;
+const MAX_RETRIES = 5;
+
 /**
  * What the kernel knows of a program. Run figures stay 0 unless kernel.bpf_stats_enabled is set.
  */
@@ -69,7 +72,11 @@ export class BpfProgram implements Disposable {
       .u32(44, flags)
       .name(48, 16, name)
       .u32(68, attachType);
-    const fd = bpf(Command.programLoad, attr);
+    let fd = bpf(Command.programLoad, attr);
+    // The verifier gives up when a signal comes, as any of V8's own may.
+    for (let retry = 0; fd === EAGAIN && retry < MAX_RETRIES; retry++) {
+      fd = bpf(Command.programLoad, attr);
+    }
     if (fd < 0) throw new KernelError("load program", name, fd);
     return new BpfProgram(fd);
   }
