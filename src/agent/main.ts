@@ -16,7 +16,7 @@ import { collectFlows } from "./flows.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
 import { lockPins, lockRuntime } from "./lock.ts";
-import { giveMemoryBack } from "./memory.ts";
+import { giveMemoryBack, trimRegularly } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
 import { logProblems } from "./problem-log.ts";
@@ -113,6 +113,7 @@ async function run(
   if (early === undefined) {
     node.attach();
     await giveMemoryBack();
+    parts.use(trimRegularly());
     phase = "running";
     reloadOnHangup(settings, manager, telemetry.log("config"));
     manager.ready(describe(services));

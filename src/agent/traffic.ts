@@ -38,8 +38,8 @@ export function createTraffic(
 class Book {
   readonly #counters: CountersReader;
   readonly #restored: Set<number>;
-  /** By counter, its port. */
-  readonly #owners = new Map<number, string>();
+  /** By counter, its port: counters are small numbers. */
+  readonly #owners: (string | undefined)[] = [];
   /** By port, its counters. */
   readonly #counted = new Map<string, readonly number[]>();
   /** By counter, what it had when its owner was first seen. */
@@ -58,9 +58,9 @@ class Book {
       const now = row === undefined ? [] : countersOf(row);
       const kept = new Set(now);
       for (const counter of this.#counted.get(key) ?? []) {
-        if (!kept.has(counter) && this.#owners.get(counter) === key) this.#retire(counter);
+        if (!kept.has(counter) && this.#owners[counter] === key) this.#retire(counter);
       }
-      for (const counter of now) if (this.#owners.get(counter) !== key) this.#own(counter, key);
+      for (const counter of now) if (this.#owners[counter] !== key) this.#own(counter, key);
       if (row === undefined) {
         this.#counted.delete(key);
         this.#retired.delete(key);
@@ -77,16 +77,16 @@ class Book {
   }
 
   #own(counter: number, key: string): void {
-    if (this.#owners.has(counter)) this.#retire(counter);
+    if (this.#owners[counter] !== undefined) this.#retire(counter);
     if (this.#restored.delete(counter)) this.#bases.set(counter, this.#counters.read(counter));
     else this.#counters.reset(counter);
-    this.#owners.set(counter, key);
+    this.#owners[counter] = key;
   }
 
   #retire(counter: number): void {
-    const key = this.#owners.get(counter) ?? "";
+    const key = this.#owners[counter] ?? "";
     this.#retired.set(key, add(this.#retired.get(key) ?? NOTHING, this.#since(counter)));
-    this.#owners.delete(counter);
+    this.#owners[counter] = undefined;
     this.#bases.delete(counter);
   }
 
@@ -98,9 +98,9 @@ class Book {
 }
 
 function countersOf({ backends, draining }: ServicePort): number[] {
-  return [...backends, ...draining]
-    .map(({ counter }): number => counter)
-    .filter((counter) => counter !== NO_COUNTER);
+  const all = [...backends, ...draining].map(({ counter }): number => counter);
+  // Most have all of theirs; what filter makes has room for more than it holds.
+  return all.includes(NO_COUNTER) ? all.filter((counter) => counter !== NO_COUNTER) : all;
 }
 
 function add(a: TrafficCount, b: TrafficCount): TrafficCount {

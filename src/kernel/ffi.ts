@@ -257,6 +257,22 @@ export function pageSize(): number {
   return cSysconf(SC_PAGESIZE);
 }
 
+/** Not in musl, which gives back what is freed by itself. */
+const cMallocTrim = optional("int malloc_trim(size_t keep)");
+
+/** malloc_trim(3): gives freed memory back, in the heaps of all threads; on another thread. */
+export async function trimHeap(): Promise<void> {
+  if (cMallocTrim !== undefined) await promised((done) => cMallocTrim.async(0, done));
+}
+
+function optional(prototype: string): ReturnType<typeof libc.func> | undefined {
+  try {
+    return libc.func(prototype);
+  } catch {
+    return undefined;
+  }
+}
+
 const cPoll: Call<[Memory, number, number]> = libc.func(
   "int poll(void *fds, unsigned long count, int timeout)",
 );

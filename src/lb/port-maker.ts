@@ -134,10 +134,21 @@ export class PortMaker {
     const id = before.id ?? this.#numbers.allocateId(key, service.key);
     if (id === undefined) return Number.POSITIVE_INFINITY;
     const { backends, draining } = this.#backends(before, selection, round);
-    const { addresses } = service;
-    const { name, port, protocol } = spec;
-    const identity = { key, id, service: service.key, name, port, protocol, addresses };
-    this.#put({ ...identity, backends, ring, draining, former }, before);
+    // One literal, here and for backends: what a spread makes takes twice the memory.
+    const row: ServicePort = {
+      key,
+      id,
+      service: service.key,
+      name: spec.name,
+      port: spec.port,
+      protocol: spec.protocol,
+      addresses: service.addresses,
+      backends,
+      ring,
+      draining,
+      former,
+    };
+    this.#put(row, before);
     return Math.min(former?.expiresAtMs ?? Number.POSITIVE_INFINITY, this.#nextJoin(key));
   }
 
@@ -243,9 +254,10 @@ export class PortMaker {
   ): { backends: Backend[]; draining: Backend[] } {
     const { node: thisNode, liveness } = this.#options;
     const make = (pod: Omit<Backend, "counter">): Backend => {
-      const known = before.pods?.get(pod.address);
+      const { address, port, weight, node, local, state } = pod;
+      const known = before.pods?.get(address);
       const counter = known?.counter || this.#numbers.allocateCounter();
-      const backend = { ...pod, counter };
+      const backend = { address, port, weight, node, local, counter, state };
       return known?.backend !== undefined && isSame(known.backend, backend)
         ? known.backend
         : backend;

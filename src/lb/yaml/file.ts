@@ -70,7 +70,8 @@ export class VersionBuilder {
       this.#define(id, line, content, hash);
       good.push({ id, line: line - first, content });
     }
-    if (good.length > 0 && isClean(document)) this.#documents.set(hash, good);
+    // A copy has room for what it holds only: what grew has room for sixteen more.
+    if (good.length > 0 && isClean(document)) this.#documents.set(hash, good.slice());
   }
 
   finish(): FileVersion {

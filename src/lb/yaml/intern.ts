@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { EndpointSlice, SliceEndpoint } from "../rows.ts";
+import type { EndpointSlice, Service, ServicePortSpec, SliceEndpoint } from "../rows.ts";
 import type { ManifestRow } from "../shape/object.ts";
 import type { ParsedDocument } from "./protocol.ts";
 
-/** Node names, of which a hundred thousand endpoints share a few. */
-const names = new Map<string, string>();
+/** Texts that many rows share: names of nodes, namespaces and ports, types, protocols. */
+const texts = new Map<string, string>();
 
-/** Names kept at most; beyond, they are merely not shared. */
-const MAX_NAMES = 100_000;
+/** Texts kept at most; beyond, they are merely not shared. */
+const MAX_TEXTS = 100_000;
 
-/** What comes from another thread brings a copy of every text: makes equal node names one. */
+/**
+ * What comes from another thread brings a copy of every text, in objects that take more room than
+ * they need: makes equal texts one, and rows anew.
+ */
 export function intern(document: ParsedDocument): ParsedDocument {
   const objects = document.objects?.map((object) => ({
     ...object,
@@ -19,13 +22,43 @@ export function intern(document: ParsedDocument): ParsedDocument {
 }
 
 function internRow(content: ManifestRow): ManifestRow {
-  if (content.kind === "Pod") {
-    return { ...content, row: { ...content.row, node: one(content.row.node) } };
+  switch (content.kind) {
+    case "Service":
+      return { kind: content.kind, row: internService(content.row) };
+    case "EndpointSlice":
+      return { kind: content.kind, row: internSlice(content.row) };
+    case "Pod":
+      return { kind: content.kind, row: { ...content.row, node: one(content.row.node) } };
+    case "Node":
+      return content;
   }
-  if (content.kind !== "EndpointSlice") return content;
-  const endpoints = content.row.endpoints.map(internEndpoint);
-  const row: EndpointSlice = { ...content.row, endpoints };
-  return { ...content, row };
+}
+
+function internService(row: Service): Service {
+  const { key, namespace, name, type, addresses, ports, ringSize, createdMs } = row;
+  return {
+    key,
+    namespace: one(namespace),
+    name,
+    type: one(type),
+    addresses,
+    ports: ports.map(internPort),
+    ringSize,
+    createdMs,
+  };
+}
+
+function internSlice({ key, service, ports, endpoints }: EndpointSlice): EndpointSlice {
+  return {
+    key,
+    service,
+    ports: ports.map(internPort),
+    endpoints: endpoints.map(internEndpoint),
+  };
+}
+
+function internPort({ name, port, protocol }: ServicePortSpec): ServicePortSpec {
+  return { name: one(name), port, protocol: one(protocol) };
 }
 
 function internEndpoint(endpoint: SliceEndpoint): SliceEndpoint {
@@ -33,9 +66,9 @@ function internEndpoint(endpoint: SliceEndpoint): SliceEndpoint {
   return { address, ready, serving, terminating, node: one(node), weight };
 }
 
-function one(name: string): string {
-  const known = names.get(name);
-  if (known !== undefined || names.size >= MAX_NAMES) return known ?? name;
-  names.set(name, name);
-  return name;
+function one<Text extends string>(text: Text): Text {
+  const known = texts.get(text) as Text | undefined;
+  if (known !== undefined || texts.size >= MAX_TEXTS) return known ?? text;
+  texts.set(text, text);
+  return text;
 }
