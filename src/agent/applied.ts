@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What the API was given, in one file for each object: an agent that comes after this one reads
-// them back.
+// them back. The directory is in memory (/run), so writing at once is quicker than asking another
+// thread to.
 
 import { hash } from "node:crypto";
-import { mkdirSync } from "node:fs";
-import { readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ManifestRow } from "../lb/shape/object.ts";
 import { rowKey } from "../lb/yaml/claims.ts";
 import type { ManifestObject } from "../lb/yaml/manifest.ts";
 import { ManifestFileError, type ParserPool } from "../lb/yaml/pool.ts";
+import { createBreather } from "../state/breathe.ts";
 
 /** An object with the text that defines it. */
 export interface AppliedObject {
@@ -30,8 +32,10 @@ export interface AppliedFiles {
   problems(): string[];
 }
 
-/** Files that are read or written at a time. */
+/** Files that are read at a time. */
 const AT_A_TIME = 8;
+/** For how long writing may hold the event loop at a time. */
+const BUDGET_MS = 5;
 /** Bytes of a name; the file system allows 255. */
 const MAX_NAME = 180;
 const TEMPORARY = ".new";
@@ -76,10 +80,12 @@ export function openAppliedFiles(directory: string, parser: ParserPool): Applied
     async write(objects) {
       const last = new Map(objects.map(({ content, source }) => [fileOf(content), source]));
       const temporary = (name: string): string => join(directory, name + TEMPORARY);
+      const breathe = createBreather(BUDGET_MS);
       try {
-        await inParallel([...last], ([name, source]) =>
-          writeFile(temporary(name), source, { mode: 0o600 }),
-        );
+        for (const [name, source] of last) {
+          writeFileSync(temporary(name), source, { mode: 0o600 });
+          await breathe();
+        }
       } catch (error) {
         await inParallel([...last.keys()], (name) => rm(temporary(name), { force: true })).catch(
           () => {
@@ -88,10 +94,11 @@ export function openAppliedFiles(directory: string, parser: ParserPool): Applied
         );
         throw error;
       }
-      await inParallel([...last.keys()], async (name) => {
-        await rename(temporary(name), join(directory, name));
+      for (const name of last.keys()) {
+        renameSync(temporary(name), join(directory, name));
         broken.delete(name);
-      });
+        await breathe();
+      }
     },
     remove: (content) => rm(join(directory, fileOf(content)), { force: true }),
     problems: () =>

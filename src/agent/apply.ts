@@ -2,7 +2,6 @@
 
 // Calls that change objects, and whether the kernel has followed.
 
-import { setTimeout as delay } from "node:timers/promises";
 import type { AgentHandlers } from "../api/server.ts";
 import type { ManifestRow } from "../lb/shape/object.ts";
 import type { PrimaryKey } from "../state/table.ts";
@@ -29,11 +28,10 @@ export function createChangeHandlers(services: Services): Pick<AgentHandlers, "a
 }
 
 async function settled(services: Services): Promise<void> {
-  const waited = new AbortController();
-  const limit = delay(WAIT_MS, undefined, { ref: false, signal: waited.signal });
-  await Promise.race([services.settled(), limit]);
-  waited.abort();
-  await limit.catch(() => {});
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const limit = setTimeout(resolve, WAIT_MS).unref();
+  await Promise.race([services.settled(), late]);
+  clearTimeout(limit);
 }
 
 /** Whether the kernel has everything that follows from a row. */

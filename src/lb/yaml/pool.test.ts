@@ -5,7 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { ManifestFileError, ParserPool, type ParserPoolOptions } from "./pool.ts";
+import type { ParsedDocument } from "./protocol.ts";
 
 function begin(t: TestContext, options: ParserPoolOptions, text: string) {
   const directory = mkdtempSync(join(tmpdir(), "ciliate-pool-"));
@@ -42,6 +45,71 @@ test("a file that is shared between workers comes back whole and in order", asyn
     shared.slice(0, 1),
   );
 });
+
+const service = (index: number, port = 80): string => `---
+apiVersion: v1
+kind: Service
+metadata: {name: a-name-of-some-length-${index}, namespace: bench}
+spec: {type: LoadBalancer, ports: [{name: http, port: ${port}}]}
+status: {loadBalancer: {ingress: [{ip: 10.0.0.${index}}]}}
+`;
+
+test("a short text, and little that is new in a file, need no worker", async (t) => {
+  const text = service(1) + service(2);
+  const { pool, path } = begin(t, { workers: 1 }, text);
+  const short = await pool.parseText("the request", text);
+  const first = await pool.parse(path, 1, []);
+  for (const endMs = performance.now() + 5000; pool.running > 0; await sleep(5)) {
+    assert.ok(performance.now() < endMs, "waited 5 s for the worker to stop");
+  }
+  assert.deepEqual(short.map(withoutSources), first);
+  assert.deepEqual(
+    short.map(({ objects }) => objects?.map(({ source }) => source)),
+    [[service(1)], [service(2)]],
+  );
+  writeFileSync(path, service(1) + service(2, 81));
+  const known = first.map(({ hash }) => hash);
+  const [same, changed] = await pool.parse(path, text.length, known);
+  assert.equal(pool.running, 0);
+  assert.deepEqual([same?.hash, same?.objects], [known[0], undefined]);
+  assert.equal(changed?.objects?.[0]?.content?.kind, "Service");
+  assert.deepEqual([changed?.index, changed?.line], [1, first[1]?.line]);
+});
+
+test("a long text, and much that is new in a file, go to a worker", async (t) => {
+  const { pool, path } = begin(t, { workers: 1 }, nodes(1) + nodes(2000));
+  await pool.parseText("the request", nodes(1000));
+  assert.equal(pool.running, 1);
+  for (const endMs = performance.now() + 5000; pool.running > 0; await sleep(5)) {
+    assert.ok(performance.now() < endMs, "waited 5 s for the worker to stop");
+  }
+  await pool.parse(path, 1, ["another"]);
+  assert.equal(pool.running, 1);
+});
+
+test("what comes of a short text doesn't keep the text in memory", async (t) => {
+  const { pool } = begin(t, {}, "");
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const used = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  await pool.parseText("the request", service(0));
+  const before = used();
+  const kept: unknown[] = [];
+  for (let index = 1; index <= 200; index++) {
+    const long = `# ${"x".repeat(10_000)}${index}\n`;
+    const documents = await pool.parseText("the request", long + service(index % 250));
+    kept.push(documents.map(withoutSources));
+  }
+  const each = (used() - before) / kept.length;
+  assert.ok(each < 4000, `${each} bytes for each text of 10 000`);
+});
+
+function withoutSources({ objects, ...rest }: ParsedDocument): ParsedDocument {
+  return { ...rest, objects: objects?.map(({ source, ...object }) => object) };
+}
 
 test("a file that takes too long is given up, and the next one is parsed", async (t) => {
   const { pool, path } = begin(t, { workers: 1, limitMs: 30 }, nodes(50_000));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Worker } from "node:worker_threads";
+import { parseChanged, parseShort } from "./documents.ts";
 import { intern } from "./intern.ts";
 import type { Acknowledge, ParsedDocument, ParseRequest, WorkerAnswer } from "./protocol.ts";
 
@@ -42,7 +43,10 @@ interface Slot {
   timer: NodeJS.Timeout | undefined;
 }
 
-/** Parses files on other threads, so that the main one only takes what came out, in chunks. */
+/**
+ * Parses files on other threads, so that the main one only takes what came out, in chunks. What is
+ * quickly done is done here: another thread may have to wait for a processor, or isn't there yet.
+ */
 export class ParserPool {
   readonly #limit: number;
   readonly #idleMs: number;
@@ -54,7 +58,7 @@ export class ParserPool {
 
   constructor(options: ParserPoolOptions = {}) {
     this.#limit = options.workers ?? 2;
-    this.#idleMs = options.idleMs ?? 5000;
+    this.#idleMs = options.idleMs ?? 200;
     this.#limitMs = options.limitMs ?? 120_000;
   }
 
@@ -72,7 +76,12 @@ export class ParserPool {
     sizeBytes: number,
     knownHashes: Iterable<string>,
   ): Promise<readonly ParsedDocument[]> {
-    const known = [...knownHashes].join("\n");
+    if (this.#closed) throw closedError();
+    const hashes = new Set(knownHashes);
+    const changed = await parseChanged(path, sizeBytes, hashes);
+    if (this.#closed) throw closedError();
+    if (changed !== undefined) return changed;
+    const known = [...hashes].join("\n");
     const parts = sizeBytes >= SHARED_BYTES ? this.#limit : 1;
     const pieces = await Promise.all(
       Array.from({ length: parts }, (_, part) =>
@@ -90,6 +99,9 @@ export class ParserPool {
    * Throws ManifestFileError.
    */
   async parseText(name: string, text: string): Promise<readonly ParsedDocument[]> {
+    if (this.#closed) throw closedError();
+    const short = parseShort(text);
+    if (short !== undefined) return short;
     const whole = { part: 0, parts: 1, known: "" };
     return (await this.#run({ kind: "parse", path: name, text, ...whole })).documents;
   }

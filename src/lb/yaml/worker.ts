@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { hash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from "node:fs";
-import { constants, setPriority } from "node:os";
+import { getPriority, setPriority } from "node:os";
 import { type MessagePort, parentPort } from "node:worker_threads";
+import { digestOf } from "./documents.ts";
 import { type ManifestObject, readManifest, readManifestSources } from "./manifest.ts";
 import {
   type Acknowledge,
@@ -50,8 +50,7 @@ async function parse(request: ParseRequest, outbox: Outbox): Promise<void> {
   let chunk: ParsedDocument[] = [];
   let weight = 0;
   for (const [offset, document] of documents.slice(from, to).entries()) {
-    // Short is enough: it only tells the documents of one file apart.
-    const digest = hash("sha1", document.text, "base64").slice(0, 16);
+    const digest = digestOf(document);
     const objects = known.has(digest) ? undefined : read(document);
     chunk.push({ index: from + offset, hash: digest, line: document.line, objects });
     weight += weigh(objects);
@@ -96,11 +95,15 @@ function toAnswer(job: number, error: unknown): WorkerAnswer {
   return { kind: "failed", job, code: code ?? "", text: message ?? String(error) };
 }
 
+/** How much nicer than the main thread; more would let other programs starve the parsing. */
+const NICER = 5;
+const NICEST = 19;
+
 /** Parsing can wait for the main thread, should there be fewer processors than threads. */
 function yieldToOthers(): void {
   try {
     const thread = Number(readlinkSync("/proc/thread-self").split("/").at(-1));
-    setPriority(thread, constants.priority.PRIORITY_BELOW_NORMAL);
+    setPriority(thread, Math.min(NICEST, getPriority(thread) + NICER));
   } catch {
     // Without /proc all threads are equal.
   }
