@@ -11,12 +11,13 @@ import { TypedMap } from "../src/datapath/maps.ts";
 import { bucketOf, highWord, lowWord } from "../src/datapath/tables/hash.ts";
 import { createLab, type Lab } from "../src/lab/lab.ts";
 import { nodeNamed } from "../src/lab/plan.ts";
-import { until } from "../src/lab/process.ts";
+import { type ProcessId, until } from "../src/lab/process.ts";
 import { removeLab } from "../src/lab/state.ts";
 import type { Ipv4 } from "../src/net/address.ts";
 import { PROTOCOL } from "../src/net/packet.ts";
 import type { Budget } from "./budget.ts";
 import { manifestOf, serviceText, sliceText } from "./manifests.ts";
+import { goAhead } from "./process.ts";
 import { SERVICES, writeManifests } from "./program.ts";
 import { printTable, type Results } from "./results.ts";
 import { median, quantile } from "./statistics.ts";
@@ -41,7 +42,7 @@ export async function benchAgent(results: Results, { rounds }: Budget): Promise<
     const lab = await createLab(options);
     writeManifests(nodeNamed(lab.plan, NODE).paths.manifests, count);
     const startMs = performance.now();
-    const agent = await lab.startAgent(NODE);
+    const agent = await startAhead(lab);
     using kernel = openKernel(lab);
     const last = SERVICES - 1;
     await until("all services", LIMIT_MS, () => kernel.backends(last) === BACKENDS_PER_SERVICE);
@@ -58,6 +59,14 @@ export async function benchAgent(results: Results, { rounds }: Budget): Promise<
   } finally {
     await removeLab(name);
   }
+}
+
+/** The agent is in a session of its own, which must be put ahead as well. */
+async function startAhead(lab: Lab): Promise<ProcessId> {
+  const ready = lab.startAgent(NODE);
+  const { pid } = lab.agent(NODE) ?? (await ready);
+  goAhead(pid);
+  return ready;
 }
 
 interface Kernel extends Disposable {

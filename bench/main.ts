@@ -3,7 +3,6 @@
 // Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
 // and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
 
-import { constants, setPriority } from "node:os";
 import { benchAgent } from "./agent.ts";
 import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
@@ -13,6 +12,7 @@ import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
+import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
 import { Results } from "./results.ts";
 import { benchThroughput } from "./throughput.ts";
@@ -41,7 +41,7 @@ async function main(words: readonly string[]): Promise<void> {
     throw new Error(`no group ${unknown}: there are ${Object.keys(GROUPS).join(", ")}`);
   }
   // Ahead of what else runs on the machine, with all that is started from here.
-  setPriority(constants.priority.PRIORITY_HIGHEST);
+  goAhead();
   const results = new Results();
   for (const [name, bench] of Object.entries(GROUPS)) {
     if (named.length > 0 && !named.includes(name)) continue;
