@@ -150,8 +150,8 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   { name: "candidates below 32768", from: "bpf_htons(0x8000 | (", to: "bpf_htons((" },
   {
     name: "flows to two addresses are one",
-    from: "(other->service_address != flow->service_address ||",
-    to: "(",
+    from: " || other->service_address != flow->service_address ||",
+    to: " ||",
   },
   {
     name: "closed flows keep their ports",
