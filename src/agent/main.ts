@@ -24,7 +24,7 @@ import { createServiceHandlers } from "./serve-services.ts";
 import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
 import { collectStatus, type Phase } from "./status.ts";
-import { addHealthChecks, createStatusParts } from "./status-parts.ts";
+import { addHealthChecks, createFlowCount, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
 import { identifyNode } from "./uplinks.ts";
 
@@ -92,6 +92,7 @@ async function run(
     phase: () => phase,
     parts: createStatusParts(node, services, conntrack),
   };
+  const countFlows = createFlowCount(conntrack);
   const names = createEventNames(devices, services);
   const api = await openApiServer({
     socket: socketPath(config),
@@ -99,7 +100,7 @@ async function run(
       ...createFrameHandlers(settings, telemetry.log("config")),
       ...createServiceHandlers(services),
       ...createChangeHandlers(services),
-      getStatus: () => collectStatus(status),
+      getStatus: () => countFlows().then(() => collectStatus(status)),
       monitor: (request, sink) => monitorEvents(node.events, names, request, sink),
     },
     onFault: (call, error) => telemetry.log("api").error("a call failed", { call, error }),

@@ -5,7 +5,12 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ApiClient, openApiClient } from "../api/client.ts";
+import { Flow, FlowFlag, FlowKey, type Jiffies, maps } from "../datapath/gen/abi.ts";
+import { createTicks } from "../datapath/jiffies.ts";
+import { TypedMap } from "../datapath/maps.ts";
+import type { Codec } from "../kernel/codec.ts";
 import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
+import { parseIpv4 } from "../net/address.ts";
 import { Agent, PROGRAM, until } from "./fixture.ts";
 
 function service(name: string, address: string): string {
@@ -68,6 +73,27 @@ test("what the API applies is in the kernel's tables when it answers", async (t)
   assert.deepEqual([gone.deleted.length, gone.inForce], [1, true]);
   assert.deepEqual(agent.json("bpf service list"), []);
 });
+
+test("status counts the flows of now", async (t) => {
+  const agent = await new Agent(t).start().ready();
+  const client = await connect(t, agent);
+  await client.apply({ documents: slice("web", "10.1.0.1") });
+  const used = (): number =>
+    agent.json("status").tables.find((table: { name: string }) => table.name === "conntrack").used;
+  assert.equal(Number(used()), 0);
+  const map = TypedMap.openPinned(agent.pins, maps.conntrack);
+  t.after(() => map.close());
+  const pod = parseIpv4("10.1.0.1");
+  const [key, flow] = [nothing(FlowKey), nothing(Flow)];
+  const now = createTicks().now() as Jiffies;
+  const live = { ...flow, pod, flags: FlowFlag.remote, seen: now, created: now };
+  map.updateAll([{ key: { ...key, destination: pod, protocol: 6 }, value: live }]);
+  assert.equal(Number(used()), 1);
+});
+
+function nothing<T>({ decode, size }: Codec<T>): T {
+  return decode(new DataView(new ArrayBuffer(size)), 0);
+}
 
 test("a killed agent's tables are read without it, and the next one keeps the ids", async (t) => {
   const agent = new Agent(t);

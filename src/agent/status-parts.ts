@@ -34,6 +34,26 @@ export function createStatusParts(
   };
 }
 
+/** For how long status waits for the flows' count; beyond, it shows that of the last walk. */
+const COUNT_MS = 500;
+
+/** Gives what counts the flows anew; calls that come meanwhile share a count. */
+export function createFlowCount({ collect }: Collector): () => Promise<void> {
+  let counting: Promise<void> | undefined;
+  return async () => {
+    // A walk that fails is told by the collector's next one.
+    counting ??= collect()
+      .catch(() => undefined)
+      .finally(() => {
+        counting = undefined;
+      });
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const limit = setTimeout(resolve, COUNT_MS).unref();
+    await Promise.race([counting, late]);
+    clearTimeout(limit);
+  };
+}
+
 /** What must be so for the node to carry traffic as it should. */
 export function addHealthChecks(health: Health, node: NodeDatapath, services: Services): void {
   health.add("sources", () => {

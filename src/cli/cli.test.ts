@@ -242,6 +242,12 @@ test("a monitor ends with 0 by Ctrl-C, and when its reader has seen enough", asy
   assert.equal(code, 0);
 });
 
+test("a capture of no packets is a wrong command line", async () => {
+  const { stderr, code } = await ciliate(["lab", "capture", "client", "--packets", "0"]);
+  assert.equal(code, 2);
+  assert.match(stderr, /^ciliate: --packets: expected 1 or more; leave it out to end by Ctrl-C/);
+});
+
 test("a lab that can't be is a wrong command line", async () => {
   for (const [option, what] of [
     ["--nodes=99", "nodes of a lab: expected 1 to 32, got 99"],

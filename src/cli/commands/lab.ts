@@ -127,6 +127,10 @@ export const labExec: Run = async (context) => {
 };
 
 export const labCapture: Run = async (context) => {
+  const packets = number(context, "packets");
+  if (packets === 0) {
+    throw new CliError("usage", "--packets: expected 1 or more; leave it out to end by Ctrl-C");
+  }
   const { openLab } = await import("../../lab/lab.ts");
   const { option, output, signal } = context;
   const [where = ""] = context.args;
@@ -134,7 +138,6 @@ export const labCapture: Run = async (context) => {
   const file = resolve(option("write") ?? `${lab.name}-${where}.pcapng`);
   const devices = option("device")?.split(",");
   const filter = option("filter");
-  const packets = number(context, "packets");
   const capture = await lab.capture(where, file, given({ devices, filter, packets }));
   if (output.format === "text") output.write(`capturing in ${where}; Ctrl-C ends it\n`);
   const told = new Promise<void>((done) => {

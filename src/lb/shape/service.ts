@@ -57,8 +57,11 @@ export function readService(root: Field): Service | undefined {
   if (spec.absent) spec.refuse("a map");
   checkUnsupported(spec);
   const addresses = readAddresses(root);
-  const ports = readPorts(spec.get("ports"));
-  if (addresses.length > 0 && ports.length === 0) spec.get("ports").fault("expected a port");
+  const list = spec.get("ports");
+  const ports = readPorts(list);
+  // Whatever else is wrong with the list has been told.
+  const empty = list.absent || (Array.isArray(list.value) && list.value.length === 0);
+  if (addresses.length > 0 && empty) list.fault("expected a port");
   const ringSize = readRingSize(root);
   if (meta === undefined) return undefined;
   const { namespace, name, createdMs } = meta;

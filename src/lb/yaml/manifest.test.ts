@@ -149,6 +149,22 @@ test("good documents of a file apply beside bad ones, and lines are those of the
   );
 });
 
+test("a service's only port that is bad, or not there, is one fault", () => {
+  const text = (ports: string): string => `apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {externalIPs: [192.0.2.9], ${ports}}
+`;
+  for (const [ports, fault] of [
+    ["ports: [{port: 0}]", "spec.ports[0].port: expected a port number from 1 to 65535, got 0"],
+    ["ports: http", 'spec.ports: expected a list, got "http"'],
+    ["ports: []", "spec.ports: expected a port"],
+    ["type: LoadBalancer", "spec.ports: expected a port"],
+  ] as const) {
+    assert.deepEqual(read(text(ports)), ["1 Service default/web no row", `  4 fault ${fault}`]);
+  }
+});
+
 const SLIPS: readonly (readonly [what: string, from: string, to: string, fault: string])[] = [
   [
     "a field's name",
