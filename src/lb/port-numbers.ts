@@ -28,6 +28,10 @@ export class PortNumbers {
     };
   }
 
+  get hasFreeIds(): boolean {
+    return this.#ids.used < this.#ids.limit;
+  }
+
   /** Services with a port that got no id, and why. */
   refused(): IterableIterator<[service: string, text: string]> {
     return this.#refused.entries();

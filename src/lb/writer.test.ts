@@ -129,6 +129,23 @@ test("numbers stay while things change, and are used again when they go", async 
   assert.deepEqual([serviceIds, counters], [0, 0]);
 });
 
+test("services that are gone together make room for as many others", async () => {
+  const { writer, settled } = createBench({ limits: { servicePorts: 3 } });
+  const names = ["a", "b", "c", "d", "e", "f"];
+  for (const [index, name] of names.entries()) {
+    writer.putService(service(name, { addresses: [ip(`192.0.2.${index}`)] }));
+  }
+  await settled();
+  const refused = (): string[] => [...writer.refusals()].map(({ id }) => id);
+  assert.deepEqual(refused(), ["Service default/d", "Service default/e", "Service default/f"]);
+  // One that got no id goes too: its turn is the next one's.
+  for (const name of ["a", "b", "d"]) writer.deleteService(`default/${name}`);
+  await settled();
+  assert.deepEqual(refused(), []);
+  const keys = [...writer.ports.keys()];
+  assert.deepEqual(keys, ["default/c:80/tcp", "default/e:80/tcp", "default/f:80/tcp"]);
+});
+
 test("a service too many is refused in words, and made when there is room", async () => {
   const { writer, settled, port } = createBench({ limits: { servicePorts: 1 } });
   writer.putService(service("web"));

@@ -292,6 +292,9 @@ export class LbWriter {
       const nowMs = this.#clock.nowMs();
       const isCurrent = (service: Service): boolean => this.#services.get(key) === service;
       await this.#makeService(key, { nowMs, joinMs, udpMs, breathe, isCurrent });
+      // One after the other, until no id is free or nobody lacks one.
+      const [refused] = this.#numbers.hasFreeIds ? this.#numbers.refused() : [];
+      if (refused !== undefined) this.#dirty.add(refused[0]);
       await breathe();
     }
   }
@@ -380,8 +383,6 @@ export class LbWriter {
     for (const row of this.#ports.by("service", key)) {
       if (wanted.has(row.key)) continue;
       this.#maker.remove(row.key);
-      const [refused] = this.#numbers.refused();
-      if (refused !== undefined) this.#dirty.add(refused[0]);
     }
     this.#numbers.forgive(key);
     let nextMs = Number.POSITIVE_INFINITY;
