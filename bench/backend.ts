@@ -12,7 +12,7 @@ import {
 import { inNamespace } from "../src/kernel/netns.ts";
 import type { BpfProgram } from "../src/kernel/program.ts";
 import { type Ipv4, parseIpv4 } from "../src/net/address.ts";
-import type { Mac } from "../src/net/mac.ts";
+import { type Mac, writeMac } from "../src/net/mac.ts";
 import type { Budget } from "./budget.ts";
 import { frameInIpip, frameOfReply, frameTo } from "./frame.ts";
 import { formatSummary, printTable, type Results } from "./results.ts";
@@ -31,6 +31,7 @@ import {
   BACKENDS,
   BACKENDS_PER_SERVICE,
   createWorld,
+  NODE_MAC,
   TARGET_PORT,
   VIPS,
   type World,
@@ -155,7 +156,9 @@ function run(
   runner: SkbRunner,
   site: Site,
 ): number {
-  const traffic: Traffic = { frame: step.frameOf(field), flows };
+  const frame = step.frameOf(field);
+  writeMac(frame, 0, NODE_MAC); // the uplink's
+  const traffic: Traffic = { frame, flows };
   return inNamespace(site.path, () => runner.run(program, traffic, step.fields, site.uplink));
 }
 
