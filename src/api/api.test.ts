@@ -167,12 +167,10 @@ test("no socket, and an agent that doesn't answer, are told apart", async (t) =>
     message: /^agent is not running: no answer at .*none\.sock/,
   });
   const { client } = await serve(t, { getStatus: () => new Promise(() => {}) }, 100);
-  const start = performance.now();
   await assert.rejects(client.getStatus(), {
     code: "unreachable",
     message: /gave no answer within 100 ms; is it stopped or overloaded\?$/,
   });
-  assert(performance.now() - start < 5000);
 });
 
 test("an agent that dies during a call is told as such", async (t) => {

@@ -168,13 +168,11 @@ test("a receiver that is behind is told how many records it lost", async (contex
   assert.ok(lost > 0);
 });
 
-test("a stream closes soon, and says which record fits no batch", async (context) => {
+test("a stream that waits closes, and says which record fits no batch", async (context) => {
   const loaded = load(context, 4096);
   const receive = () => {};
   const idle = new RingStream(loaded.map("events"), { receive, fail: assert.fail });
-  const before = performance.now();
   await idle.close();
-  assert.ok(performance.now() - before < 10_000); // a Worker starts in 4 s in an emulator
   emit(loaded, 1);
   const failed = Promise.withResolvers<Error>();
   const options = { receive, fail: failed.resolve, batchBytes: 8 };

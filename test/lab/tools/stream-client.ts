@@ -80,7 +80,13 @@ class Group {
     const goals = this.members.map((member) => ({ member, past: member.sent }));
     const waits = ({ member, past }: (typeof goals)[number]): boolean =>
       member.broken === undefined && member.answered <= past;
-    while (goals.some(waits) && performance.now() < end) await wait(TICK_MS);
+    while (goals.some(waits)) {
+      if (performance.now() > end) {
+        const silent = goals.filter(waits).length;
+        throw new Error(`${silent} connections have had no answer for ${limitMs} ms`);
+      }
+      await wait(TICK_MS);
+    }
   }
 
   async finish(limitMs: number): Promise<void> {
