@@ -11,7 +11,7 @@ import type { Budget } from "./budget.ts";
 import { printTable, type Results } from "./results.ts";
 import { createWorld } from "./world.ts";
 
-const OBJECTS = ["edge", "host", "pod"] as const;
+const OBJECTS = ["edge", "host", "pod", "socket"] as const;
 const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;
@@ -51,10 +51,9 @@ function rowOf(name: string, instructions: number, info: ProgramInfo | undefined
 /** Writes the ledger and gives the sizes as results; a quick budget leaves the ledger alone. */
 export async function benchSizes(results: Results, { rounds }: Budget): Promise<void> {
   using world = await createWorld({ services: 1 });
-  const { edgeIngress, fromNetwork, fromPod } = world.datapath.programs;
-  const infos = new Map(
-    [edgeIngress, fromNetwork, fromPod].map((program) => [program.name, program.info()]),
-  );
+  const { edgeIngress, fromNetwork, fromPod, sockets } = world.datapath.programs;
+  const all = [edgeIngress, fromNetwork, fromPod, ...Object.values(sockets)];
+  const infos = new Map(all.map((program) => [program.name, program.info()]));
   const head = ["function", "instructions", "verified", "xlated bytes", "jited bytes"];
   const rows = [head];
   for (const [name, instructions] of countInstructions()) {

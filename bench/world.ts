@@ -86,6 +86,7 @@ const LIMITS = {
   nodes: 16_384,
   sourceRanges: 16,
   affinities: 16,
+  sockets: 16,
   flows: 262_144,
 };
 

@@ -26,6 +26,7 @@ const FEATURES = [
   "lb",
   "node",
   "policy",
+  "socket",
 ].map((name) => `src/${name}/`);
 
 /** The pure part of a feature: values in, values out. Anyone may import it. */
@@ -54,7 +55,10 @@ const LAYERS: readonly Layer[] = [
   { files: PURE, imports: ["src/net/", "src/state/", "src/datapath/gen/"] },
   // The next hop to a node is found by the state of our own devices.
   { files: ["src/node/"], imports: [...FEATURE_GROUND, "src/kernel/", "src/device/"] },
-  { files: ["src/device/", "src/endpoint/"], imports: [...FEATURE_GROUND, "src/kernel/"] },
+  {
+    files: ["src/device/", "src/endpoint/", "src/socket/"],
+    imports: [...FEATURE_GROUND, "src/kernel/"],
+  },
   { files: FEATURES, imports: FEATURE_GROUND },
   { files: ["src/flow/"], imports: ["src/datapath/", "src/net/"] },
   {

@@ -277,6 +277,24 @@ struct affinity {
 	jiffies_t seen; /* when the client last began a connection */
 };
 
+/* socket_peers: what sockets were translated to, for who asks them about their peer. */
+struct socket_peer_key {
+	socket_cookie_t cookie;
+	ipv4_t backend;
+	port_t port;
+	__u8 protocol;
+	__u8 reserved;
+};
+
+struct socket_peer {
+	netns_cookie_t netns; /* where the socket is */
+	ipv4_t service_address;
+	service_id_t service;
+	jiffies_t created;
+	port_t service_port;
+	__u16 reserved;
+};
+
 /* limits: index = service id; what a service did in the present window. */
 struct limit_window {
 	jiffies_t since;
@@ -401,6 +419,13 @@ struct {
 	__type(key, struct affinity_key);
 	__type(value, struct affinity);
 } affinities SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct socket_peer_key);
+	__type(value, struct socket_peer);
+} socket_peers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -36,6 +36,7 @@
 	X(SENT_REJECTED, 27, "no backend: the client is told by RST or ICMP") \
 	X(SENT_ECHO, 28, "a ping of a service address, answered") \
 	X(SENT_RELAYED, 29, "an ICMP error for a service address, on its way to the pod") \
+	X(SENT_SOCKET, 30, "a socket's peer, translated to a backend of a service") \
 	X(DROP_NO_BACKEND, 32, "the service has no backend") \
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
 	X(DROP_UNTRUSTED, 34, "IPIP for a pod from a source that is no node and no load balancer") \
@@ -72,7 +73,8 @@ EXPORT_ENUM(verdict, VERDICTS);
 #define PLACES(X)                                                                                  \
 	X(PLACE_EDGE, 0, "XDP on an uplink")                                                       \
 	X(PLACE_HOST, 1, "tc on an uplink, towards the node")                                      \
-	X(PLACE_POD, 2, "tc on a pod's device, from the pod")
+	X(PLACE_POD, 2, "tc on a pod's device, from the pod")                                      \
+	X(PLACE_SOCKET, 3, "a socket of a pod or of the node; a packet is a call that names a peer")
 
 EXPORT_ENUM(place, PLACES);
 

@@ -65,16 +65,21 @@ static __always_inline bool service_has_address(ipv4_t address)
 	return frontend_find(frontend_word(address, 0, 0, FRONTEND_ADDRESS));
 }
 
-static __always_inline struct service *service_find(const struct packet *packet)
+/* The row that a frontend leads to; NULL without a frontend. */
+static __always_inline struct service *service_of(const struct frontend *frontend)
 {
-	struct frontend *frontend = frontend_find(frontend_word(
-	    packet->destination, packet->destination_port, packet->protocol, FRONTEND_SERVICE));
 	__u32 row;
 
 	if (!frontend)
 		return NULL;
-	row = *(volatile __u32 *)&frontend->service;
+	row = *(const volatile __u32 *)&frontend->service;
 	return bpf_map_lookup_elem(&services, &row);
+}
+
+static __always_inline struct service *service_find(const struct packet *packet)
+{
+	return service_of(frontend_find(frontend_word(packet->destination, packet->destination_port,
+						      packet->protocol, FRONTEND_SERVICE)));
 }
 
 /* Hash of the flow as the client sends it: the same on every node. */
@@ -94,24 +99,34 @@ static __always_inline void flow_hash(struct packet *packet)
 	packet->spread = x >> 32;
 }
 
-/* The backend of the flow's slot; NULL if a row points outside its table. Needs a backend_count. */
-static __always_inline struct backend *backend_select(const struct service *service,
-						      struct packet *packet)
+/* The slot that 32 bits of a hash, or of chance, lead to. */
+static __always_inline __u32 slot_of(const struct service *service, __u32 hash)
 {
-	struct ring_row *row;
-	__u32 index;
+	return (__u64)hash * service->ring_size >> 32;
+}
 
-	flow_hash(packet);
-	packet->slot = (__u64)packet->hash * service->ring_size >> 32;
-	index = service->ring + packet->slot / RING_ROW_SLOTS;
-	row = bpf_map_lookup_elem(&rings, &index);
+/* The backend of a slot; NULL if a row points outside its table. Needs a backend_count. */
+static __always_inline struct backend *backend_at(const struct service *service, __u32 slot)
+{
+	__u32 index = service->ring + slot / RING_ROW_SLOTS;
+	struct ring_row *row = bpf_map_lookup_elem(&rings, &index);
+
 	if (!row)
 		return NULL;
-	index = row->backend[packet->slot % RING_ROW_SLOTS];
+	index = row->backend[slot % RING_ROW_SLOTS];
 	if (index >= service->backend_count)
 		return NULL;
 	index += service->backends;
 	return bpf_map_lookup_elem(&backends, &index);
+}
+
+/* The backend of the flow's slot, as above. */
+static __always_inline struct backend *backend_select(const struct service *service,
+						      struct packet *packet)
+{
+	flow_hash(packet);
+	packet->slot = slot_of(service, packet->hash);
+	return backend_at(service, packet->slot);
 }
 
 static __always_inline struct former_owners *former_owners_of(const struct service *service,

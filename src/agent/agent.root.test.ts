@@ -26,7 +26,7 @@ test("a wrong configuration ends with 1 and every fault, before anything is done
     encoding: "utf8",
   });
   assert.equal(status, 1);
-  assert.match(stderr, /^ciliate: .*:7:6: mtu: expected auto or .*\n.*:8:1: unknown key "nodes"/);
+  assert.match(stderr, /^ciliate: .*:8:6: mtu: expected auto or .*\n.*:9:1: unknown key "nodes"/);
 });
 
 test("a second agent with the same directory is refused; a killed one's is taken", async (t) => {
@@ -75,7 +75,7 @@ test("a reload takes over what it can, names the rest, and survives a bad file",
   agent.configure("mtu: 1400\nmtu: 1500\n");
   const bad = agent.ciliate("config reload");
   assert.equal(bad.code, 1);
-  assert.match(bad.stderr, /^ciliate: .*ciliate\.yaml:8:1: not YAML: map keys must be unique\n$/);
+  assert.match(bad.stderr, /^ciliate: .*ciliate\.yaml:9:1: not YAML: map keys must be unique\n$/);
   assert.equal(agent.ciliate("config get conntrack.udp -o json").stdout, '"30s"\n');
   agent.child?.kill("SIGHUP");
   const line = await agent.said("configuration not reloaded");

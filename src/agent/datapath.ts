@@ -10,6 +10,7 @@ import {
   type DeviceStatus,
   type UplinkDevice,
 } from "../datapath/attach.ts";
+import { attachSockets, type SocketStatus } from "../datapath/attach-sockets.ts";
 import { type EventSource, openEvents } from "../datapath/events.ts";
 import { createFormerOwnersTarget, type FormerOwnersTarget } from "../datapath/former-owners.ts";
 import { createTicks, type Ticks } from "../datapath/jiffies.ts";
@@ -24,6 +25,7 @@ import { type HotTables, openTables } from "../datapath/tables/tables.ts";
 import type { Devices } from "../device/devices.ts";
 import { createEndpointTarget, type EndpointTarget } from "../device/endpoints.ts";
 import { readStripping, whyTagsHide } from "../device/vlans.ts";
+import { findCgroupRoot } from "../kernel/cgroup.ts";
 import type { Link } from "../kernel/netlink/link.ts";
 import { ANY_IPV4 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
@@ -44,6 +46,7 @@ const PASSES_PER_SECOND = 20_000;
 /** As many as Linux sends of all ICMP errors together (net.ipv4.icmp_msgs_per_sec). */
 const ANSWERS_PER_SECOND = 1000;
 const SECOND_MS = 1000;
+const NO_CGROUP = "no cgroup2 is mounted: mount one, or set socket.enabled to false";
 
 /** The packet path, with every table of it. */
 export interface NodeDatapath extends AsyncDisposable {
@@ -60,6 +63,8 @@ export interface NodeDatapath extends AsyncDisposable {
   attach(): void;
   /** What each device has; empty before `attach`. */
   devices(): readonly DeviceStatus[];
+  /** Whether services are translated at the socket; undefined before `attach`. */
+  sockets(): SocketStatus | undefined;
 }
 
 export interface NodeDatapathOptions {
@@ -129,6 +134,7 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
   const events = parts.use(
     openEvents(maps.events, maps.runtime, (error) => log.error("no more events", { error })),
   );
+  let sockets: SocketStatus | undefined;
   const owned = parts.move();
   return {
     datapath,
@@ -140,8 +146,12 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
     counters,
     metrics,
     events,
-    attach: () => attachment.begin(endpoints),
+    attach() {
+      attachment.begin(endpoints);
+      sockets = attachToCgroup(options, datapath);
+    },
     devices: () => attachment.status(),
+    sockets: () => sockets,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -151,7 +161,11 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
   return {
     objects: OBJECTS,
     pins: config.paths.bpffs,
-    limits: { ...tables, flows: config.conntrack.maxEntries },
+    limits: {
+      ...tables,
+      flows: config.conntrack.maxEntries,
+      sockets: config.socket.maxEntries,
+    },
     constants: {
       nodeAddress: identity.address,
       natPortMin: 32_768,
@@ -175,6 +189,19 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
 function clampMss({ mss, encapsulate }: Config, { mtu }: NodeIdentity): number {
   if (!mss.clamp || encapsulate === "first") return 0;
   return mtu - IP_HEADER_BYTES - IP_HEADER_BYTES - TCP_HEADER_BYTES;
+}
+
+function attachToCgroup(
+  { config, log }: NodeDatapathOptions,
+  { programs }: Datapath,
+): SocketStatus {
+  const { enabled, cgroup } = config.socket;
+  const path = cgroup === "auto" ? findCgroupRoot() : cgroup;
+  const status = attachSockets(programs.sockets, config.paths.bpffs, enabled ? path : undefined);
+  const missing = enabled && path === undefined;
+  const reason = missing ? NO_CGROUP : status.reason;
+  if (reason !== "") log.warn("services are not translated at the socket", { reason });
+  return { ...status, reason };
 }
 
 interface Attachment {

@@ -9,6 +9,7 @@ import { formatIpv4 } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import type { Services } from "./services.ts";
+import type { EndedSockets } from "./sockets.ts";
 
 type Collect = (
   name: string,
@@ -22,7 +23,7 @@ export function addFeatureMetrics(
   registry: MetricRegistry,
   node: NodeDatapath,
   services: Services,
-  conntrack: Collector,
+  { conntrack, sockets }: { readonly conntrack: Collector; readonly sockets: EndedSockets },
 ): void {
   const collect: Collect = (name, type, help, samples) =>
     registry.collect({ name: `ciliate_${name}`, type, help }, samples);
@@ -32,6 +33,10 @@ export function addFeatureMetrics(
   addReconcilerMetrics(collect, services);
   addSourceMetrics(collect, services);
   addConntrackMetrics(collect, conntrack);
+  const closed = "Sockets closed as their backend or service was gone.";
+  collect("sockets_closed_total", "counter", closed, () =>
+    Object.entries(sockets.closed()).map(([protocol, value]) => ({ labels: { protocol }, value })),
+  );
 }
 
 function addPacketMetrics(collect: Collect, { metrics }: NodeDatapath): void {

@@ -24,6 +24,8 @@ const POLL_MS = 20;
 const TABLES =
   "tables: {services: 1024, backends: 4096, ringEntries: 262144, formerOwners: 4096}\n";
 const FLOWS = "conntrack: {maxEntries: 4096}\n";
+/** What else runs on the machine is none of a test's. */
+const SOCKETS = "socket: {enabled: false}\n";
 
 export interface LogLine {
   readonly level: string;
@@ -100,7 +102,8 @@ export class Agent {
     const paths = `paths: {runtime: ${this.directory}/run, bpffs: ${this.pins}}\n`;
     const own = `manifests: [${this.manifests}]\ndevices: [v0]\nnode: {name: node1}\n`;
     const flows = /^conntrack:/m.test(config) ? "" : FLOWS;
-    writeFileSync(this.file, `${own}${paths}${this.#tables}${flows}${config}`);
+    const sockets = /^socket:/m.test(config) ? "" : SOCKETS;
+    writeFileSync(this.file, `${own}${paths}${this.#tables}${flows}${sockets}${config}`);
   }
 
   manifest(name: string, text: string): void {

@@ -23,6 +23,7 @@ import { logProblems } from "./problem-log.ts";
 import { createServiceHandlers } from "./serve-services.ts";
 import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
+import { closeEndedSockets } from "./sockets.ts";
 import { collectStatus, type Phase } from "./status.ts";
 import { addHealthChecks, createFlowCount, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
@@ -80,9 +81,10 @@ async function run(
   // Ids of before, sources, and the way from one to the other.
   const services = parts.use(createServices(settings, identity, node));
   const conntrack = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
+  const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
-  addFeatureMetrics(telemetry.registry, node, services, conntrack);
+  addFeatureMetrics(telemetry.registry, node, services, { conntrack, sockets });
 
   const status = {
     nodeName: identity.name,

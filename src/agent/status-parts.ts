@@ -65,6 +65,7 @@ export function addHealthChecks(health: Health, node: NodeDatapath, services: Se
     const reasons = bare.map(({ name, reason }) => `${name}: ${reason}`);
     return reasons.length === 0 ? undefined : reasons.join("; ");
   });
+  health.add("sockets", () => node.sockets()?.reason || undefined);
   health.add("tables", () => node.tables.error?.message);
 }
 

@@ -152,6 +152,7 @@ const bpf: Command = {
     pinnedTable("backend", "List backends of services", (of) => of.listBackends),
     pinnedTable("maglev", "List how many ring slots each backend has", (of) => of.listRings),
     pinnedTable("ct", "List the flows that this node remembers", (of) => of.listFlows),
+    pinnedTable("socket", "List sockets and their backends", (of) => of.listSockets),
     pinnedTable("metrics", "List packets and bytes by place and verdict", (of) => of.listMetrics),
   ],
 };

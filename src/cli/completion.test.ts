@@ -33,7 +33,7 @@ const CASES: readonly (readonly [typed: string, offered: readonly string[]])[] =
   ["ciliate bpf ct ", ["list"]],
   ["ciliate -o ", ["text", "json"]],
   ["ciliate service list -o j", ["json"]],
-  ["ciliate --socket service bpf ", ["service", "backend", "maglev", "ct", "metrics"]],
+  ["ciliate --socket service bpf ", ["service", "backend", "maglev", "ct", "socket", "metrics"]],
   ["ciliate -o json conf", ["config"]],
   ["ciliate status --wa", ["--wait"]],
   ["ciliate completion ", ["bash", "zsh", "fish"]],

@@ -73,6 +73,7 @@ export const SUBSYSTEMS = [
   "flow",
   "lb",
   "node",
+  "socket",
   "state",
   "telemetry",
 ] as const;
@@ -149,6 +150,26 @@ export const schema = section("", {
     integer(0, 0xffffffff),
     0,
     "Seed of the hash that picks a backend. Every node of a cluster must have the same.",
+  ),
+  socket: section(
+    "Services of sockets of pods and of the node itself: translated where a socket connects or sends, before there is a packet.",
+    {
+      enabled: restart(
+        flag,
+        true,
+        "Translate services at the socket. Without it, pods and the node reach services by way of a balancer only.",
+      ),
+      cgroup: restart(
+        wordOr(["auto"], path),
+        "auto",
+        "The directory of the cgroup (version 2) whose processes' sockets are translated, with all cgroups below. `auto` is the root: every process of the machine.",
+      ),
+      maxEntries: restart(
+        integer(1024, 16_777_216),
+        65_536,
+        "Sockets whose service is remembered, for who asks them about their peer. The least used is forgotten for one more.",
+      ),
+    },
   ),
   conntrack: section("Flows that this node remembers: those of its own pods.", {
     tcpEstablished: live(

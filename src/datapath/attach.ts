@@ -4,7 +4,7 @@
 import { join } from "node:path";
 import { listPins, unpin } from "../kernel/bpffs.ts";
 import { KernelError } from "../kernel/error.ts";
-import { attachTcx, attachXdp, BpfLink, type XdpMode } from "../kernel/link.ts";
+import { attachTcx, attachXdp, type XdpMode } from "../kernel/link.ts";
 import { findLink, listLinks } from "../kernel/netlink/link.ts";
 import type { Netlink } from "../kernel/netlink/socket.ts";
 import {
@@ -18,6 +18,7 @@ import {
 } from "../kernel/netlink/traffic-control.ts";
 import { hasFeature } from "../kernel/probe.ts";
 import type { BpfProgram } from "../kernel/program.ts";
+import { openLink, reasonOf, removeLink } from "./links.ts";
 import type { DatapathPrograms } from "./load.ts";
 
 /** Where services are balanced: the node's file calls it `acceleration`. */
@@ -147,7 +148,7 @@ class Hooks {
       link.pinByRename(this.#pinPath(hook, ifindex));
       return { tc: "tcx", reason: "" };
     } catch (error) {
-      return { tc: "none", reason: words(error) };
+      return { tc: "none", reason: reasonOf(error) };
     }
   }
 
@@ -166,7 +167,7 @@ class Hooks {
       this.#filtered.add(ifindex);
       return { tc: "clsact", reason: "" };
     } catch (error) {
-      return { tc: "none", reason: words(error) };
+      return { tc: "none", reason: reasonOf(error) };
     }
   }
 
@@ -184,7 +185,7 @@ class Hooks {
       link.pinByRename(path);
       return { xdp: acceleration, reason: "" };
     } catch (error) {
-      return { xdp: "none", reason: `balanced in tc: ${words(error)}` };
+      return { xdp: "none", reason: `balanced in tc: ${reasonOf(error)}` };
     }
   }
 
@@ -249,26 +250,4 @@ function freePlace(filters: readonly BpfFilter[]): FilterPlace {
     .map(({ handle }) => handle);
   const handle = Math.max(0, ...handles) + 1;
   return { device: 0, direction: "ingress", priority: PRIORITY, handle };
-}
-
-function openLink(path: string): BpfLink | undefined {
-  try {
-    return BpfLink.openPinned(path);
-  } catch (error) {
-    if (error instanceof KernelError && error.code === "ENOENT") return undefined;
-    throw error;
-  }
-}
-
-/** Off its hook at once, not when the last holder of the link goes. */
-function removeLink(path: string): void {
-  const link = openLink(path);
-  if (link === undefined) return;
-  using held = link;
-  if (held.info().ifindex !== 0) held.detach();
-  unpin(path);
-}
-
-function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

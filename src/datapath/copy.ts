@@ -29,7 +29,7 @@ export function takeOver(from: BpfMap, to: BpfMap, how: Takeover): string {
 
 function copyEntries(from: BpfMap, to: BpfMap, how: Takeover): string {
   const { type } = from.info;
-  if (type === "hash" || type === "lpm_trie") return copyHash(from, to, how);
+  if (type === "hash" || type === "lru_hash" || type === "lpm_trie") return copyHash(from, to, how);
   if (how.kind === "resize" && to.name === "frontends") return rehash(from, to);
   if (how.kind === "resize" && BY_ROW.has(to.name)) return copyRows(from, to);
   return "it begins empty";

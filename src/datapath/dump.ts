@@ -74,6 +74,19 @@ export interface FlowDump {
   readonly bytes: bigint;
 }
 
+/** What a socket was translated to. */
+export interface SocketDump {
+  readonly protocol: string;
+  readonly cookie: bigint;
+  readonly service: string;
+  readonly backend: string;
+  /** The service port's id. */
+  readonly id: number;
+  /** Cookie of the network namespace that the socket is in. */
+  readonly netns: bigint;
+  readonly ageSeconds: number;
+}
+
 /** Packets that met one end at one place. */
 export interface MetricDump {
   readonly place: string;
@@ -192,6 +205,23 @@ export function* dumpFlows(directory: string): Generator<FlowDump> {
       idleSeconds: secondsSince(flow.seen, jiffies),
       packets: flow.packets,
       bytes: flow.bytes,
+    };
+  }
+}
+
+/** Every socket that was translated and is remembered; it may be closed by now. */
+export function* dumpSockets(directory: string): Generator<SocketDump> {
+  using peers = openPinned(directory, maps.socketPeers);
+  const jiffies = readJiffies();
+  for (const [key, peer] of peers.entries()) {
+    yield {
+      protocol: protocolName(key.protocol),
+      cookie: key.cookie,
+      service: endpoint(peer.serviceAddress, peer.servicePort),
+      backend: endpoint(key.backend, key.port),
+      id: peer.service,
+      netns: peer.netns,
+      ageSeconds: secondsSince(peer.created, jiffies),
     };
   }
 }

@@ -32,6 +32,7 @@ const LIMITS: Limits = {
   nodes: 16,
   sourceRanges: 16,
   affinities: 16,
+  sockets: 16,
   flows: 1024,
 };
 const OPTIONS: DatapathOptions = {

@@ -11,6 +11,7 @@ import type { MapShape, TypedMapSpec } from "../kernel/codec.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { type LoadedObject, openObject } from "../kernel/object.ts";
 import type { BpfProgram } from "../kernel/program.ts";
+import type { SocketPrograms } from "./attach-sockets.ts";
 import { checkMap, checkObject } from "./check.ts";
 import { writeConstants } from "./constants.ts";
 import { type Takeover, takeOver } from "./copy.ts";
@@ -20,7 +21,7 @@ import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
 
 /** How a datapath is loaded. */
 export interface DatapathOptions {
-  /** Directory of edge.bpf.o, host.bpf.o and pod.bpf.o. */
+  /** Directory of edge.bpf.o, host.bpf.o, pod.bpf.o and socket.bpf.o. */
   readonly objects: string;
   /** Directory of this node's pins, on a bpffs. */
   readonly pins: string;
@@ -40,6 +41,7 @@ export interface DatapathPrograms {
   readonly edgeIngress: BpfProgram;
   readonly fromNetwork: BpfProgram;
   readonly fromPod: BpfProgram;
+  readonly sockets: SocketPrograms;
 }
 
 /** The packet path in the kernel, not yet attached to anything new. */
@@ -51,7 +53,7 @@ export interface Datapath extends Disposable {
   readonly notes: readonly string[];
 }
 
-const OBJECTS = ["edge", "host", "pod"] as const;
+const OBJECTS = ["edge", "host", "pod", "socket"] as const;
 
 /** Maps by name as they are found and made, from one object to the next. */
 class MapSet implements Disposable {
@@ -186,6 +188,7 @@ function assemble(
       rings: typed(specs.rings),
       runtime: typed(specs.runtime),
       services: typed(specs.services),
+      socketPeers: typed(specs.socketPeers),
       sourceRanges: typed(specs.sourceRanges),
       targets: typed(specs.targets),
       trusted: typed(specs.trusted),
@@ -194,6 +197,12 @@ function assemble(
       edgeIngress: program("edge_ingress"),
       fromNetwork: program("from_network"),
       fromPod: program("from_pod"),
+      sockets: {
+        connect4: program("connect4"),
+        sendmsg4: program("sendmsg4"),
+        recvmsg4: program("recvmsg4"),
+        getpeername4: program("getpeername4"),
+      },
     },
     sizes,
     notes,

@@ -12,6 +12,7 @@ export interface Limits {
   readonly nodes: number;
   readonly sourceRanges: number;
   readonly affinities: number;
+  readonly sockets: number;
   readonly flows: number;
 }
 
@@ -66,6 +67,7 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
       limits: serviceIds,
       source_ranges: limits.sourceRanges,
       affinities: limits.affinities,
+      socket_peers: limits.sockets,
     },
   };
 }

@@ -6,7 +6,7 @@ export function verdictText(verdict: number): string {
   return verdictNames[verdict]?.replaceAll("_", " ") ?? `verdict ${verdict}`;
 }
 
-/** `edge`, `host` or `pod`. */
+/** `edge`, `host`, `pod` or `socket`. */
 export function placeText(place: number): string {
   return placeNames[place] ?? `place ${place}`;
 }

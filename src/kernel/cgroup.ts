@@ -14,10 +14,10 @@ import { join } from "node:path";
 let root: string | undefined;
 
 /**
- * Where cgroup2 is mounted: /sys/fs/cgroup, or a directory in it on a hybrid hierarchy. Throws
+ * Where cgroup2 is mounted: /sys/fs/cgroup, or a directory in it on a hybrid hierarchy; undefined
  * when it is nowhere.
  */
-export function cgroupRoot(): string {
+export function findCgroupRoot(): string | undefined {
   if (root !== undefined) return root;
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
     // proc(5): the file system's type is the first field after the " - ".
@@ -28,6 +28,13 @@ export function cgroupRoot(): string {
       return target;
     }
   }
+  return undefined;
+}
+
+/** The same; throws when it is nowhere. */
+export function cgroupRoot(): string {
+  const found = findCgroupRoot();
+  if (found !== undefined) return found;
   throw new Error("no cgroup2 file system is mounted: mount one with `mount -t cgroup2 none DIR`");
 }
 

@@ -88,7 +88,15 @@ export const PROGRAM_TYPES = {
 export type ProgramType = keyof typeof PROGRAM_TYPES;
 
 /** enum bpf_attach_type, as far as it is used. */
-export const AttachType = { xdp: 37, tcxIngress: 46, tcxEgress: 47 } as const;
+export const AttachType = {
+  connect4: 10,
+  sendmsg4: 14,
+  recvmsg4: 19,
+  getpeername4: 29,
+  xdp: 37,
+  tcxIngress: 46,
+  tcxEgress: 47,
+} as const;
 
 /** enum bpf_link_type. */
 export const LINK_TYPES = {

@@ -128,6 +128,7 @@ test("a device takes one XDP program, and the first one stays", () => {
     type: "xdp",
     programId: pass.id,
     ifindex: cil0,
+    cgroupId: 0n,
   });
   assert.throws(() => attachXdp({ program: drop, ifindex: cil0, mode: "native" }), {
     code: "EBUSY",

@@ -15,6 +15,8 @@ export interface LinkInfo {
   readonly programId: number;
   /** The device of an XDP or tcx link; 0 when detached or the device is gone. */
   readonly ifindex: number;
+  /** The cgroup of a cgroup link, as `cgroupId` says it; 0 when detached or the cgroup is gone. */
+  readonly cgroupId: bigint;
 }
 
 /** A program attached to a hook. It stays attached while a descriptor or a pin holds the link. */
@@ -116,6 +118,7 @@ function readInfo(fd: number): LinkInfo {
     type,
     programId: info.getU32(8),
     ifindex: type === "xdp" || type === "tcx" ? info.getU32(16) : 0,
+    cgroupId: type === "cgroup" ? info.getU64(16) : 0n,
   };
 }
 
@@ -223,6 +226,35 @@ function explainXdp(result: number): string {
   const code = errorCode(-result);
   return code === "EINVAL" ? explainFeature("xdpLink") : (XDP_REASONS[code] ?? "");
 }
+
+/** Where a cgroup's sockets meet a program: the system calls of these names, for IPv4. */
+export type SocketHook = "connect4" | "sendmsg4" | "recvmsg4" | "getpeername4";
+
+/**
+ * Attaches a program to the sockets of the cgroup at `path` and of all below it, after those that
+ * are there already. The program's section must be that of the hook.
+ */
+export function attachCgroup(program: BpfProgram, path: string, socketHook: SocketHook): BpfLink {
+  const cgroup = check(sys.open(path, sys.O_RDONLY), "open cgroup", path);
+  try {
+    const attr = new Attr(LINK_CREATE_BYTES)
+      .u32(0, program.fd)
+      .u32(4, cgroup)
+      .u32(8, AttachType[socketHook]);
+    const fd = bpf(Command.linkCreate, attr);
+    if (fd >= 0) return new BpfLink(fd);
+    const detail = CGROUP_REASONS[errorCode(-fd)] ?? "";
+    throw new KernelError(`attach program ${program.name} to cgroup`, path, fd, { detail });
+  } finally {
+    sys.close(cgroup);
+  }
+}
+
+const CGROUP_REASONS: Readonly<Record<string, string>> = {
+  EBADF: "it is no directory of a cgroup2 file system",
+  EPERM: "root is needed, or a program that was attached without sharing has it for itself",
+  E2BIG: "64 programs are attached to it already",
+};
 
 /**
  * A program on a device's tcx list, in the order in which they run; `linkId` is 0 where it was

@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import { dump } from "js-yaml";
+import { cgroupPath } from "../kernel/cgroup.ts";
 import { namespacePath } from "../kernel/netns.ts";
 import { formatIpv4 } from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
@@ -175,6 +176,8 @@ export function nodeConfig(plan: LabPlan, node: NodePlan): Document {
     acceleration: settings.acceleration,
     encapsulate: settings.encapsulate,
     manifests: [node.paths.manifests],
+    // Of the node and its pods, and of nobody else on the machine.
+    socket: { cgroup: cgroupPath(node.place.cgroup) },
     paths: { bpffs: node.paths.pins, runtime: node.paths.state, socket: node.paths.socket },
     // Several nodes share one machine's memory.
     tables: { services: 16_384, backends: 65_536, ringEntries: 4_194_304 },

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The numbers that bpf/abi/ gives to verdicts, places and flags.
 
-export const PLACE = { edge: 0, host: 1, pod: 2 } as const;
-export type Place = keyof typeof PLACE;
+export const PLACE = { edge: 0, host: 1, pod: 2, socket: 3 } as const;
+/** Where the model takes packets: no socket sends any. */
+export type Place = Exclude<keyof typeof PLACE, "socket">;
 
 export const VERDICT = {
   PASS_NOT_OURS: 0,
@@ -26,6 +27,7 @@ export const VERDICT = {
   SENT_REJECTED: 27,
   SENT_ECHO: 28,
   SENT_RELAYED: 29,
+  SENT_SOCKET: 30,
   DROP_NO_BACKEND: 32,
   DROP_FRAGMENT: 33,
   DROP_UNTRUSTED: 34,

@@ -5,6 +5,7 @@
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
+import { SOCKET_MUTANTS } from "./sockets.ts";
 
 export interface Mutant {
   readonly name: string;
@@ -18,4 +19,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SELECTION_MUTANTS,
   ...REWRITE_MUTANTS,
   ...CONNTRACK_MUTANTS,
+  ...SOCKET_MUTANTS,
 ];

@@ -147,6 +147,27 @@ export const listFlows = listing({
   empty: "no flows",
 });
 
+export const listSockets = listing({
+  read: (dumps, directory) => dumps.dumpSockets(directory),
+  columns: [
+    { title: "PROTOCOL" },
+    right("SOCKET"),
+    right("NAMESPACE"),
+    { title: "SERVICE" },
+    { title: "BACKEND" },
+    right("AGE"),
+  ],
+  cells: (row) => [
+    row.protocol,
+    String(row.cookie),
+    String(row.netns),
+    row.service,
+    row.backend,
+    formatAge(row.ageSeconds),
+  ],
+  empty: "no sockets",
+});
+
 export const listMetrics = listing({
   read: (dumps, directory) => dumps.dumpMetrics(directory),
   columns: [{ title: "PLACE" }, { title: "VERDICT" }, right("PACKETS"), right("BYTES")],

@@ -22,10 +22,14 @@ export type Identity = Brand<number, "Identity">;
 export type Ifindex = Brand<number, "Ifindex">;
 /** jiffies_t */
 export type Jiffies = Brand<number, "Jiffies">;
+/** netns_cookie_t */
+export type NetnsCookie = Brand<bigint, "NetnsCookie">;
 /** port_t */
 export type Port = Brand<number, "Port">;
 /** service_id_t */
 export type ServiceId = Brand<number, "ServiceId">;
+/** socket_cookie_t */
+export type SocketCookie = Brand<bigint, "SocketCookie">;
 /** time_ns_t */
 export type TimeNs = Brand<bigint, "TimeNs">;
 
@@ -184,6 +188,8 @@ export const Place = {
   host: 1,
   /** tc on a pod's device, from the pod */
   pod: 2,
+  /** a socket of a pod or of the node; a packet is a call that names a peer */
+  socket: 3,
 } as const;
 export type Place = (typeof Place)[keyof typeof Place];
 /** The names of enum place for people, by value. */
@@ -191,12 +197,14 @@ export const placeNames: { readonly [value: number]: string } = {
   "0": "edge",
   "1": "host",
   "2": "pod",
+  "3": "socket",
 };
 /** What the values of enum place mean, by value. */
 export const placeTexts: { readonly [value: number]: string } = {
   "0": "XDP on an uplink",
   "1": "tc on an uplink, towards the node",
   "2": "tc on a pod's device, from the pod",
+  "3": "a socket of a pod or of the node; a packet is a call that names a peer",
 };
 
 /** enum service_flag */
@@ -287,6 +295,8 @@ export const Verdict = {
   sentEcho: 28,
   /** an ICMP error for a service address, on its way to the pod */
   sentRelayed: 29,
+  /** a socket's peer, translated to a backend of a service */
+  sentSocket: 30,
   /** the service has no backend */
   dropNoBackend: 32,
   /** a fragment for a service address */
@@ -358,6 +368,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "27": "sent_rejected",
   "28": "sent_echo",
   "29": "sent_relayed",
+  "30": "sent_socket",
   "32": "drop_no_backend",
   "33": "drop_fragment",
   "34": "drop_untrusted",
@@ -405,6 +416,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "27": "no backend: the client is told by RST or ICMP",
   "28": "a ping of a service address, answered",
   "29": "an ICMP error for a service address, on its way to the pod",
+  "30": "a socket's peer, translated to a backend of a service",
   "32": "the service has no backend",
   "33": "a fragment for a service address",
   "34": "IPIP for a pod from a source that is no node and no load balancer",
@@ -927,6 +939,59 @@ export const SlotKey: Codec<SlotKey> = {
   },
 };
 
+/** struct socket_peer */
+export interface SocketPeer {
+  readonly netns: NetnsCookie;
+  readonly serviceAddress: Ipv4;
+  readonly service: ServiceId;
+  readonly created: Jiffies;
+  readonly servicePort: Port;
+}
+export const SocketPeer: Codec<SocketPeer> = {
+  name: "struct socket_peer",
+  size: 24,
+  decode: (view, offset) => ({
+    netns: view.getBigUint64(offset, true) as NetnsCookie,
+    serviceAddress: view.getUint32(offset + 8) as Ipv4,
+    service: view.getUint32(offset + 12, true) as ServiceId,
+    created: view.getUint32(offset + 16, true) as Jiffies,
+    servicePort: view.getUint16(offset + 20) as Port,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.netns, true);
+    view.setUint32(offset + 8, value.serviceAddress);
+    view.setUint32(offset + 12, value.service, true);
+    view.setUint32(offset + 16, value.created, true);
+    view.setUint16(offset + 20, value.servicePort);
+    view.setUint16(offset + 22, 0);
+  },
+};
+
+/** struct socket_peer_key */
+export interface SocketPeerKey {
+  readonly cookie: SocketCookie;
+  readonly backend: Ipv4;
+  readonly port: Port;
+  readonly protocol: number;
+}
+export const SocketPeerKey: Codec<SocketPeerKey> = {
+  name: "struct socket_peer_key",
+  size: 16,
+  decode: (view, offset) => ({
+    cookie: view.getBigUint64(offset, true) as SocketCookie,
+    backend: view.getUint32(offset + 8) as Ipv4,
+    port: view.getUint16(offset + 12) as Port,
+    protocol: view.getUint8(offset + 14),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.cookie, true);
+    view.setUint32(offset + 8, value.backend);
+    view.setUint16(offset + 12, value.port);
+    view.setUint8(offset + 14, value.protocol);
+    view.setUint8(offset + 15, 0);
+  },
+};
+
 /** struct source_range */
 export interface SourceRange {
   readonly listed: number;
@@ -1244,6 +1309,18 @@ export const maps = {
     value: Service,
     layout: "bf59a5f4da0f761c",
   } satisfies TypedMapSpec<number, Service>,
+  /** struct socket_peer_key → struct socket_peer */
+  socketPeers: {
+    name: "socket_peers",
+    type: "lru_hash",
+    keySize: 16,
+    valueSize: 24,
+    maxEntries: 65536,
+    flags: 0,
+    key: SocketPeerKey,
+    value: SocketPeer,
+    layout: "5fe6647023cae916",
+  } satisfies TypedMapSpec<SocketPeerKey, SocketPeer>,
   /** struct source_range_key → struct source_range */
   sourceRanges: {
     name: "source_ranges",
@@ -1423,10 +1500,14 @@ export const programs = {
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
   clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
+  connect4: { name: "connect4", object: "socket", section: "cgroup/connect4", type: "cgroup_sock_addr" },
+  sendmsg4: { name: "sendmsg4", object: "socket", section: "cgroup/sendmsg4", type: "cgroup_sock_addr" },
+  recvmsg4: { name: "recvmsg4", object: "socket", section: "cgroup/recvmsg4", type: "cgroup_sock_addr" },
+  getpeername4: { name: "getpeername4", object: "socket", section: "cgroup/getpeername4", type: "cgroup_sock_addr" },
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "39f4171699a41f453295255d4e7bce5ae6ec31d6d2550a61f8f597aedd1bf048";
+export const abiDigest = "21c6221e88e25257e3744c68ffd0da2b1016f1e6e232033a8b73044398484ac2";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1434,9 +1515,11 @@ typedef ifindex_t __u32
 typedef ipv4_t __be32
 typedef jiffies_t __u32
 typedef mac_t __u8[6]
+typedef netns_cookie_t __u64
 typedef place_t __u8
 typedef port_t __be16
 typedef service_id_t __u32
+typedef socket_cookie_t __u64
 typedef time_ns_t __u64
 typedef verdict_t __u8
 
@@ -1481,6 +1564,7 @@ enum place 4
   0 PLACE_EDGE
   1 PLACE_HOST
   2 PLACE_POD
+  3 PLACE_SOCKET
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -1520,6 +1604,7 @@ enum verdict 4
   27 SENT_REJECTED
   28 SENT_ECHO
   29 SENT_RELAYED
+  30 SENT_SOCKET
   32 DROP_NO_BACKEND
   33 DROP_FRAGMENT
   34 DROP_UNTRUSTED
@@ -1675,6 +1760,21 @@ struct slot_key 8
   0 service_id_t service
   4 __u32 slot
 
+struct socket_peer 24
+  0 netns_cookie_t netns
+  8 ipv4_t service_address
+  12 service_id_t service
+  16 jiffies_t created
+  20 port_t service_port
+  22 __u16 reserved
+
+struct socket_peer_key 16
+  0 socket_cookie_t cookie
+  8 ipv4_t backend
+  12 port_t port
+  14 __u8 protocol
+  15 __u8 reserved
+
 struct source_range 4
   0 __u32 listed
 
@@ -1789,6 +1889,12 @@ map services array
   entries 1024
   flags 1024
 
+map socket_peers lru_hash
+  key struct socket_peer_key
+  value struct socket_peer
+  entries 65536
+  flags 0
+
 map source_ranges lpm_trie
   key struct source_range_key
   value struct source_range
@@ -1828,4 +1934,8 @@ program edge_ingress edge xdp xdp
 program from_network host tc sched_cls
 program clock host syscall syscall
 program from_pod pod tc sched_cls
+program connect4 socket cgroup/connect4 cgroup_sock_addr
+program sendmsg4 socket cgroup/sendmsg4 cgroup_sock_addr
+program recvmsg4 socket cgroup/recvmsg4 cgroup_sock_addr
+program getpeername4 socket cgroup/getpeername4 cgroup_sock_addr
 `;

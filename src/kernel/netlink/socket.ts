@@ -13,8 +13,8 @@ import {
   viewOf,
 } from "./wire.ts";
 
-/** NETLINK_ROUTE and NETLINK_GENERIC. */
-export const NETLINK_PROTOCOL = { route: 0, generic: 16 } as const;
+/** NETLINK_ROUTE, NETLINK_SOCK_DIAG and NETLINK_GENERIC. */
+export const NETLINK_PROTOCOL = { route: 0, socketDiag: 4, generic: 16 } as const;
 
 export const FLAG = {
   request: 0x1,

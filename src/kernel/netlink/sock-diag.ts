@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sockets of a network namespace as sock_diag(7) shows and closes them. IPv4 only.
+
+import { formatIpv4, type Ipv4, ipv4ToBytes } from "../../net/address.ts";
+import { KernelError } from "../error.ts";
+import { FLAG, NETLINK_PROTOCOL, type Netlink, openNetlink } from "./socket.ts";
+import { encodeBody, type Received, viewOf } from "./wire.ts";
+
+/** Whose peer is this address and port. */
+export interface PeerFilter {
+  readonly protocol: "tcp" | "udp";
+  readonly address: Ipv4;
+  readonly port: number;
+}
+
+/** A socket with a peer. */
+export interface DiagSocket {
+  readonly protocol: "tcp" | "udp";
+  /** By which eBPF's bpf_get_socket_cookie knows it. */
+  readonly cookie: bigint;
+  /** struct inet_diag_sockid, which names it to the kernel. */
+  readonly id: Uint8Array;
+}
+
+const SOCK_DIAG_BY_FAMILY = 20;
+const SOCK_DESTROY = 21;
+const AF_INET = 2;
+const PROTOCOL = { tcp: 6, udp: 17 } as const;
+/** Of struct inet_diag_req_v2, of struct inet_diag_msg before the id, and of the id. */
+const REQUEST_BYTES = 56;
+const ID_AT = { request: 8, answer: 4 } as const;
+const ID_BYTES = 48;
+const COOKIE_AT = 40;
+const INET_DIAG_REQ_BYTECODE = 1;
+const INET_DIAG_BC_D_COND = 8;
+/**
+ * By TCP's states: all with a peer but those of half a socket, SYN-RECEIVED and TIME-WAIT. A UDP
+ * socket with a peer is called established.
+ */
+const STATES = [1, 2, 4, 5, 8, 9, 11].reduce((mask, state) => mask | (1 << state), 0);
+
+/** A socket for the calls below, in the namespace at `namespace` or the caller's own. */
+export function openSocketDiag(namespace?: string): Netlink {
+  const protocol = NETLINK_PROTOCOL.socketDiag;
+  return openNetlink(namespace === undefined ? { protocol } : { protocol, namespace });
+}
+
+/** Sockets of the AF_INET family that have this peer; those without any peer are never meant. */
+export function listSocketsTo(netlink: Netlink, filter: PeerFilter): DiagSocket[] {
+  const { protocol, address, port } = filter;
+  const header = requestHeader(protocol);
+  viewOf(header).setUint32(4, STATES, true);
+  const value = peerCondition(address, port);
+  const body = encodeBody(header, [{ type: INET_DIAG_REQ_BYTECODE, value }]);
+  const answers = netlink.dump({
+    operation: `list ${protocol} sockets to`,
+    object: `${formatIpv4(address)}:${port}`,
+    message: { type: SOCK_DIAG_BY_FAMILY, flags: 0, body },
+  });
+  return answers.map((answer) => readSocket(protocol, answer));
+}
+
+/**
+ * Closes a socket under its owner's hands: calls on it fail with ECONNABORTED from now on. False
+ * when it is gone already; throws KernelError, EOPNOTSUPP on a kernel that was built without this.
+ */
+export function destroySocket(netlink: Netlink, { protocol, cookie, id }: DiagSocket): boolean {
+  const body = requestHeader(protocol);
+  body.set(id, ID_AT.request);
+  const message = { type: SOCK_DESTROY, flags: FLAG.request, body };
+  try {
+    netlink.run({
+      operation: `close ${protocol} socket`,
+      object: `with cookie ${cookie}`,
+      message,
+    });
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError && error.code === "ENOENT") return false;
+    throw error;
+  }
+}
+
+function requestHeader(protocol: DiagSocket["protocol"]): Uint8Array {
+  const header = new Uint8Array(REQUEST_BYTES);
+  header[0] = AF_INET;
+  header[1] = PROTOCOL[protocol];
+  return header;
+}
+
+function readSocket(protocol: DiagSocket["protocol"], { body }: Received): DiagSocket {
+  const id = body.slice(ID_AT.answer, ID_AT.answer + ID_BYTES);
+  return { protocol, id, cookie: viewOf(id).getBigUint64(COOKIE_AT, true) };
+}
+
+/** The one instruction that lets only sockets with this peer through (linux/inet_diag.h). */
+function peerCondition(address: Ipv4, port: number): Uint8Array {
+  const PREFIX_BITS = 32;
+  const bytes = new Uint8Array(16);
+  const view = viewOf(bytes);
+  view.setUint8(0, INET_DIAG_BC_D_COND);
+  view.setUint8(1, bytes.length); // where to go on if it holds: the end
+  view.setUint16(2, bytes.length + 4, true); // else: behind the end, which says no
+  view.setUint8(4, AF_INET);
+  view.setUint8(5, PREFIX_BITS);
+  view.setInt32(8, port, true);
+  bytes.set(ipv4ToBytes(address), 12);
+  return bytes;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Notices when backends and service ports are gone for good, and has their sockets closed.
+
+import type { ServiceId, SocketPeer, SocketPeerKey } from "../datapath/gen/abi.ts";
+import type { Endpoint } from "../endpoint/rows.ts";
+import type { EndpointSlice, ServicePort } from "../lb/rows.ts";
+import type { Ipv4 } from "../net/address.ts";
+import type { Node } from "../node/rows.ts";
+import type { SyncGate } from "../state/gate.ts";
+import type { Cursor, ReadTable } from "../state/table.ts";
+import type { SocketCloser } from "./closer.ts";
+
+export interface EndedOptions {
+  readonly closer: Pick<SocketCloser, "close">;
+  readonly ports: ReadTable<string, ServicePort>;
+  readonly endpoints: ReadTable<string, Endpoint, "address">;
+  readonly slices: ReadTable<string, EndpointSlice, "address">;
+  readonly nodes: ReadTable<string, Node>;
+  /** Whether a pod of any node may still have its connections. */
+  readonly lives: (address: Ipv4) => boolean;
+  /** Opens when nothing of before can be missing any more: what is not there is gone. */
+  readonly complete: SyncGate;
+  /** When the kernel's tables are as the rows want them: nobody is sent to who is gone. */
+  readonly settled: () => Promise<void>;
+  readonly failed: (error: Error) => void;
+}
+
+/** Rows that go may come back from another file at once: then nothing is gone. */
+const WAIT_MS = 500;
+
+/**
+ * Follows the tables until it is disposed. A pod is gone when neither a Pod row nor a slice names
+ * it any more, or its node is gone; one that only drains is not.
+ */
+export function followEnded(options: EndedOptions): Disposable {
+  return new Follower(options);
+}
+
+class Follower implements Disposable {
+  readonly #options: EndedOptions;
+  readonly #ports: Cursor<string, ServicePort>;
+  readonly #pods: Cursor<string, Endpoint>;
+  readonly #nodes: Cursor<string, Node>;
+  readonly #addresses = new Map<string, Ipv4>();
+  /** Pods whose row has gone, until it is known whether they have. */
+  readonly #suspects = new Set<Ipv4>();
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: EndedOptions) {
+    this.#options = options;
+    const look = (): void => this.#look();
+    this.#ports = options.ports.cursor(look);
+    this.#pods = options.endpoints.cursor(look);
+    this.#nodes = options.nodes.cursor(look);
+    void options.complete.opened.then(() => {
+      this.#look();
+      // An agent before this one may not have seen who went.
+      this.#schedule();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    for (const cursor of [this.#ports, this.#pods, this.#nodes]) cursor.close();
+  }
+
+  #look(): void {
+    const { complete, slices } = this.#options;
+    if (!complete.open || this.#closed) return;
+    let ended = false;
+    for (const cursor of [this.#ports, this.#nodes]) {
+      for (let change = cursor.take(); change; change = cursor.take()) {
+        if (change.row === undefined) ended = true;
+      }
+    }
+    for (let change = this.#pods.take(); change; change = this.#pods.take()) {
+      const { key, row } = change;
+      const before = this.#addresses.get(key);
+      if (row === undefined) this.#addresses.delete(key);
+      else this.#addresses.set(key, row.address);
+      if (before !== undefined && before !== row?.address) this.#suspects.add(before);
+    }
+    // Whom a slice names is looked at again when the service's port has changed.
+    for (const address of this.#suspects) ended ||= !slices.hasBy("address", address);
+    if (ended) this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    this.#timer ??= setTimeout(() => {
+      this.#close()
+        .catch((error: unknown) => {
+          this.#options.failed(error instanceof Error ? error : new Error(String(error)));
+        })
+        .finally(() => {
+          this.#timer = undefined;
+          this.#look();
+        });
+    }, WAIT_MS).unref();
+  }
+
+  async #close(): Promise<void> {
+    const { ports, endpoints, slices, lives, settled, closer } = this.#options;
+    await settled();
+    const gone = new Set<Ipv4>();
+    for (const address of this.#suspects) {
+      if (endpoints.hasBy("address", address)) this.#suspects.delete(address);
+      else if (!slices.hasBy("address", address)) gone.add(address);
+    }
+    for (const address of gone) this.#suspects.delete(address);
+    const ids = new Set<ServiceId>();
+    for (const { id } of ports.rows()) ids.add(id);
+    const isOver = ({ backend }: SocketPeerKey, { service }: SocketPeer): boolean =>
+      !ids.has(service) || gone.has(backend) || !lives(backend);
+    await closer.close(isOver);
+  }
+}

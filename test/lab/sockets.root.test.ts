@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Services translated at the sockets of pods and of nodes: no packet ever has the service's
+// address, and who is connected to a backend that is gone hears of it at once.
+
+import assert from "node:assert/strict";
+import { after, before, suite, type TestContext, test } from "node:test";
+import { dumpSockets } from "../../src/datapath/dump.ts";
+import { createLab, type Lab } from "../../src/lab/lab.ts";
+import { clusterManifests, type ServiceSpec } from "../../src/lab/manifest.ts";
+import { podNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import { removeLab } from "../../src/lab/state.ts";
+import { formatIpv4 } from "../../src/net/address.ts";
+import { metric, pinsOf, podEndpoint, since, untilBalanced, verdictsAt } from "./tools/inspect.ts";
+import { pinnedAt } from "./tools/pins.ts";
+import { ECHO_PORT, HTTP_PORT, startPrograms } from "./tools/programs.ts";
+import { type SocketKind, SocketProgram } from "./tools/sockets.ts";
+import { freshName } from "./tools/stage.ts";
+import { watch } from "./tools/wire.ts";
+
+/** Clients are a pod and a node; node1 has both. */
+const CLIENTS = ["pod1-1", "node1"] as const;
+const PODS = { near: "pod1-2", far: "pod2-1", other: "pod2-2" } as const;
+const HTTP = 80;
+const ECHO = 7;
+const NEAR = "198.51.100.1";
+const FAR = "198.51.100.2";
+const OTHER = "198.51.100.3";
+const EMPTY = "198.51.100.4";
+const ENDING = "198.51.100.5";
+/** From a change of manifests to closed sockets: half a second is waited for rows to come back. */
+const AT_ONCE_MS = 10_000;
+
+const name = freshName();
+const stage: { lab?: Lab } = {};
+
+function theLab(): Lab {
+  assert.ok(stage.lab !== undefined, "the lab did not come up");
+  return stage.lab;
+}
+
+function spec(service: string, address: string, pods: ServiceSpec["backends"]): ServiceSpec {
+  return {
+    name: service,
+    addresses: [address],
+    ports: [
+      { name: "http", port: HTTP, targetPort: HTTP_PORT },
+      { name: "echo", port: ECHO, targetPort: ECHO_PORT, protocol: "UDP" },
+    ],
+    backends: pods,
+  };
+}
+
+async function publish(service: string, address: string, pods: readonly string[]): Promise<void> {
+  const lab = theLab();
+  lab.publish(spec(service, address, pods));
+  const at = (port: number): string[] => pods.map((pod) => podEndpoint(lab, pod, port));
+  await untilBalanced(lab, `${address}:${HTTP}`, at(HTTP_PORT));
+  await untilBalanced(lab, `${address}:${ECHO}`, at(ECHO_PORT), undefined, "udp");
+}
+
+async function bringUp(): Promise<void> {
+  const lab = await createLab({ name, nodes: 2, podsPerNode: 2, acceleration: "off" });
+  stage.lab = lab;
+  for (const pod of Object.values(PODS)) await startPrograms(lab, pod);
+  await publish("near", NEAR, [PODS.near]);
+  await publish("far", FAR, [PODS.far]);
+  await publish("other", OTHER, [PODS.other]);
+  await publish("empty", EMPTY, []);
+}
+
+const portOf = (kind: SocketKind): number => (kind === "tcp" ? HTTP : ECHO);
+
+function open(t: TestContext, where: string, kind: SocketKind, address: string): SocketProgram {
+  return new SocketProgram(t, theLab(), where, kind, `${address}:${portOf(kind)}`);
+}
+
+async function translated(t: TestContext): Promise<void> {
+  const lab = theLab();
+  const begin = verdictsAt(lab, "node1");
+  const filter = `net 198.51.100.0/24 or tcp port ${HTTP_PORT}`;
+  const { pod, node } = await watch(
+    t,
+    lab,
+    { pod: { at: "pod1-1", filter }, node: { at: "node1:eth0,pod1-1,pod1-2", filter } },
+    async () => {
+      for (const where of CLIENTS) {
+        for (const [address, backend] of [
+          [NEAR, PODS.near],
+          [FAR, PODS.far],
+        ] as const) {
+          const told = await lab.output(where, [
+            "curl",
+            "-sS",
+            "-m",
+            "5",
+            `http://${address}/name`,
+          ]);
+          assert.equal(told, backend, `${where} to ${address}`);
+          for (const kind of ["tcp", "udp", "datagrams"] as const) {
+            const peer = `${address}:${portOf(kind)}`;
+            const answer = kind === "tcp" ? backend : "hello";
+            const program = open(t, where, kind, address);
+            assert.deepEqual(await program.answer(), { peer, from: peer, answer }, where);
+          }
+        }
+      }
+    },
+  );
+  for (const frames of [pod, node]) {
+    const addresses = new Set(frames.flatMap(({ ip }) => ip.flatMap((h) => [h.source, h.target])));
+    assert.ok(addresses.has(formatIpv4(podNamed(lab.plan, PODS.far).address)));
+    const ours = [...addresses].filter((address) => address.startsWith("198.51.100."));
+    assert.deepEqual(ours, [], "a packet has a service's address");
+    assert.deepEqual(
+      frames.flatMap(({ ip }) => ip.filter((h) => h.protocol === 4)),
+      [],
+    );
+  }
+  const counts = since(begin, verdictsAt(lab, "node1"));
+  // curl, and each kind of socket, from two clients to two services.
+  assert.equal(counts["socket sent socket"], 16);
+}
+
+async function refused(t: TestContext): Promise<void> {
+  for (const where of CLIENTS) {
+    for (const kind of ["tcp", "udp", "datagrams"] as const) {
+      assert.equal(await open(t, where, kind, EMPTY).end(), "ECONNREFUSED", `${kind} ${where}`);
+    }
+  }
+}
+
+/** Who is not in a node's cgroup meets a balancer, as ever. */
+async function outside(): Promise<void> {
+  const lab = theLab();
+  assert.equal(
+    await lab.output("client", ["curl", "-sS", "-m", "5", `http://${FAR}/name`]),
+    PODS.far,
+  );
+}
+
+async function withoutAgent(t: TestContext): Promise<void> {
+  const lab = theLab();
+  const { links } = pinnedAt(lab, "node1");
+  const open1 = open(t, "pod1-1", "tcp", FAR);
+  await open1.answer();
+  await lab.stopAgent("node1", "SIGKILL");
+  assert.equal((await open(t, "pod1-1", "tcp", FAR).answer()).peer, `${FAR}:${HTTP}`);
+  const text = await lab.output("node1", ["ciliate", "bpf", "socket", "list"]);
+  const backend = podEndpoint(lab, PODS.far, HTTP_PORT).replaceAll(".", "\\.");
+  assert.match(text, new RegExp(`tcp +\\d+ +\\d+ +198\\.51\\.100\\.2:80 +${backend}`));
+  // While the next one takes over, every connection is translated.
+  let starting = true;
+  const start = lab.startAgent("node1").finally(() => {
+    starting = false;
+  });
+  let peers = 0;
+  while (starting) {
+    const program = open(t, "pod1-1", "tcp", NEAR);
+    assert.equal((await program.answer()).peer, `${NEAR}:${HTTP}`);
+    peers++;
+  }
+  await start;
+  t.diagnostic(`${peers} connections while an agent started`);
+  assert.ok(peers > 0);
+  assert.deepEqual(pinnedAt(lab, "node1").links, links, "links are the same");
+  assert.equal(open1.ended, undefined);
+}
+
+/** Sockets to the pod that will go, by every kind, and to one that stays. */
+async function openAll(t: TestContext, address: string) {
+  const all = CLIENTS.flatMap((where) => [
+    open(t, where, "tcp", address),
+    open(t, where, "udp", address),
+  ]);
+  const staying = CLIENTS.flatMap((where) => [
+    open(t, where, "tcp", FAR),
+    open(t, where, "udp", FAR),
+    open(t, where, "datagrams", address),
+  ]);
+  for (const program of [...all, ...staying]) await program.answer();
+  return { all, staying };
+}
+
+async function podGone(t: TestContext): Promise<void> {
+  const lab = theLab();
+  const { all, staying } = await openAll(t, OTHER);
+  // To the same pod by its own address: none of ours.
+  const direct = new SocketProgram(
+    t,
+    lab,
+    "pod1-1",
+    "tcp",
+    podEndpoint(lab, PODS.other, HTTP_PORT),
+  );
+  await direct.answer();
+  lab.publish(spec("other", OTHER, [{ pod: PODS.other, ready: false, terminating: true }]));
+  await untilBalanced(lab, `${OTHER}:${HTTP}`, []);
+  await until("a refused connection", AT_ONCE_MS, async () => {
+    const { code } = await lab.run("pod1-1", ["curl", "-sS", "-m", "1", `http://${OTHER}/name`]);
+    return code === 7;
+  });
+  assert.deepEqual(
+    all.map(({ ended }) => ended).filter((end) => end !== undefined),
+    [],
+    "drained",
+  );
+
+  const pods = clusterManifests(lab.plan)["pods.yaml"] ?? [];
+  const left = pods.filter((pod) => !JSON.stringify(pod).includes(`"${PODS.other}"`));
+  assert.equal(left.length, pods.length - 1);
+  lab.publish(spec("other", OTHER, []));
+  lab.writeManifest("pods.yaml", left);
+  const began = performance.now();
+  for (const program of all) assert.equal(await program.end(AT_ONCE_MS), "ECONNABORTED");
+  t.diagnostic(`${all.length} sockets closed after ${Math.round(performance.now() - began)} ms`);
+  for (const program of [...staying, direct]) assert.equal(program.ended, undefined);
+  const closed = await metric(lab, "ciliate_sockets_closed_total");
+  assert.equal(closed, all.length);
+  const backends = [...dumpSockets(pinsOf(lab, "node1"))].map(({ backend }) => backend);
+  assert.ok(!backends.includes(podEndpoint(lab, PODS.other, HTTP_PORT)), "it is forgotten");
+}
+
+async function serviceGone(t: TestContext): Promise<void> {
+  const lab = theLab();
+  await publish("ending", ENDING, [PODS.near]);
+  const { all, staying } = await openAll(t, ENDING);
+  lab.withdraw("ending");
+  for (const program of all) assert.equal(await program.end(AT_ONCE_MS), "ECONNABORTED");
+  for (const program of staying) assert.equal(program.ended, undefined);
+}
+
+/** Who goes while no agent is there is missed by the next one. */
+async function goneMeanwhile(t: TestContext): Promise<void> {
+  const lab = theLab();
+  await publish("ending", ENDING, [PODS.near]);
+  const { all, staying } = await openAll(t, ENDING);
+  await lab.stopAgent("node1", "SIGKILL");
+  lab.withdraw("ending");
+  await lab.startAgent("node1");
+  for (const program of all) assert.equal(await program.end(AT_ONCE_MS), "ECONNABORTED");
+  for (const program of staying) assert.equal(program.ended, undefined);
+}
+
+suite("services at the sockets of pods and nodes", () => {
+  before(bringUp);
+  after(() => removeLab(name));
+  test("no packet has a service's address, and programs see nothing else", translated);
+  test("without backends, every call is refused", refused);
+  test("who is outside is balanced as ever", outside);
+  test("without an agent and while one starts, sockets are translated", withoutAgent);
+  test("when a pod is gone, sockets to it are closed; none while it drains", podGone);
+  test("when a service is gone, its sockets are closed", serviceGone);
+  test("what went while no agent was there is closed by the next", goneMeanwhile);
+});

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Servers that say who they are, and calls that ask them. In the namespace of the thread.
+
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+const LIMIT_MS = 3000;
+
+/** A TCP server that says its address to who connects; port 0 for any. */
+export async function serveTcp(
+  address: string,
+  port: number,
+  closing: (() => void)[],
+): Promise<number> {
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.write(address);
+  });
+  closing.push(() => server.close());
+  server.listen(port, address);
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
+
+/** A UDP server that answers with its address. */
+export async function serveUdp(
+  address: string,
+  port: number,
+  closing: (() => void)[],
+): Promise<number> {
+  const server = createSocket("udp4");
+  closing.push(() => server.close());
+  server.on("message", (_, from) => server.send(address, from.port, from.address));
+  server.bind(port, address);
+  await once(server, "listening");
+  return server.address().port;
+}
+
+export interface Connected {
+  /** What the server said. */
+  readonly backend: string;
+  /** getpeername(2). */
+  readonly peer: string;
+}
+
+/** Connects, waits for the server's words and ends. */
+export async function connectTcp(address: string, port: number): Promise<Connected> {
+  const socket: Socket = connect({ host: address, port });
+  try {
+    const signal = AbortSignal.timeout(LIMIT_MS);
+    const [data] = (await once(socket, "data", { signal })) as [Buffer];
+    return { backend: data.toString(), peer: `${socket.remoteAddress}:${socket.remotePort}` };
+  } finally {
+    socket.destroy();
+  }
+}
+
+export interface Answered extends Connected {
+  /** Who sent the answer, by recvmsg(2). */
+  readonly from: string;
+}
+
+async function exchange(socket: UdpSocket, send: () => void): Promise<Omit<Answered, "peer">> {
+  const answer = once(socket, "message", { signal: AbortSignal.timeout(LIMIT_MS) });
+  const failure = once(socket, "error").then(([error]) => Promise.reject(error));
+  send();
+  const [data, from] = (await Promise.race([answer, failure])) as [Buffer, RemoteInfo];
+  return { backend: data.toString(), from: `${from.address}:${from.port}` };
+}
+
+/** Connects a UDP socket, asks by it and closes it. */
+export async function connectUdp(address: string, port: number): Promise<Answered> {
+  const socket = createSocket("udp4");
+  try {
+    const connected = once(socket, "connect");
+    socket.connect(port, address);
+    await connected;
+    const remote = socket.remoteAddress();
+    const answer = await exchange(socket, () => socket.send("hello"));
+    return { ...answer, peer: `${remote.address}:${remote.port}` };
+  } finally {
+    socket.close();
+  }
+}
+
+/** Asks by a socket that names its peer with each datagram. */
+export async function sendUdp(socket: UdpSocket, address: string, port: number) {
+  return await exchange(socket, () => socket.send("hello", port, address));
+}
