@@ -101,15 +101,17 @@ struct backend {
 enum nexthop_flag {
 	NEXTHOP_RESOLVED = 1, /* device and both MACs are right: set last, cleared first */
 	NEXTHOP_EDGE = 2,     /* and XDP can send by this device */
+	/*
+	 * Lowest bit of the row's generation, which has the rest. It is another one when the row
+	 * may lead old flows astray.
+	 */
+	NEXTHOP_GENERATION = 256,
 };
-
-/* A row that gets another device or gateway gets another generation, which old flows don't have. */
-#define NEXTHOP_GENERATION_SHIFT 8
 
 struct nexthop {
 	ifindex_t ifindex;
 	__u16 mtu;   /* of what is sent, in bytes of IP */
-	__u16 flags; /* enum nexthop_flag; from NEXTHOP_GENERATION_SHIFT on: the row's generation */
+	__u16 flags; /* enum nexthop_flag */
 	mac_t destination;
 	mac_t source;
 	ipv4_t gateway;	     /* on-link address whose MAC destination is */
@@ -186,7 +188,7 @@ struct flow {
 	service_id_t service;
 	__u16 nexthop;		  /* FLOW_SNAT: row of nexthops to the pod, */
 	__u16 nexthop_generation; /* and its generation then */
-	__u32 counter;		  /* FLOW_SNAT: row of counters within one CPU's part */
+	__u32 counter;		  /* row of counters within one CPU's part */
 	jiffies_t seen;
 	__u32 flags; /* enum flow_flag */
 	identity_t client_identity;

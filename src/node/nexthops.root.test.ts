@@ -201,6 +201,49 @@ describe("next hops", () => {
     assert.deepEqual(f.moved[1], [FAR, row]);
   });
 
+  test("a row that an address left, or that was given up, has another generation", async () => {
+    using f = open();
+    const generation = (at: number): number => Math.floor(f.at(at).flags / NexthopFlag.generation);
+    const row = f.nexthops.acquire(FAR);
+    f.nexthops.acquire(FARTHER);
+    await until(
+      () => f.resolved(row),
+      () => f.nexthops.status(),
+    );
+    assert.equal(generation(row), 0);
+    ip("link", "set", "cil0", "mtu", "1400");
+    await until(
+      () => f.resolved(row) && f.at(row).mtu === 1400,
+      () => f.at(row),
+    );
+    assert.equal(generation(row), 0, "another MTU is the same way");
+    ip("link", "set", "cil0", "mtu", "1500");
+    ip("route", "add", "10.244.3.0/24", "via", "10.0.0.3");
+    await until(
+      () => f.moved.length === 1,
+      () => f.moved,
+    );
+    assert.equal(generation(row), 1);
+    const other = f.moved[0]?.[1] ?? 0;
+    ip("route", "del", "10.244.3.0/24");
+    await until(
+      () => f.moved.length === 2,
+      () => f.moved,
+    );
+    await f.nexthops.settled();
+    assert.equal(f.at(other).ifindex, 0);
+    assert.ok(generation(other) > 0, "what was made for it must not use who comes next");
+    const before = generation(other);
+    const next = f.nexthops.acquire(NEAR);
+    assert.equal(next, other, "it is given out again");
+    assert.equal(generation(next), before);
+    await until(
+      () => f.resolved(next) && f.resolved(row),
+      () => f.nexthops.status(),
+    );
+    assert.equal(generation(next), before);
+  });
+
   test("a row is unresolved while its device is down, and comes back with it", async () => {
     using f = open();
     const row = f.nexthops.acquire(NEAR);
@@ -249,12 +292,19 @@ describe("next hops", () => {
     );
     await first.nexthops.settled();
     first[Symbol.dispose]();
+    const generations = 7 * NexthopFlag.generation;
+    for (const used of [row, near]) {
+      const there = first.at(used);
+      first.map.update(used, { ...there, flags: there.flags | generations });
+    }
     using second = open(first.map);
     assert.equal(second.nexthops.acquire(FAR), row);
+    assert.equal(second.at(row).flags, NexthopFlag.resolved | generations);
     assert.equal(second.resolved(row), true, "there is no moment without it");
     second.nexthops.prune();
     await second.nexthops.settled();
     assert.equal(second.at(near).ifindex, 0, "what nobody asked for is free");
+    assert.equal(second.at(near).flags, generations + NexthopFlag.generation);
   });
 
   test("a row that leads nowhere any more is given out again", async () => {

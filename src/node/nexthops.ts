@@ -2,6 +2,10 @@
 // Rows of nexthops: for each device and gateway on the way to some backend, everything that a
 // packet needs to leave. Programs read a row while it is flagged as resolved; so the flag goes
 // first, then a grace period, then the row is rewritten and the flag comes back.
+//
+// A flow of SNAT remembers its row and the row's generation, which stands in the flags' high byte.
+// It is raised when the row gets another device or gateway, and when some address is routed by
+// another row: the flows that were made before ask the FIB from then on.
 
 import { type Ifindex, Nexthop, NexthopFlag } from "../datapath/gen/abi.ts";
 import type { TypedMap } from "../datapath/maps.ts";
@@ -91,6 +95,8 @@ class NexthopTable implements Nexthops {
   readonly #mapping: MapMapping;
   readonly #view: DataView;
   readonly #flags: Uint16Array;
+  /** Of each row, as its flags have them. */
+  readonly #generations: Uint8Array;
   readonly #limit: number;
   readonly #destinations = new Map<Ipv4, Destination>();
   readonly #rows = new Map<number, Row>();
@@ -109,6 +115,7 @@ class NexthopTable implements Nexthops {
     this.#view = new DataView(this.#mapping.buffer);
     this.#flags = new Uint16Array(this.#mapping.buffer);
     this.#limit = options.map.raw.info.maxEntries;
+    this.#generations = new Uint8Array(this.#limit);
     this.#restore();
     this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
     this.#timer = setInterval(() => this.#retry(), RETRY_MS).unref();
@@ -182,6 +189,7 @@ class NexthopTable implements Nexthops {
     this.#flags.fill(0, 0, Nexthop.size / 2);
     for (let row = this.#limit - 1; row > UNRESOLVED; row--) {
       const it = Nexthop.decode(this.#view, row * Nexthop.size);
+      this.#generations[row] = it.flags / NexthopFlag.generation;
       if (it.ifindex === 0 || this.#found.has(neighbourKey(it.ifindex, it.gateway))) {
         this.#free.push(row);
       } else {
@@ -196,6 +204,7 @@ class NexthopTable implements Nexthops {
     const way = devices.routes.wayTo(address, (device) => this.#usable(device));
     const row = way === undefined ? undefined : this.#rowOf(way.device, way.gateway);
     if (row !== destination.row) {
+      if (destination.row !== undefined) this.#raise(destination.row.row);
       this.#leave(address, destination);
       destination.row = row;
       row?.addresses.add(address);
@@ -249,7 +258,8 @@ class NexthopTable implements Nexthops {
   }
 
   #empty(row: number): void {
-    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, 0);
+    this.#setFlags(row, 0);
+    this.#raise(row);
     this.#quarantine.retire(() => {
       this.#write(row, EMPTY);
       this.#free.push(row);
@@ -257,18 +267,34 @@ class NexthopTable implements Nexthops {
   }
 
   #isResolved(row: number): boolean {
-    return ((this.#flags[row * (Nexthop.size / 2) + 3] ?? 0) & NexthopFlag.resolved) !== 0;
+    return (this.#flagsOf(row) & NexthopFlag.resolved) !== 0;
+  }
+
+  #flagsOf(row: number): number {
+    return (this.#flags[row * (Nexthop.size / 2) + 3] ?? 0) % NexthopFlag.generation;
+  }
+
+  #setFlags(row: number, flags: number): void {
+    const generation = (this.#generations[row] ?? 0) * NexthopFlag.generation;
+    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, flags | generation);
+  }
+
+  /** Takes the row from flows that remember it. */
+  #raise(row: number): void {
+    this.#generations[row] = (this.#generations[row] ?? 0) + 1;
+    this.#setFlags(row, this.#flagsOf(row));
   }
 
   #clear(row: Row): void {
     row.written = "";
-    Atomics.store(this.#flags, row.row * (Nexthop.size / 2) + 3, 0);
+    this.#setFlags(row.row, 0);
   }
 
   #write(row: number, value: Nexthop): void {
     if (this.#flags.length === 0) return;
-    Nexthop.encode(this.#view, row * Nexthop.size, { ...value, flags: 0 });
-    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, value.flags);
+    const generation = (this.#generations[row] ?? 0) * NexthopFlag.generation;
+    Nexthop.encode(this.#view, row * Nexthop.size, { ...value, flags: generation });
+    this.#setFlags(row, value.flags);
   }
 
   #mtuOf({ device, mtu }: Row): number {
@@ -299,8 +325,9 @@ class NexthopTable implements Nexthops {
     const wanted = this.#wanted(row);
     const text = wanted === undefined ? "" : textOf(wanted);
     if (row.written === "before" && text !== "") {
-      const there = textOf(Nexthop.decode(this.#view, row.row * Nexthop.size));
-      row.written = there === text ? text : "other";
+      const there = Nexthop.decode(this.#view, row.row * Nexthop.size);
+      const same = textOf({ ...there, flags: this.#flagsOf(row.row) }) === text;
+      row.written = same ? text : "other";
     }
     if (row.waiting || text === row.written) return;
     this.#clear(row);

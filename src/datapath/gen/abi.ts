@@ -160,12 +160,14 @@ export const frontendKindNames: { readonly [value: number]: string } = {
 export const NexthopFlag = {
   resolved: 1,
   edge: 2,
+  generation: 256,
 } as const;
 export type NexthopFlag = (typeof NexthopFlag)[keyof typeof NexthopFlag];
 /** The names of enum nexthop_flag for people, by value. */
 export const nexthopFlagNames: { readonly [value: number]: string } = {
   "1": "resolved",
   "2": "edge",
+  "256": "generation",
 };
 
 /** enum node_address */
@@ -1507,7 +1509,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "21c6221e88e25257e3744c68ffd0da2b1016f1e6e232033a8b73044398484ac2";
+export const abiDigest = "abadb45255d0c3d03be5d2ddbcd16a43ccbd2d80ec88b53898ca49b8cde74273";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -1555,6 +1557,7 @@ enum frontend_kind 4
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
   2 NEXTHOP_EDGE
+  256 NEXTHOP_GENERATION
 
 enum node_address 4
   1 NODE_ADDRESS_OWN
