@@ -7,40 +7,9 @@
 #include "stage/icmp.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
+#include "stage/nat-xdp.h"
 #include "stage/parse.h"
 #include "stage/service.h"
-
-static __always_inline void *start_of(struct xdp_md *ctx)
-{
-	return (void *)(long)ctx->data;
-}
-
-static __always_inline void *end_of(struct xdp_md *ctx)
-{
-	return (void *)(long)ctx->data_end;
-}
-
-static __always_inline int transmit(struct xdp_md *ctx, ifindex_t ifindex)
-{
-	return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
-}
-
-typedef __u64 __attribute__((may_alias)) macs_head_t;
-typedef __u32 __attribute__((may_alias)) macs_tail_t;
-
-_Static_assert(__builtin_offsetof(struct nexthop, source) ==
-		   __builtin_offsetof(struct nexthop, destination) + ETH_ALEN,
-	       "both MACs stand in the order of an Ethernet header");
-
-/* In three words, where clang would copy bytes. */
-static __always_inline void ethernet_to(void *eth, const struct nexthop *nexthop)
-{
-	const void *macs = nexthop->destination;
-
-	*(macs_head_t *)eth = *(const macs_head_t *)macs;
-	*(macs_tail_t *)(eth + 8) = *(const macs_tail_t *)(macs + 8);
-	*(ethertype_t *)(eth + 12) = bpf_htons(ETH_P_IP);
-}
 
 static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
 						      const struct nexthop *nexthop, int *action)
@@ -121,13 +90,39 @@ static __noinline enum verdict send_frag_needed(struct xdp_md *ctx, const struct
 static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct packet *packet,
 					    __u32 mtu, int *action)
 {
-	/* A copy, so that only here the packet has to be in memory. */
-	struct packet copy = *packet;
-
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
 	*action = XDP_TX;
-	return send_frag_needed(ctx, &copy, mtu);
+	return send_frag_needed(ctx, packet, mtu);
+}
+
+/* Both on a copy, so that only here the packet has to be in memory. */
+static __always_inline enum verdict nat_away(struct xdp_md *ctx, struct packet *packet,
+					     const struct service *service, int *action)
+{
+	struct packet copy = *packet;
+	enum verdict verdict;
+	struct flow *flow = nat_request(ctx, &copy, service, &verdict);
+
+	if (flow)
+		verdict = nat_send(ctx, &copy, flow, action);
+	packet->backend = copy.backend;
+	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, &copy, copy.mtu, action) : verdict;
+}
+
+static __always_inline enum verdict nat_back(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	struct flow *flow = nat_reply(packet);
+	enum verdict verdict;
+	struct packet copy;
+
+	if (!flow)
+		return PASS_NOT_OURS;
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	copy = *packet;
+	verdict = nat_answer(ctx, &copy, flow, action);
+	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, &copy, copy.mtu, action) : verdict;
 }
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
@@ -139,8 +134,10 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	__u32 row, extra;
 
 	if (!service)
-		return PASS_NOT_OURS;
+		return nat_back(ctx, packet, action);
 	packet->service = service->id;
+	if (unlikely(service->flags & SERVICE_SNAT))
+		return nat_away(ctx, packet, service, action);
 	if (unlikely(!service->backend_count))
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);
@@ -156,8 +153,12 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
 	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
-	if (unlikely(packet->total_bytes + extra > nexthop->mtu))
-		return too_big(ctx, packet, nexthop->mtu - extra, action);
+	if (unlikely(packet->total_bytes + extra > nexthop->mtu)) {
+		/* A copy, so that only here the packet has to be in memory. */
+		struct packet copy = *packet;
+
+		return too_big(ctx, &copy, nexthop->mtu - extra, action);
+	}
 	if (extra)
 		verdict = send_encapsulated(ctx, packet, nexthop, action);
 	else

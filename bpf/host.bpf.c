@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
+#include "stage/nat-skb.h"
 #include "stage/owners.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
@@ -205,19 +206,6 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	return decision.verdict;
 }
 
-static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *nexthop,
-				   ipv4_t source, ipv4_t destination, __u32 bytes, struct way *way)
-{
-	if (!(nexthop->flags & NEXTHOP_RESOLVED))
-		return way_find(skb, source, destination, bytes, way);
-	way->ifindex = nexthop->ifindex;
-	way->mtu = nexthop->mtu;
-	way->neighbour = true;
-	__builtin_memcpy(way->destination, nexthop->destination, ETH_ALEN);
-	__builtin_memcpy(way->source, nexthop->source, ETH_ALEN);
-	return true;
-}
-
 static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct packet *packet,
 					       const struct backend *backend, const struct way *way,
 					       int *action)
@@ -272,6 +260,20 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 	return SENT_ENCAPSULATED;
 }
 
+static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet,
+					const struct service *service, int *action)
+{
+	enum verdict verdict;
+	struct flow *flow = nat_request(skb, packet, service, &verdict);
+
+	if (flow)
+		return nat_send(skb, packet, flow, action);
+	if (verdict != PASS_LOCAL)
+		return verdict;
+	traffic_count(packet->counter, packet);
+	return deliver(skb, packet, packet->backend, 0, action);
+}
+
 static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
 					    const struct service *service, int *action)
 {
@@ -279,6 +281,8 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	enum verdict verdict;
 
 	packet->service = service->id;
+	if (service->flags & SERVICE_SNAT)
+		return nat(skb, packet, service, action);
 	if (!service->backend_count)
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);
@@ -362,8 +366,9 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 
 static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *packet, int *action)
 {
-	struct ethhdr *eth;
 	struct service *service;
+	struct ethhdr *eth;
+	struct flow *flow;
 
 	/* Frames for others get here while somebody listens to all of them. */
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
@@ -375,7 +380,10 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 	switch (parse_ipv4(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN)) {
 	case PARSED_WHOLE:
 		service = service_find(packet);
-		return service ? balance(skb, packet, service, action) : plain(skb, packet, action);
+		if (service)
+			return balance(skb, packet, service, action);
+		flow = nat_reply(packet);
+		return flow ? nat_answer(skb, packet, flow, action) : plain(skb, packet, action);
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;

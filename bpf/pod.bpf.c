@@ -115,7 +115,10 @@ static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *pa
 		return PASS_NOT_OURS;
 	key = flow_key_of(packet, FLOW_REPLY);
 	flow = bpf_map_lookup_elem(&conntrack, &key);
-	return flow ? reply(skb, packet, flow, action) : PASS_NOT_OURS;
+	/* Replies of pods elsewhere don't come by here. */
+	if (!flow || flow->flags & FLOW_SNAT)
+		return PASS_NOT_OURS;
+	return reply(skb, packet, flow, action);
 }
 
 SEC("tc")

@@ -54,6 +54,22 @@ static __always_inline bool flow_is_over(const struct flow *flow)
 	return flow->flags & FLOW_RESET || (flow->flags & both) == both;
 }
 
+/*
+ * Whether a packet is none of this flow's any more. After a reset the client's port may be in use
+ * again, for a flow of another node.
+ */
+static __always_inline bool flow_is_past(const struct flow *flow, const struct packet *packet)
+{
+	return flow->flags & FLOW_RESET || (packet_is_syn(packet) && flow_is_over(flow));
+}
+
+/* Whether two entries are of one flow. */
+static __always_inline bool flow_is_same(const struct flow *flow, const struct flow *other)
+{
+	return other->client == flow->client && other->service_address == flow->service_address &&
+	       other->service_port == flow->service_port && other->client_port == flow->client_port;
+}
+
 /* Counts a packet; flags that both entries must know are set in the other one too. */
 static __always_inline void flow_update(struct flow *flow, const struct packet *packet,
 					bool from_pod, bool reply_entry)
@@ -102,10 +118,7 @@ static __always_inline bool reply_key_taken(const struct flow *flow, const struc
 {
 	struct flow *other = bpf_map_lookup_elem(&conntrack, key);
 
-	return other && !flow_is_over(other) &&
-	       (other->client != flow->client || other->service_address != flow->service_address ||
-		other->service_port != flow->service_port ||
-		other->client_port != flow->client_port);
+	return other && !flow_is_over(other) && !flow_is_same(flow, other);
 }
 
 /* Gives the flow a client port that no other flow of the same client and pod uses. */

@@ -10,6 +10,9 @@
 #define IP_VERSION_IHL 0x45
 #define IP_DEFAULT_TTL 64
 
+/* AF_INET, as the kernel's helpers want it. */
+#define FAMILY_IPV4 2
+
 /* How a packet leaves: device, MACs, and the largest IPv4 packet in bytes. */
 struct way {
 	ifindex_t ifindex;

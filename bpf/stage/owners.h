@@ -172,6 +172,7 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->pod_port = target->port;
 	flow->alias_port = packet->source_port;
 	flow->service = packet->service;
+	flow->counter = target->counter;
 	flow->created = flow->seen = jiffies_now();
 	flow->flags = flags;
 	if (packet->protocol == IPPROTO_TCP && !packet_is_syn(packet))
@@ -296,9 +297,7 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_
 		return 0;
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&conntrack, &key);
-	/* After a reset the client's port may be in use again, for a flow of another node. */
-	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_RESET)) &&
-	    !(packet_is_syn(packet) && flow_is_over(flow))) {
+	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_SNAT)) && !flow_is_past(flow, packet)) {
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
 		decision->kind = DECIDE_POD;

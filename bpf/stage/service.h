@@ -59,10 +59,37 @@ static __always_inline struct frontend *frontend_find(__u64 word)
 	return frontend_find_spilled(word, index);
 }
 
-/* Whether services have this address, whatever the port. */
+/* What an address of a node is to this one, enum node_address; 0: it is no node's. */
+static __always_inline __u32 node_address_kind(ipv4_t address)
+{
+	struct frontend *frontend = frontend_find(frontend_word(address, 0, 0, FRONTEND_NODE));
+
+	return frontend ? *(volatile __u32 *)&frontend->service : 0;
+}
+
+/* Whether services have this address, whatever the port, and no node has it. */
 static __always_inline bool service_has_address(ipv4_t address)
 {
-	return frontend_find(frontend_word(address, 0, 0, FRONTEND_ADDRESS));
+	return frontend_find(frontend_word(address, 0, 0, FRONTEND_ADDRESS)) &&
+	       !node_address_kind(address);
+}
+
+/*
+ * The frontend of a port that all nodes serve, if the packet is to an address where it is served:
+ * one of this node's or, for what another node sent here, any node's. Not inlined: every packet
+ * that isn't a service's comes by.
+ */
+static __noinline struct frontend *node_port_find(ipv4_t address, port_t port, __u8 protocol,
+						  bool inner)
+{
+	struct frontend *frontend =
+	    frontend_find(frontend_word(0, port, protocol, FRONTEND_NODE_PORT));
+	__u32 kind;
+
+	if (!frontend)
+		return NULL;
+	kind = node_address_kind(address);
+	return kind == NODE_ADDRESS_OWN || (inner && kind) ? frontend : NULL;
 }
 
 /* The row that a frontend leads to; NULL without a frontend. */
@@ -78,8 +105,18 @@ static __always_inline struct service *service_of(const struct frontend *fronten
 
 static __always_inline struct service *service_find(const struct packet *packet)
 {
-	return service_of(frontend_find(frontend_word(packet->destination, packet->destination_port,
-						      packet->protocol, FRONTEND_SERVICE)));
+	struct frontend *frontend = frontend_find(frontend_word(
+	    packet->destination, packet->destination_port, packet->protocol, FRONTEND_SERVICE));
+
+	if (!frontend) {
+		__u16 port = bpf_ntohs(packet->destination_port);
+
+		if (port < node_port_min || port > node_port_max)
+			return NULL;
+		frontend = node_port_find(packet->destination, packet->destination_port,
+					  packet->protocol, packet->outer_source);
+	}
+	return service_of(frontend);
 }
 
 /* Hash of the flow as the client sends it: the same on every node. */

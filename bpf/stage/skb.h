@@ -6,8 +6,7 @@
 #include "checksum.h"
 #include "encap.h"
 #include "packet.h"
-
-#define FAMILY_IPV4 2
+#include "translation.h"
 
 /*
  * Packets changed at tc. Checksums of TCP and UDP may still be partial there (the sender left them
@@ -54,6 +53,24 @@ static __always_inline bool way_find(struct __sk_buff *skb, ipv4_t source, ipv4_
 	return true;
 }
 
+static __always_inline void way_by(const struct nexthop *nexthop, struct way *way)
+{
+	way->ifindex = nexthop->ifindex;
+	way->mtu = nexthop->mtu;
+	way->neighbour = true;
+	__builtin_memcpy(way->destination, nexthop->destination, ETH_ALEN);
+	__builtin_memcpy(way->source, nexthop->source, ETH_ALEN);
+}
+
+static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *nexthop,
+				   ipv4_t source, ipv4_t destination, __u32 bytes, struct way *way)
+{
+	if (!(nexthop->flags & NEXTHOP_RESOLVED))
+		return way_find(skb, source, destination, bytes, way);
+	way_by(nexthop, way);
+	return true;
+}
+
 /* Sends a packet whose MACs are written already if they are known. */
 static __always_inline int way_take(const struct way *way)
 {
@@ -94,16 +111,6 @@ static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct 
 	return true;
 }
 
-/* What a translation writes into a packet's headers. */
-struct translation {
-	ipv4_t source;
-	ipv4_t destination;
-	port_t source_port;
-	port_t destination_port;
-	__u8 tos;
-	__u8 ttl;
-};
-
 /* The checksum of TCP or UDP, before the headers themselves change. `l3`: where IPv4 begins. */
 static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 						  const struct packet *packet, __u32 l3,
@@ -113,42 +120,20 @@ static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 	__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
 	__u32 at = l3 + packet->header_bytes +
 		   (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
-	__u32 addresses = checksum_change(packet->source, to->source) +
-			  checksum_change(packet->destination, to->destination);
-	__u32 ports = checksum_word(~(__u32)packet->source_port) + to->source_port +
-		      checksum_word(~(__u32)packet->destination_port) + to->destination_port;
 
-	if (bpf_l4_csum_replace(skb, at, 0, addresses, BPF_F_PSEUDO_HDR | flags))
+	if (bpf_l4_csum_replace(skb, at, 0, translation_addresses(packet, to),
+				BPF_F_PSEUDO_HDR | flags))
 		return false;
 	if (packet->source_port == to->source_port &&
 	    packet->destination_port == to->destination_port)
 		return true;
-	return !bpf_l4_csum_replace(skb, at, 0, ports, flags);
+	return !bpf_l4_csum_replace(skb, at, 0, translation_ports(packet, to), flags);
 }
 
 static __always_inline bool translate_headers(struct __sk_buff *skb, const struct packet *packet,
 					      __u32 l3, const struct translation *to)
 {
-	struct iphdr *ip = skb_start(skb) + l3;
-	struct udphdr *ports;
-	__u32 change;
-
-	if ((void *)(ip + 1) > skb_end(skb))
-		return false;
-	change = checksum_change(packet->source, to->source) +
-		 checksum_change(packet->destination, to->destination) +
-		 (__u16) ~(packet->tos << 8) + (to->tos << 8) + (__u16)~packet->ttl + to->ttl;
-	ip->check = checksum_apply(ip->check, change);
-	ip->saddr = to->source;
-	ip->daddr = to->destination;
-	ip->tos = to->tos;
-	ip->ttl = to->ttl;
-	ports = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
-	if ((void *)(ports + 1) > skb_end(skb))
-		return false;
-	ports->source = to->source_port;
-	ports->dest = to->destination_port;
-	return true;
+	return translate_header(skb_start(skb) + l3, skb_end(skb), packet, to);
 }
 
 static __always_inline bool skb_ethernet(struct __sk_buff *skb, const __u8 *destination,

@@ -169,8 +169,8 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
     constants: {
       nodeAddress: identity.address,
       natPortMin: 32_768,
-      nodePortMin: 0,
-      nodePortMax: 0,
+      nodePortMin: 30_000,
+      nodePortMax: 32_767,
       hashSeed: BigInt(config.hashSeed),
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,

@@ -22,6 +22,7 @@ const CLIENT = parseIpv4("192.0.2.9");
 const VIP = parseIpv4("198.51.100.1");
 const POD = parseIpv4("10.244.1.2");
 const GONE = parseIpv4("10.244.1.9");
+const NODE = parseIpv4("192.0.2.1");
 const ELSEWHERE = parseIpv4("10.244.2.2");
 
 const TIMEOUTS = {
@@ -39,6 +40,8 @@ interface Wish {
   readonly requestAge: number;
   readonly replyAge?: number;
   readonly pod?: typeof POD;
+  /** The client as the pod sees it; as it is when left out. */
+  readonly alias?: { readonly address: typeof POD; readonly port: number };
 }
 
 function flowOf(wish: Wish, ageSeconds: number): Flow {
@@ -46,11 +49,11 @@ function flowOf(wish: Wish, ageSeconds: number): Flow {
     client: CLIENT,
     serviceAddress: VIP,
     pod: wish.pod ?? POD,
-    aliasAddress: CLIENT,
+    aliasAddress: wish.alias?.address ?? CLIENT,
     clientPort: wish.port as Port,
     servicePort: 80 as Port,
     podPort: 8080 as Port,
-    aliasPort: wish.port as Port,
+    aliasPort: (wish.alias?.port ?? wish.port) as Port,
     service: 1 as ServiceId,
     created: 0 as Jiffies,
     seen: (NOW_MS - ageSeconds * 1000) as Jiffies,
@@ -133,7 +136,7 @@ async function survivors(wishes: readonly Wish[]) {
   };
 }
 
-const { confirmed, finClient, finPod, reset, remote } = FlowFlag;
+const { confirmed, finClient, finPod, reset, remote, snat } = FlowFlag;
 
 describe("the collector of flows", () => {
   test("keeps flows for as long as their state says", async () => {
@@ -189,6 +192,29 @@ describe("the collector of flows", () => {
     ]);
     assert.deepEqual(requests, [1]);
     assert.deepEqual(figures.removed, { expired: 0, "pod-gone": 2, orphan: 0 });
+  });
+
+  test("keeps flows of SNAT as long as others, until the pod elsewhere dies", async () => {
+    const both = (port: number, age: number, more: Partial<Wish> = {}): Wish => ({
+      port,
+      flags: snat,
+      pod: ELSEWHERE,
+      requestAge: age,
+      replyAge: age,
+      alias: { address: NODE, port: 50_000 + port },
+      ...more,
+    });
+    const { requests, replies, figures } = await survivors([
+      both(1, 59),
+      both(2, 61),
+      both(3, 7999, { flags: snat | confirmed }),
+      both(4, 1, { pod: GONE }),
+      both(5, 61, { protocol: 17 }),
+      both(6, 100, { replyAge: 3 }),
+    ]);
+    assert.deepEqual(requests, [1, 3, 6]);
+    assert.deepEqual(replies, [1, 3, 6]);
+    assert.deepEqual(figures.removed, { expired: 2, "pod-gone": 1, orphan: 0 });
   });
 
   test("removes flows of pods that are gone, and halves without the other", async () => {

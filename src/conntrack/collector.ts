@@ -171,10 +171,14 @@ class Walker {
     return removal !== undefined && this.#remove(halves, removal);
   }
 
-  /** Packets for a dead owner go on renewing the entry; without it they ask for the owner anew. */
+  /**
+   * Packets for a dead pod go on renewing the entry; without it they ask for the owner anew, or
+   * begin a flow with another pod.
+   */
   #isGone({ flags, pod }: Flow): boolean {
     const { isEndpoint, lives } = this.#options;
-    return ((flags & FlowFlag.remote) !== 0 ? lives(pod) : isEndpoint(pod)) === false;
+    const elsewhere = (flags & (FlowFlag.remote | FlowFlag.snat)) !== 0;
+    return (elsewhere ? lives(pod) : isEndpoint(pod)) === false;
   }
 
   /** Why a flow is over that has these entries; undefined if it isn't. */

@@ -12,6 +12,8 @@ export interface PacketSpec {
   readonly clientPort: number;
   /** Index into SERVICE_PORTS; -1: no service's address. */
   readonly service: number;
+  /** Of a port at the nodes: whose address, as an index of nodes; the node's own when left out. */
+  readonly at?: number;
   /** Instead of the service's: a pod's address and port, as plain packets have. */
   readonly pod?: number;
   readonly protocol?: number;
@@ -75,6 +77,11 @@ export interface PacketEvent {
 export interface ReplyEvent {
   readonly kind: "reply";
   readonly node: NodeIndex;
+  /** Where a reply to the node's own address comes in, and whether XDP is there. */
+  readonly uplink: 0 | 1;
+  readonly edge: boolean;
+  /** It comes from a pod's device all the same. */
+  readonly isForged: boolean;
   /** Which of the node's REPLY entries, in the order of their keys and modulo their number. */
   readonly pick: number;
   readonly tcpFlags: number;
@@ -96,6 +103,7 @@ export interface ServiceEvent {
   /** Index into SERVICE_PORTS. */
   readonly service: number;
   readonly encapsulateFirst: boolean;
+  readonly snat: boolean;
   /** Pods that own slots. */
   readonly backends: readonly number[];
   /** The first of them of each slot. */
@@ -116,6 +124,17 @@ export type StateEvent =
       readonly node: NodeIndex;
       /** Their ports, at an address to which nobody sends. */
       readonly ports: readonly number[];
+      /** And ports at the node's own address. */
+      readonly own: readonly number[];
+    }
+  /** Whose an address is that nodes have; `whose` is of NODE_ADDRESS, 0: no node's. */
+  | {
+      readonly kind: "node address";
+      readonly node: NodeIndex;
+      /** Index of nodes, or of services' addresses. */
+      readonly of: "nodes" | "services";
+      readonly index: number;
+      readonly whose: number;
     }
   /** Other flows of a client to a pod use the first so many ports that a new flow could have. */
   | {
@@ -126,6 +145,10 @@ export type StateEvent =
       readonly service: number;
       readonly pod: number;
       readonly ports: number;
+      /** Ports of the node's that SNAT could give. */
+      readonly snat: boolean;
+      /** The flags that they have. */
+      readonly flags: number;
     }
   | { readonly kind: "no service"; readonly node: NodeIndex; readonly service: number }
   | {
@@ -146,6 +169,7 @@ export type StateEvent =
       readonly mtu: number;
       /** Whose address the outer source is, as an index of nodes. */
       readonly outerSource: number;
+      readonly generation: number;
     }
   | {
       readonly kind: "trust";

@@ -23,6 +23,7 @@ import {
   THE_NODE,
 } from "./event.ts";
 import {
+  AT_NODES,
   CLIENTS,
   LOAD_BALANCER,
   NODES,
@@ -34,6 +35,7 @@ import {
   SERVICES,
   STRANGER,
   UPLINK_MACS,
+  UPLINKS,
 } from "./places.ts";
 
 const TCP = 6;
@@ -79,8 +81,9 @@ export function clientFrame(
 ): Uint8Array {
   const service = SERVICE_PORTS[spec.service];
   const protocol = spec.protocol ?? service?.protocol ?? TCP;
-  const target =
-    spec.pod !== undefined ? PODS[spec.pod] : service ? SERVICES[service.address] : STRANGER;
+  const address =
+    service?.address === AT_NODES ? NODES[spec.at ?? node] : SERVICES[service?.address ?? -1];
+  const target = spec.pod !== undefined ? PODS[spec.pod] : (address ?? STRANGER);
   const targetPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
   const layers: LayerInit[] = [
     ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] }),
@@ -159,11 +162,13 @@ function mangle(
   return cutBytes === undefined ? frame : frame.subarray(0, Math.max(15, cutBytes));
 }
 
-/** The frame of a pod's packet for a REPLY key. */
-export function podFrame(event: ReplyEvent, key: FlowKey): Uint8Array {
+/** The frame of a pod's packet for a REPLY key, from its device or from the network. */
+export function podFrame(event: ReplyEvent, key: FlowKey, isNear: boolean): Uint8Array {
   const pod = PODS.indexOf(key.source as Ipv4);
   const frame = buildPacket(
-    ethernet({ source: podMac(pod), target: nodeMac(pod) }),
+    isNear
+      ? ethernet({ source: podMac(pod), target: nodeMac(pod) })
+      : ethernet({ source: ROUTER_MAC, target: UPLINK_MACS[UPLINKS[event.uplink]] }),
     ipv4({
       source: key.source as Ipv4,
       target: key.destination as Ipv4,

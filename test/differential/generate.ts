@@ -2,6 +2,7 @@
 // Sequences from seeds. Weights are chosen so that most packets meet state that others left.
 
 import { parseMac } from "../../src/net/mac.ts";
+import { FLOW, NODE_ADDRESS } from "../model/numbers.ts";
 import type {
   Event,
   NodeIndex,
@@ -33,6 +34,10 @@ const OTHER_MACS = ["02:00:00:00:03:ff", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01
 /** Number of the prefix of load balancers. */
 const LOAD_BALANCERS = 3;
 const LONG_AGO = 1_000_000;
+const NODES_OF_ALL = [0, 1, 2] as const;
+/** Flags of flows that are over. */
+const BOTH_FINS = FLOW.finClient | FLOW.finPod;
+const RESET = FLOW.reset;
 
 /** A sequence of state to begin with and `events` more. */
 export function generateSequence(seed: number, events: number): Event[] {
@@ -53,7 +58,9 @@ export function generateSequence(seed: number, events: number): Event[] {
 function prologue(prng: Prng): Event[] {
   const events: Event[] = [];
   for (const node of NODES) {
-    events.push({ kind: "crowd", node, ports: crowd(prng) }, trust(prng, node));
+    const own = prng.chance(20) ? [CLIENT_PORTS[0]] : [];
+    events.push({ kind: "crowd", node, ports: crowd(prng), own }, trust(prng, node));
+    for (const index of NODES_OF_ALL) events.push(nodeAddress(prng, node, index));
     for (const pod of PODS.keys()) events.push(nexthop(prng, node, pod));
     for (const pod of PODS_OF_NODE[node]) {
       events.push({
@@ -74,7 +81,7 @@ function prologue(prng: Prng): Event[] {
 
 /** Ports that aren't the stranger's own, as many as leave room for all services. */
 function crowd(prng: Prng): number[] {
-  const count = prng.weighted([1, 0], [2, 8], [2, 16], [2, 22]);
+  const count = prng.weighted([1, 0], [2, 16], [2, 32], [2, 42]);
   return Array.from({ length: count }, () => 1000 + prng.below(60_000));
 }
 
@@ -89,6 +96,9 @@ function nextEvents(prng: Prng): readonly Event[] {
     [15, () => [nexthop(prng, node, prng.below(PODS.length))]],
     [4, () => [trust(prng, node)]],
     [6, () => takePorts(prng, node)],
+    [6, () => takeNatPorts(prng, node)],
+    [3, () => [nodeAddress(prng, node, prng.pick(NODES_OF_ALL))]],
+    [1, () => [serviceAddress(prng, node)]],
     [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO]) }]],
     [30, () => [forget(prng, node)]],
   );
@@ -111,7 +121,21 @@ function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
   const mtu = prng.weighted([6, 1500], [3, 1400], [1, 576], [1, 100], [1, 9000]);
   const outerSource = prng.weighted([6, node], [1, 2]);
   const [resolved, edge] = [prng.chance(85), prng.chance(90)];
-  return { kind: "nexthop", node, pod, resolved, edge, uplink, mtu, outerSource };
+  const generation = prng.weighted([6, 0], [2, 1], [1, 255]);
+  return { kind: "nexthop", node, pod, resolved, edge, uplink, mtu, outerSource, generation };
+}
+
+/** Each node knows all nodes' addresses, or nearly. */
+function nodeAddress(prng: Prng, node: NodeIndex, index: number): StateEvent {
+  const usual = index === node ? NODE_ADDRESS.own : NODE_ADDRESS.other;
+  const whose = prng.weighted([12, usual], [1, 0], [1, 3 - usual]);
+  return { kind: "node address", node, of: "nodes", index, whose };
+}
+
+/** An address of services that a node has too, or has no more. */
+function serviceAddress(prng: Prng, node: NodeIndex): StateEvent {
+  const whose = prng.weighted([2, 0], [1, NODE_ADDRESS.own], [1, NODE_ADDRESS.other]);
+  return { kind: "node address", node, of: "services", index: prng.below(3), whose };
 }
 
 function endpoint(prng: Prng, node: NodeIndex): StateEvent {
@@ -131,8 +155,30 @@ function takePorts(prng: Prng, node: NodeIndex): Event[] {
   const coming = packet(prng, node);
   const outer = { ...outerSpec(prng, node), pod };
   return [
-    { kind: "take ports", node, pod, ports, ...flow },
+    { kind: "take ports", node, pod, ports, snat: false, flags: 0, ...flow },
     { ...coming, packet: { ...flow, tcpFlags: FLAGS.syn, outer } },
+  ];
+}
+
+/** Ports of the node that are taken towards all pods elsewhere but some, and who needs one. */
+function takeNatPorts(prng: Prng, node: NodeIndex): Event[] {
+  const flow = {
+    client: prng.below(2),
+    clientPort: prng.pick(CLIENT_PORTS),
+    service: prng.below(SERVICE_PORTS.length),
+  };
+  const taken = {
+    kind: "take ports",
+    node,
+    snat: true,
+    ports: prng.weighted([1, 1], [1, 2], [2, 32], [4, 33]),
+    flags: prng.weighted([6, 0], [1, BOTH_FINS], [1, RESET]),
+    ...flow,
+  } as const;
+  const coming = packet(prng, node);
+  return [
+    ...PODS_OF_NODE[1 - node === 0 ? 0 : 1].map((pod) => ({ ...taken, pod })),
+    { ...coming, packet: { ...flow, tcpFlags: FLAGS.syn } },
   ];
 }
 
@@ -176,6 +222,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     node,
     service,
     encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
+    snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
     backends,
     ring,
     targets: targets(prng, node, backends),
@@ -223,6 +270,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     client: prng.weighted([10, 0], [6, 1], [3, 2], [1, 3], [1, 4], [0, CLIENTS.length]),
     clientPort: prng.weighted([10, 0], [10, 1], [6, 2], [1, 3], [1, 4]),
     service: prng.chance(3) ? -1 : prng.below(SERVICE_PORTS.length),
+    ...(prng.chance(outer ? 40 : 5) ? { at: prng.below(3) } : {}),
     ...(prng.chance(8) ? { pod: prng.pick(PODS_OF_NODE[node]) } : {}),
     ...(prng.chance(2) ? { protocol: prng.pick([1, 4, 6, 17, 47, 132]) } : {}),
     tcpFlags: tcpFlags(prng),
@@ -319,6 +367,9 @@ function reply(prng: Prng, node: NodeIndex): ReplyEvent {
   return {
     kind: "reply",
     node,
+    uplink: prng.weighted<0 | 1>([3, 0], [1, 1]),
+    edge: prng.chance(50),
+    isForged: prng.chance(5),
     pick: prng.word(),
     tcpFlags: prng.weighted([10, 16], [6, 18], [4, 17], [2, 4], [2, 20], [2, 24], [1, 2]),
     payloadBytes: gso ? 2000 + prng.below(800) : prng.pick(PAYLOADS),

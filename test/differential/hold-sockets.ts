@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process in the namespace of all pods: opens the sockets that places.ts lists, says so, and
-// holds them until its input ends.
+// Usage: hold-sockets.ts pods|node   A process in the namespace of all pods, or in the nodes' own:
+// opens the sockets that places.ts lists, says so, and holds them until its input ends.
 
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { formatIpv4 } from "../../src/net/address.ts";
-import { CLIENTS, LISTENING_PODS, LISTENING_PORTS, PODS, SOCKETS } from "./places.ts";
+import { CLIENTS, LISTENING_PODS, LISTENING_PORTS, OWN_SOCKETS, PODS, SOCKETS } from "./places.ts";
 
 const textOf = (list: typeof PODS, index: number): string => {
   const address = list[index];
@@ -13,14 +14,23 @@ const textOf = (list: typeof PODS, index: number): string => {
   return formatIpv4(address);
 };
 
-for (const pod of LISTENING_PODS) {
-  for (const port of LISTENING_PORTS) {
-    await once(createServer().listen(port, textOf(PODS, pod)), "listening");
+async function openPods(): Promise<void> {
+  for (const pod of LISTENING_PODS) {
+    for (const port of LISTENING_PORTS) {
+      await once(createServer().listen(port, textOf(PODS, pod)), "listening");
+    }
+  }
+  for (const { pod, port, client, clientPort } of SOCKETS) {
+    const local = { localAddress: textOf(CLIENTS, client), localPort: clientPort };
+    await once(connect({ host: textOf(PODS, pod), port, ...local }), "connect");
   }
 }
-for (const { pod, port, client, clientPort } of SOCKETS) {
-  const local = { localAddress: textOf(CLIENTS, client), localPort: clientPort };
-  await once(connect({ host: textOf(PODS, pod), port, ...local }), "connect");
+
+async function openNode(): Promise<void> {
+  await once(createServer().listen(OWN_SOCKETS.tcp, "0.0.0.0"), "listening");
+  await once(createSocket("udp4").bind(OWN_SOCKETS.udp, "0.0.0.0"), "listening");
 }
+
+await (process.argv[2] === "node" ? openNode() : openPods());
 process.stdout.write("ready\n");
 process.stdin.resume().on("end", () => process.exit(0));

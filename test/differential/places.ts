@@ -38,6 +38,9 @@ export const PODS_OF_NODE = [
   [3, 4, 5],
 ] as const;
 
+/** The address of a port that is served at the nodes' addresses. */
+export const AT_NODES = -1;
+
 /** Service ports: where clients find them and where pods serve them. */
 export const SERVICE_PORTS = [
   { address: 0, port: 80, protocol: 6, podPort: 8080 },
@@ -46,6 +49,8 @@ export const SERVICE_PORTS = [
   { address: 0, port: 53, protocol: 17, podPort: 5353 },
   { address: 1, port: 53, protocol: 17, podPort: 5353 },
   { address: 2, port: 8080, protocol: 6, podPort: 8080 },
+  { address: AT_NODES, port: 30_080, protocol: 6, podPort: 8080 },
+  { address: AT_NODES, port: 30_053, protocol: 17, podPort: 5353 },
 ] as const;
 
 export const NODES = addresses("172.16.0.1", "172.16.0.2", "172.16.0.3");
@@ -121,6 +126,8 @@ export const SOCKETS = [
 /** Pods that have listening sockets on all their TCP ports. */
 export const LISTENING_PODS = [0, 1, 2, 3, 4] as const;
 export const LISTENING_PORTS = [8080, 8081] as const;
+/** Ports at which the nodes themselves have a listening socket, or one that isn't connected. */
+export const OWN_SOCKETS = { tcp: 40_002, udp: 40_001 } as const;
 /** The number of the namespace in which all pods' sockets are. */
 export const SOCKETS_NETNS = 7;
 

@@ -5,12 +5,20 @@ import { readJiffies } from "../../src/kernel/jiffies.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
 import { checksumOf } from "../../src/net/checksum.ts";
 import { writeMac } from "../../src/net/mac.ts";
-import { DIRECTION, type Place, type Verdict } from "../model/numbers.ts";
+import { DIRECTION, FLOW, type Place, type Verdict } from "../model/numbers.ts";
 import { type FlowKey, parseFlowKey } from "../model/tables.ts";
 import { compareNotes, compareRun, compareTables } from "./compare.ts";
 import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
 import { clientFrame, podFrame } from "./frames.ts";
-import { NODES, PODS, PODS_OF_NODE, podDevice, UPLINK_MACS, UPLINKS } from "./places.ts";
+import {
+  NODES,
+  PODS,
+  PODS_OF_NODE,
+  podDevice,
+  SERVICE_PORTS,
+  UPLINK_MACS,
+  UPLINKS,
+} from "./places.ts";
 import { applyState, serviceId } from "./state.ts";
 import type { Twin } from "./twin.ts";
 import { deviceOf, type World } from "./world.ts";
@@ -39,10 +47,12 @@ const SENT_TO_NODES: ReadonlySet<Verdict> = new Set([
   "SENT_PLAIN",
   "SENT_PASSED",
   "SENT_FINAL",
+  "SENT_NAT",
 ]);
 /** The longest way: a balancer, and every hop number. */
 const MOST_NODES = 8;
 const LEAST_SLACK_JIFFIES = 2;
+const NO_FABRIC: FabricSpec = { routers: 0, congested: false };
 /** Older than any window. */
 const LONG_AGO_JIFFIES = 10_000_000;
 
@@ -90,7 +100,7 @@ export class Play {
     const since = this.#clock() - LONG_AGO_JIFFIES;
     for (const twin of this.#twins) {
       twin.clear();
-      for (let service = 0; service < 6; service++) {
+      for (const service of SERVICE_PORTS.keys()) {
         twin.putLimitWindow(serviceId(service), { since, passed: 0, told: 0 });
       }
     }
@@ -179,10 +189,17 @@ export class Play {
   #sendReply(event: ReplyEvent): string[] {
     const key = pickReply(this.#twins[event.node], event.pick);
     if (key === undefined) return [];
-    const frame = podFrame(event, key);
+    const { node, edge, uplink } = event;
+    const flow = this.#twins[node].model.flow(key);
+    const isNear = event.isForged || ((flow?.flags ?? 0) & FLOW.snat) === 0;
+    const frame = podFrame(event, key, isNear);
+    if (!isNear) {
+      const gsoSize = edge ? 0 : event.gsoSize;
+      return this.#travel({ node, edge, frame, uplink, gsoSize }, NO_FABRIC);
+    }
     const pod = PODS.indexOf(key.source as (typeof PODS)[number]);
     const ifindex = deviceOf(this.#world, podDevice(Math.max(0, pod)));
-    return this.#run(event.node, "pod", { frame, ifindex, gsoSize: event.gsoSize }).differences;
+    return this.#run(node, "pod", { frame, ifindex, gsoSize: event.gsoSize }).differences;
   }
 
   #run(

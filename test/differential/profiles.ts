@@ -15,9 +15,9 @@ export interface Profile {
 }
 
 const LIMITS: Limits = {
-  services: 8,
-  backends: 64,
-  ringEntries: 64 * 32,
+  services: 16,
+  backends: 128,
+  ringEntries: 128 * 32,
   formerOwners: 1024,
   endpoints: 16,
   nodes: 16,
@@ -29,6 +29,9 @@ const LIMITS: Limits = {
 
 const USUAL: Profile["config"] = {
   hashSeed: 0x0123456789abcdefn,
+  natPortMin: 32_768,
+  nodePortMin: 30_000,
+  nodePortMax: 32_767,
   outerPrefix: 0,
   outerHostMask: 0,
   clampMss: 1400,
@@ -47,6 +50,9 @@ export const PROFILES: readonly Profile[] = [
     config: {
       ...USUAL,
       hashSeed: 0xfedcba9876543210n,
+      natPortMin: 40_001,
+      nodePortMin: 30_053,
+      nodePortMax: 30_080,
       outerPrefix: OUTER_PREFIX,
       outerHostMask: OUTER_HOST_MASK,
       clampMss: 0,
@@ -55,7 +61,12 @@ export const PROFILES: readonly Profile[] = [
     },
     flows: 512,
   },
-  { name: "scarce", config: { ...USUAL, clampMss: 536, passLimit: 3, answerLimit: 2 }, flows: 4 },
+  {
+    name: "scarce",
+    // SNAT has one port.
+    config: { ...USUAL, natPortMin: 65_535, clampMss: 536, passLimit: 3, answerLimit: 2 },
+    flows: 4,
+  },
 ];
 
 /** Both nodes of a profile; `objects` is the directory that they are loaded from. */

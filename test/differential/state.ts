@@ -3,10 +3,19 @@
 
 import { replyKeyOf } from "../model/flow.ts";
 import { flowHash } from "../model/hash.ts";
-import { BACKEND, DIRECTION, KIND, NEXTHOP, SERVICE } from "../model/numbers.ts";
-import { parseFlowKey } from "../model/tables.ts";
+import {
+  BACKEND,
+  DIRECTION,
+  FLOW,
+  GENERATION_SHIFT,
+  KIND,
+  NEXTHOP,
+  SERVICE,
+} from "../model/numbers.ts";
+import { type Frontend, parseFlowKey } from "../model/tables.ts";
 import type { NodeIndex, ServiceEvent, StateEvent } from "./event.ts";
 import {
+  AT_NODES,
   CLIENTS,
   GATEWAYS,
   NODES,
@@ -35,6 +44,8 @@ export interface Stage {
   readonly jiffies: number;
 }
 
+type TakePorts = Extract<StateEvent, { kind: "take ports" }>;
+
 export const serviceId = (service: number): number => service + 1;
 const counterOf = (service: number, pod: number): number => 1 + service * PODS.length + pod;
 const isLocal = (node: NodeIndex, pod: number): boolean =>
@@ -42,11 +53,21 @@ const isLocal = (node: NodeIndex, pod: number): boolean =>
 
 function keysOf(service: number) {
   const { address, port, protocol } = SERVICE_PORTS[service] ?? SERVICE_PORTS[0];
+  if (address === AT_NODES) {
+    return { service: { address: 0, port, protocol, kind: KIND.nodePort }, address: undefined };
+  }
   const at = { address: SERVICES[address] ?? 0 };
   return {
     service: { ...at, port, protocol, kind: KIND.service },
     address: { ...at, port: 0, protocol: 0, kind: KIND.address },
   };
+}
+
+function isThere(
+  twin: Twin,
+  { address, port, protocol, kind }: Omit<Frontend, "spill" | "service">,
+): boolean {
+  return twin.model.frontend(address, port, protocol, kind) !== undefined;
 }
 
 function removeService(twin: Twin, service: number): void {
@@ -63,10 +84,10 @@ function removeService(twin: Twin, service: number): void {
     (other, index) =>
       index !== service &&
       other.address === SERVICE_PORTS[service]?.address &&
-      twin.model.findService(SERVICES[other.address] ?? 0, other.port, other.protocol) !==
-        undefined,
+      isThere(twin, keysOf(index).service),
   );
-  if (!others) twin.removeFrontend(keysOf(service).address);
+  const { address } = keysOf(service);
+  if (!others && address !== undefined) twin.removeFrontend(address);
 }
 
 function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
@@ -76,7 +97,7 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
   const keys = keysOf(service);
   const id = serviceId(service);
   const row = broken === "row" ? limits.services : service;
-  if (!twin.model.isServiceAddress(keys.address.address)) {
+  if (keys.address !== undefined && !isThere(twin, keys.address)) {
     twin.putFrontend({ ...keys.address, service: 0 });
   }
   twin.putFrontend({ ...keys.service, service: row });
@@ -109,9 +130,18 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     backendCount: backends.length,
     flags:
       (event.encapsulateFirst ? SERVICE.encapsulateFirst : 0) |
+      (event.snat ? SERVICE.snat : 0) |
       (event.former.length > 0 ? SERVICE.formerOwners : 0),
     changed: (jiffies - event.changedJiffiesAgo) >>> 0,
   });
+}
+
+function putNodeAddress(twin: Twin, event: Extract<StateEvent, { kind: "node address" }>): void {
+  const { of, index, whose } = event;
+  const address = (of === "nodes" ? NODES : SERVICES)[index] ?? 0;
+  const key = { address, port: 0, protocol: 0, kind: KIND.node };
+  twin.removeFrontend(key);
+  if (whose !== 0) twin.putFrontend({ ...key, service: whose });
 }
 
 function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): void {
@@ -148,21 +178,36 @@ function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): voi
   }
 }
 
-function takePorts({ twin, jiffies }: Stage, event: Extract<StateEvent, { kind: "take ports" }>) {
-  const { address, port, protocol, podPort } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
-  const client = CLIENTS[event.client] ?? 0;
-  const pod = PODS[event.pod] ?? 0;
+/** Ports that a flow could have, in the order in which they are tried. */
+function candidates(twin: Twin, event: TakePorts): number[] {
+  const { address, port, protocol } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
   const { clientPort } = event;
   const tuple = {
-    client,
+    client: CLIENTS[event.client] ?? 0,
     clientPort,
-    service: SERVICES[address] ?? 0,
+    service: (address === AT_NODES ? NODES[event.node] : SERVICES[address]) ?? 0,
     servicePort: port,
     protocol,
   };
-  const { low } = flowHash(tuple, twin.model.config.hashSeed);
-  const others = Array.from({ length: 8 }, (_, i) => 32768 | ((low + i * 4099) & 0x7fff));
-  for (const aliasPort of [clientPort, ...others].slice(0, event.ports)) {
+  const { hashSeed, natPortMin } = twin.model.config;
+  const { low } = flowHash(tuple, hashSeed);
+  if (!event.snat) {
+    const others = Array.from({ length: 8 }, (_, i) => 32768 | ((low + i * 4099) & 0x7fff));
+    return [clientPort, ...others];
+  }
+  const others = Array.from({ length: 32 }, (_, i) => {
+    const spread = (low + i * 4099) & 0xffff;
+    return natPortMin + Math.floor((spread * (65536 - natPortMin)) / 65536);
+  });
+  return clientPort < natPortMin ? others : [clientPort, ...others];
+}
+
+function takePorts({ twin, jiffies }: Stage, event: TakePorts): void {
+  const { port, protocol, podPort } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
+  const client = CLIENTS[event.client] ?? 0;
+  const pod = PODS[event.pod] ?? 0;
+  const { clientPort } = event;
+  for (const aliasPort of candidates(twin, event).slice(0, event.ports)) {
     const flow = {
       client,
       serviceAddress: STRANGER,
@@ -170,12 +215,15 @@ function takePorts({ twin, jiffies }: Stage, event: Extract<StateEvent, { kind: 
       clientPort,
       servicePort: port,
       podPort,
-      aliasAddress: client,
+      aliasAddress: event.snat ? twin.model.config.nodeAddress : client,
       aliasPort,
       service: serviceId(event.service),
+      nexthop: 0,
+      nexthopGeneration: 0,
+      counter: 0,
       created: jiffies,
       seen: jiffies,
-      flags: 0,
+      flags: event.flags | (event.snat ? FLOW.snat : 0),
       packets: 0,
       bytes: 0,
     };
@@ -190,7 +238,9 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
   twin.putNexthop(event.pod, {
     ifindex: deviceOf(world, UPLINKS[event.uplink]),
     mtu: event.mtu,
-    flags: event.resolved ? NEXTHOP.resolved | (event.edge ? NEXTHOP.edge : 0) : 0,
+    flags:
+      (event.resolved ? NEXTHOP.resolved | (event.edge ? NEXTHOP.edge : 0) : 0) |
+      (event.generation << GENERATION_SHIFT),
     destination: gateway.mac ?? 0,
     source: 0x020000000300 + event.uplink,
     gateway: gateway.address,
@@ -205,6 +255,13 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
       for (const port of event.ports) {
         twin.putFrontend({ address: STRANGER, port, protocol: 6, kind: KIND.service, service: 0 });
       }
+      for (const port of event.own) {
+        const address = twin.model.config.nodeAddress;
+        twin.putFrontend({ address, port, protocol: 6, kind: KIND.service, service: 0 });
+      }
+      return;
+    case "node address":
+      putNodeAddress(twin, event);
       return;
     case "service":
       putService(stage, event);

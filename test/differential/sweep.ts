@@ -3,7 +3,7 @@
 
 import type { Event, PacketEvent, PacketSpec, ReplyEvent } from "./event.ts";
 import { generateSequence } from "./generate.ts";
-import { PODS_OF_NODE } from "./places.ts";
+import { PODS_OF_NODE, SERVICE_PORTS } from "./places.ts";
 import { Prng } from "./prng.ts";
 
 const STATE_EVENTS = 60;
@@ -43,7 +43,7 @@ function basePacket(prng: Prng, isIpip: boolean): PacketEvent {
   const packet: PacketSpec = {
     client: prng.below(3),
     clientPort: 40_000 + prng.below(3),
-    service: prng.below(6),
+    service: prng.below(SERVICE_PORTS.length),
     tcpFlags: prng.pick([2, 16, 17, 24]),
     payloadBytes: 2 + prng.below(3),
     tcpOptions: prng.pick([[], [2, 4, 5, 180]]),
@@ -72,6 +72,9 @@ function changesOfReply(prng: Prng): (change: Change) => ReplyEvent {
   const base: ReplyEvent = {
     kind: "reply",
     node: prng.pick([0, 1] as const),
+    uplink: prng.pick([0, 1] as const),
+    edge: prng.chance(50),
+    isForged: false,
     pick: prng.word(),
     tcpFlags: prng.pick([16, 18, 24]),
     payloadBytes: 2 + prng.below(3),

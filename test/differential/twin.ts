@@ -312,9 +312,6 @@ function constantsOf(
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,
-    natPortMin: 32_768,
-    nodePortMin: 0,
-    nodePortMax: 0,
   };
 }
 
@@ -350,9 +347,9 @@ function abiFlow(flow: Flow): AbiFlow {
     service: flow.service as ServiceId,
     created: flow.created as Jiffies,
     seen: flow.seen as Jiffies,
-    nexthop: 0,
-    nexthopGeneration: 0,
-    counter: 0,
+    nexthop: flow.nexthop,
+    nexthopGeneration: flow.nexthopGeneration,
+    counter: flow.counter,
     clientIdentity: 0 as Identity,
     flags: flow.flags,
     packets: BigInt(flow.packets),
@@ -363,8 +360,9 @@ function abiFlow(flow: Flow): AbiFlow {
 /** An entry of the kernel's as the model has them. */
 export function modelFlow(flow: AbiFlow): Flow {
   const { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort } = flow;
-  const { aliasPort, service, created, seen, flags } = flow;
+  const { aliasPort, service, created, seen, flags, nexthop, nexthopGeneration, counter } = flow;
   const places = { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort };
-  const rest = { aliasPort, service, created, seen, flags };
+  const way = { nexthop, nexthopGeneration, counter };
+  const rest = { aliasPort, service, created, seen, flags, ...way };
   return { ...places, ...rest, packets: Number(flow.packets), bytes: Number(flow.bytes) };
 }

@@ -31,6 +31,7 @@ import {
   NODE_MACS,
   NODES,
   nodeMac,
+  OWN_SOCKETS,
   PODS,
   podDevice,
   podMac,
@@ -83,7 +84,8 @@ export async function openWorld(): Promise<World> {
     const path = createNamespace(name);
     const podsPath = createNamespace(`${name}-pods`);
     const devices = makeDevices(path, podsPath);
-    const endSockets = await holdSockets(podsPath);
+    addLoopback(podsPath);
+    const holders = [await holdSockets(podsPath, "pods"), await holdSockets(path, "node")];
     const sockets = UPLINKS.map((device) => ({ device, socket: openPacketSocket(device, path) }));
     return {
       sentNotes: () => sockets.flatMap(({ device, socket }) => readNotes(device, socket)),
@@ -92,7 +94,7 @@ export async function openWorld(): Promise<World> {
       around: surroundings(devices),
       run: (action) => inNamespace(path, action),
       close: () => {
-        endSockets();
+        for (const end of holders) end();
         for (const { socket } of sockets) socket.close();
         close();
       },
@@ -153,16 +155,20 @@ function addWays(netlink: Netlink, at: (name: string) => number): void {
   }
 }
 
-/** Has all pods' sockets made in a namespace; gives what closes them. */
-async function holdSockets(path: string): Promise<() => void> {
+/** The pods' namespace has the addresses of both ends of their sockets. */
+function addLoopback(path: string): void {
   using netlink = openNetlink({ namespace: path });
   const loopback = 1;
   netlink.run(setLink(loopback, { up: true }));
   for (const address of [...CLIENTS.slice(0, 3), ...PODS]) {
     netlink.run(addAddress({ device: loopback, address: hostPrefix(address) }));
   }
+}
+
+/** Has sockets made in a namespace; gives what closes them. */
+async function holdSockets(path: string, whose: "pods" | "node"): Promise<() => void> {
   const script = new URL("./hold-sockets.ts", import.meta.url).pathname;
-  const holder = spawnInNamespace(path, process.execPath, [script], {
+  const holder = spawnInNamespace(path, process.execPath, [script, whose], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   if (holder.stdout === null) throw new Error("the holder of sockets has no output");
@@ -182,6 +188,8 @@ function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
       if (netns !== SOCKETS_NETNS) return undefined;
       return socketFor(source, sourcePort, destination, destinationPort);
     },
+    hasOwnSocket: ({ protocol, destinationPort }) =>
+      destinationPort === (protocol === 6 ? OWN_SOCKETS.tcp : OWN_SOCKETS.udp),
   };
 }
 

@@ -5,6 +5,7 @@ import { checksumFor, concat, get8, set8, set16, set32, sum16 } from "./bytes.ts
 import { deliver } from "./deliver.ts";
 import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, flowHash, slotOf, type Tuple } from "./hash.ts";
+import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
 import {
@@ -63,11 +64,14 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   const l4 = parseL4(frame, ip);
   if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
   // 3.
-  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  const row = node.findService(ip, l4, { inner: false });
   if (row === undefined) {
+    const reply = natReply(node, place, input, ip, l4);
+    if (reply !== undefined) return reply;
     return place === "host" ? plain(node, input, ip, l4) : pass("PASS_NOT_OURS", frame);
   }
   const service = serviceRow(node, row);
+  if ((service.flags & SERVICE.snat) !== 0) return nat(node, place, { input, ip, l4, service });
   // 4.
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
@@ -100,7 +104,7 @@ export function tupleOf(ip: Ipv4, l4: L4): Tuple {
   };
 }
 
-function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
+export function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
   return { input, frame: input.frame, outer: undefined, ip, l4, hash, hop: 0, tos: ip.tos };
 }
 

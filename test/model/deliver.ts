@@ -6,7 +6,7 @@ import { backendOfSlot, serviceRow } from "./balance.ts";
 import { concat, set8, set16 } from "./bytes.ts";
 import {
   type Arrival,
-  isClosed,
+  isPast,
   replyKeyOf,
   requestKey,
   requestKeyOf,
@@ -44,7 +44,7 @@ export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
   const flow = node.flow(key);
   if (flow !== undefined && (flow.flags & FLOW.remote) === 0) {
     // 1.
-    if ((flow.flags & FLOW.reset) !== 0 || (isSyn(ip, l4) && isClosed(flow))) {
+    if (isPast(flow, ip, l4) || (flow.flags & FLOW.snat) !== 0) {
       node.remove(requestKeyOf(flow, ip.protocol));
       node.remove(replyKeyOf(flow, ip.protocol));
     } else return deliverKnown(node, arrival, flow);
@@ -66,7 +66,7 @@ function deliverKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
 /** Steps 3 to 8. */
 function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
   const { frame, ip, l4 } = arrival;
-  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  const row = node.findService(ip, l4, { inner: arrival.outer !== undefined });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
   const service = serviceRow(node, row);
   let [pod, hop] = [first, arrival.hop];

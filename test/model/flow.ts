@@ -63,6 +63,11 @@ export function isClosed(flow: Flow): boolean {
   return (flow.flags & FLOW.reset) !== 0 || (flow.flags & bothFins) === bothFins;
 }
 
+/** Whether a packet is none of the flow's any more, which is over. */
+export function isPast(flow: Flow, ip: Ipv4, l4: L4): boolean {
+  return (flow.flags & FLOW.reset) !== 0 || (isSyn(ip, l4) && isClosed(flow));
+}
+
 /** What every packet does to the entry that it met. */
 export function touch(flow: Flow, input: Input): void {
   flow.seen = input.jiffies;

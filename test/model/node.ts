@@ -4,7 +4,8 @@
 
 import { balance } from "./balance.ts";
 import { bucketOf } from "./hash.ts";
-import { KIND, PLACE, type Place, VERDICT, type Verdict } from "./numbers.ts";
+import { KIND, NODE_ADDRESS, PLACE, type Place, VERDICT, type Verdict } from "./numbers.ts";
+import type { Ipv4, L4 } from "./packet.ts";
 import { fromPod } from "./pod.ts";
 import {
   type Config,
@@ -51,6 +52,14 @@ export interface Surroundings {
     readonly destination: number;
     readonly destinationPort: number;
   }): SocketState | undefined;
+  /** Whether the node's own namespace has a socket for a packet from `source` to `destination`. */
+  hasOwnSocket(query: {
+    readonly protocol: number;
+    readonly source: number;
+    readonly sourcePort: number;
+    readonly destination: number;
+    readonly destinationPort: number;
+  }): boolean;
 }
 
 /** A frame that meets a program. */
@@ -131,22 +140,34 @@ export class Node {
     return Object.assign(window, { since: now, passed: 0, told: 0 });
   }
 
-  /** The row of services to which a frontend leads; one beyond the table is none. */
-  findService(address: number, port: number, protocol: number): number | undefined {
-    const row = this.#findFrontend(address, port, protocol, KIND.service)?.service;
+  /**
+   * *Service lookup*: the row of services to which a frontend leads; one beyond the table is none.
+   * `inner`: the packet came in IPIP.
+   */
+  findService(ip: Ipv4, l4: L4, { inner }: { readonly inner: boolean }): number | undefined {
+    const { destination, protocol } = ip;
+    const port = l4.destinationPort;
+    const frontend =
+      this.frontend(destination, port, protocol, KIND.service) ??
+      this.#nodePort(destination, port, protocol, inner);
+    const row = frontend?.service;
     return row !== undefined && row < this.limits.services ? row : undefined;
   }
 
-  isServiceAddress(address: number): boolean {
-    return this.#findFrontend(address, 0, 0, KIND.address) !== undefined;
+  #nodePort(address: number, port: number, protocol: number, inner: boolean): Frontend | undefined {
+    if (port < this.config.nodePortMin || port > this.config.nodePortMax) return undefined;
+    const whose = this.frontend(address, 0, 0, KIND.node)?.service;
+    const served = inner ? whose !== undefined : whose === NODE_ADDRESS.own;
+    return served ? this.frontend(0, port, protocol, KIND.nodePort) : undefined;
   }
 
-  #findFrontend(
-    address: number,
-    port: number,
-    protocol: number,
-    kind: number,
-  ): Frontend | undefined {
+  /** Whether an address is a service's own. */
+  isServiceAddress(address: number): boolean {
+    const has = (kind: number): boolean => this.frontend(address, 0, 0, kind) !== undefined;
+    return has(KIND.address) && !has(KIND.node);
+  }
+
+  frontend(address: number, port: number, protocol: number, kind: number): Frontend | undefined {
     const mask = this.config.frontendMask;
     const first = bucketOf(address, port, protocol, kind, mask);
     for (let probe = 0; probe < PROBES; probe++) {

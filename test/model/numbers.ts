@@ -54,10 +54,21 @@ export const VERDICT = {
 } as const;
 export type Verdict = keyof typeof VERDICT;
 
-export const KIND = { empty: 0, service: 1, address: 2 } as const;
-export const SERVICE = { encapsulateFirst: 1, formerOwners: 2 } as const;
+export const KIND = {
+  empty: 0,
+  service: 1,
+  address: 2,
+  nodePort: 3,
+  internal: 4,
+  node: 5,
+} as const;
+/** Whose an address of a node is. */
+export const NODE_ADDRESS = { own: 1, other: 2 } as const;
+export const SERVICE = { encapsulateFirst: 1, formerOwners: 2, snat: 4 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;
+/** A row's flags have its generation above these bits. */
+export const GENERATION_SHIFT = 8;
 export const TRUST = { node: 1, loadBalancer: 2 } as const;
 export const DIRECTION = { request: 0, reply: 1 } as const;
 export const FLOW = {
@@ -67,6 +78,7 @@ export const FLOW = {
   finPod: 8,
   reset: 16,
   replied: 32,
+  snat: 64,
 } as const;
 
 export const PROTOCOL = { ipip: 4, tcp: 6, udp: 17 } as const;

@@ -5,7 +5,7 @@ import { segmentSize, wayOf } from "./balance.ts";
 import { get8, get16 } from "./bytes.ts";
 import { updateFromPod } from "./flow.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
-import { DIRECTION, PROTOCOL, TCP } from "./numbers.ts";
+import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
 import {
   type Ipv4,
   isTcpOrUdp,
@@ -35,7 +35,7 @@ export function fromPod(node: Node, input: Input): Outcome {
     protocol: ip.protocol,
     direction: DIRECTION.reply,
   });
-  if (flow === undefined) return pass("PASS_NOT_OURS", frame);
+  if (flow === undefined || (flow.flags & FLOW.snat) !== 0) return pass("PASS_NOT_OURS", frame);
   // 2.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
   // 3.

@@ -60,7 +60,7 @@ function hopOf(ttl: number): number {
 /** 0: another node says who has a flow. */
 function takeNote(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
   const { frame, jiffies } = input;
-  const row = node.findService(ip.destination, l4.destinationPort, ip.protocol);
+  const row = node.findService(ip, l4, { inner: true });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
   const owner = get32(frame, l4.at + 4);
   const key = requestKey(ip, l4);
@@ -77,6 +77,9 @@ function takeNote(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
       aliasAddress: ip.source,
       aliasPort: 0,
       service: serviceRow(node, row).id,
+      nexthop: 0,
+      nexthopGeneration: 0,
+      counter: 0,
       created: jiffies,
       seen: jiffies,
       flags: FLOW.remote,

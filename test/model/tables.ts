@@ -4,6 +4,9 @@
 /** The constants of bpf/abi/config.h. */
 export interface Config {
   nodeAddress: number;
+  natPortMin: number;
+  nodePortMin: number;
+  nodePortMax: number;
   frontendMask: number;
   hashSeed: bigint;
   outerPrefix: number;
@@ -92,6 +95,10 @@ export interface Flow {
   aliasAddress: number;
   aliasPort: number;
   service: number;
+  /** Of SNAT: the row to the pod, and its generation when the flow was made. */
+  nexthop: number;
+  nexthopGeneration: number;
+  counter: number;
   created: number;
   seen: number;
   flags: number;

@@ -59,19 +59,14 @@ const OWNERS = inFile("stage/owners.h", [
     to: "if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & TCP_RST)",
   },
   {
+    name: "flows of SNAT are this node's pods'",
+    from: "(FLOW_REMOTE | FLOW_SNAT)",
+    to: "FLOW_REMOTE",
+  },
+  {
     name: "SYNs follow remembered owners",
     from: "if (flow && flow->flags & FLOW_REMOTE && !packet_is_syn(packet) &&",
     to: "if (flow && flow->flags & FLOW_REMOTE &&",
-  },
-  {
-    name: "closed flows aren't opened again",
-    from: "!(packet_is_syn(packet) && flow_is_over(flow))",
-    to: "true",
-  },
-  {
-    name: "what was reset is known for ever",
-    from: "!(flow->flags & (FLOW_REMOTE | FLOW_RESET))",
-    to: "!(flow->flags & FLOW_REMOTE)",
   },
   {
     name: "half a flow is left behind",
@@ -120,6 +115,116 @@ const OWNERS = inFile("stage/owners.h", [
   },
 ]);
 
+const NAT = inFile("stage/nat.h", [
+  {
+    name: "SNAT: the client's port is kept even if it is low",
+    from: ">= nat_port_min ? packet->source_port : 0",
+    to: ">= 1024 ? packet->source_port : 0",
+  },
+  { name: "SNAT: one candidate fewer", from: "#define NAT_TRIES 32", to: "#define NAT_TRIES 31" },
+  {
+    name: "SNAT: candidates above the lowest port are fewer",
+    from: "__u32 ports = 65536 - nat_port_min;",
+    to: "__u32 ports = 65535 - nat_port_min;",
+  },
+  {
+    name: "SNAT: the node's own sockets are overlooked",
+    from: "\tif (!sk)\n\t\treturn false;\n\tbpf_sk_release(sk);\n\treturn true;",
+    to: "\tif (sk)\n\t\tbpf_sk_release(sk);\n\treturn false;",
+  },
+  {
+    name: "SNAT: the node's own services are overlooked",
+    from: "FRONTEND_SERVICE)))\n\t\treturn true;",
+    to: "FRONTEND_SERVICE)))\n\t\treturn false;",
+  },
+  {
+    name: "SNAT: ports of other flows are taken",
+    from: "\telse if (!flow_is_same(other, flow))\n\t\treturn -NAT_EEXIST;\n",
+    to: "",
+  },
+  {
+    name: "SNAT: flows that are over keep their REQUEST entries",
+    from: "\t\tflow_delete(other, protocol);\n\telse",
+    to: "\t\tbpf_map_delete_elem(&conntrack, &key);\n\telse",
+  },
+  {
+    name: "SNAT: half a flow is left behind",
+    from: "\t\tkey = reply_key(&flow, packet->protocol);\n\t\tbpf_map_delete_elem(&conntrack, &key);\n",
+    to: "",
+  },
+  {
+    name: "SNAT: known flows follow the ring",
+    from: "if (flow && !(flow->flags & FLOW_REMOTE)) {",
+    to: "if (flow && packet_is_syn(packet) && !(flow->flags & FLOW_REMOTE)) {",
+  },
+  {
+    name: "SNAT: flows that are over live on",
+    from: "if (!flow_is_past(flow, packet)) {",
+    to: "if (1) {",
+  },
+  {
+    name: "SNAT for pods of this node",
+    from: "\tif (backend->flags & BACKEND_LOCAL)\n\t\treturn NULL;\n",
+    to: "",
+  },
+  {
+    name: "SNAT: unknown FINs make flows",
+    from: "packet->tcp_flags & (TCP_RST | TCP_FIN))",
+    to: "packet->tcp_flags & TCP_RST)",
+  },
+  {
+    name: "SNAT: another generation of a next hop is used",
+    from: "if (!(flags & needed) || flags / NEXTHOP_GENERATION != flow->nexthop_generation)",
+    to: "if (!(flags & needed))",
+  },
+  {
+    name: "SNAT: UDP flows aren't counted",
+    from: "\tif (packet->protocol != IPPROTO_UDP)\n\t\treturn SENT_NAT;",
+    to: "\tif (packet->protocol == IPPROTO_UDP)\n\t\treturn SENT_NAT;",
+  },
+]);
+
+const NAT_XDP = inFile("stage/nat-xdp.h", [
+  {
+    name: "SNAT, edge: replies leave by any device",
+    from: "|| fib.ifindex != ctx->ingress_ifindex",
+    to: "",
+  },
+  {
+    name: "SNAT, edge: replies without DF are answered",
+    from: "found == BPF_FIB_LKUP_RET_FRAG_NEEDED && ip->frag_off & IP_DF",
+    to: "found == BPF_FIB_LKUP_RET_FRAG_NEEDED",
+  },
+  {
+    name: "SNAT, edge: replies are the client's",
+    from: "flow_update(flow, packet, true, true);",
+    to: "flow_update(flow, packet, false, true);",
+  },
+  {
+    name: "SNAT, edge: counted by nobody",
+    from: "\ttraffic_count(flow->counter, packet);\n",
+    to: "",
+  },
+]);
+
+const NAT_SKB = inFile("stage/nat-skb.h", [
+  {
+    name: "SNAT, host: what the kernel forwards has lost a hop",
+    from: "\tto.ttl = packet->ttl;\n",
+    to: "",
+  },
+  {
+    name: "SNAT, host: the way by the client's address",
+    from: "way_find(skb, node_address, flow->pod, bytes, &way)",
+    to: "way_find(skb, node_address, flow->client, bytes, &way)",
+  },
+  {
+    name: "SNAT, host: large replies without DF are answered",
+    from: "if (!fits && ip->frag_off & IP_DF)",
+    to: "if (!fits)",
+  },
+]);
+
 const LIMITS = inFile("stage/limits.h", [
   {
     name: "the window never ends",
@@ -150,8 +255,18 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   { name: "candidates below 32768", from: "bpf_htons(0x8000 | (", to: "bpf_htons((" },
   {
     name: "flows to two addresses are one",
-    from: " || other->service_address != flow->service_address ||",
-    to: " ||",
+    from: " && other->service_address == flow->service_address &&",
+    to: " &&",
+  },
+  {
+    name: "closed flows aren't opened again",
+    from: "|| (packet_is_syn(packet) && flow_is_over(flow))",
+    to: "",
+  },
+  {
+    name: "what was reset is known for ever",
+    from: "flow->flags & FLOW_RESET || (packet_is_syn(packet)",
+    to: "(packet_is_syn(packet)",
   },
   {
     name: "closed flows keep their ports",
@@ -177,4 +292,11 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   },
 ]);
 
-export const CONNTRACK_MUTANTS: readonly Mutant[] = [...OWNERS, ...LIMITS, ...CONNTRACK];
+export const CONNTRACK_MUTANTS: readonly Mutant[] = [
+  ...OWNERS,
+  ...NAT,
+  ...NAT_XDP,
+  ...NAT_SKB,
+  ...LIMITS,
+  ...CONNTRACK,
+];

@@ -155,6 +155,38 @@ const HOST = inFile("host.bpf.c", [
   },
 ]);
 
+const TRANSLATION = inFile("stage/translation.h", [
+  {
+    name: "IPv4 checksum without the TTL",
+    from: "(__u16)~packet->ttl + to->ttl;",
+    to: "0;",
+  },
+  { name: "destination port stays", from: "\tports->dest = to->destination_port;\n", to: "" },
+  {
+    name: "source port is left out of the checksum",
+    from: "checksum_word(~(__u32)packet->source_port) + to->source_port +",
+    to: "",
+  },
+]);
+
+const XDP = inFile("stage/xdp.h", [
+  {
+    name: "edge: a UDP packet without a checksum gets one",
+    from: "\tif (!udp->check)\n\t\treturn true;\n",
+    to: "",
+  },
+  {
+    name: "edge: a computed checksum of 0 is sent",
+    from: "\t\tudp->check = 0xffff;\n",
+    to: "\t\tudp->check = 0;\n",
+  },
+  {
+    name: "TX for another device",
+    from: "ifindex == ctx->ingress_ifindex ? XDP_TX",
+    to: "ifindex != ctx->ingress_ifindex ? XDP_TX",
+  },
+]);
+
 const SKB = inFile("stage/skb.h", [
   { name: "route to the source", from: ".ipv4_dst = destination,", to: ".ipv4_dst = source," },
   {
@@ -169,15 +201,9 @@ const SKB = inFile("stage/skb.h", [
   },
   {
     name: "L4 checksum without ports",
-    from: "return !bpf_l4_csum_replace(skb, at, 0, ports, flags);",
+    from: "return !bpf_l4_csum_replace(skb, at, 0, translation_ports(packet, to), flags);",
     to: "return !bpf_l4_csum_replace(skb, at, 0, ports & 0, flags);",
   },
-  {
-    name: "IPv4 checksum without the TTL",
-    from: "(__u16)~packet->ttl + to->ttl;",
-    to: "0;",
-  },
-  { name: "host: destination port stays", from: "\tports->dest = to->destination_port;\n", to: "" },
   {
     name: "neighbours are taken for known",
     from: "way->neighbour = found == BPF_FIB_LKUP_RET_SUCCESS;",
@@ -236,6 +262,8 @@ const POD = inFile("pod.bpf.c", [
 ]);
 
 export const REWRITE_MUTANTS: readonly Mutant[] = [
+  ...TRANSLATION,
+  ...XDP,
   ...ENCAP,
   ...CHECKSUM,
   ...ICMP,

@@ -42,6 +42,26 @@ const SERVICE = inFile("stage/service.h", [
     to: "!former_owners_of",
   },
   {
+    name: "node ports at other nodes' addresses are served",
+    from: "kind == NODE_ADDRESS_OWN || (inner && kind)",
+    to: "kind",
+  },
+  {
+    name: "what came to another node's port is nobody's",
+    from: "kind == NODE_ADDRESS_OWN || (inner && kind)",
+    to: "kind == NODE_ADDRESS_OWN",
+  },
+  {
+    name: "the highest node port isn't one",
+    from: "port > node_port_max",
+    to: "port >= node_port_max",
+  },
+  {
+    name: "fragments for an address that a node shares are services'",
+    from: " &&\n\t       !node_address_kind(address)",
+    to: "",
+  },
+  {
     name: "slots with former owners travel plain",
     from: " && !former_owners_of(service, packet->slot)",
     to: "",
@@ -71,11 +91,6 @@ const PARSE = inFile("stage/parse.h", [
 ]);
 
 const EDGE = inFile("edge.bpf.c", [
-  {
-    name: "TX for another device",
-    from: "ifindex == ctx->ingress_ifindex ? XDP_TX",
-    to: "ifindex != ctx->ingress_ifindex ? XDP_TX",
-  },
   { name: "a local backend is forgotten", from: "return PASS_LOCAL;", to: "return PASS_NOT_OURS;" },
   {
     name: "what just fits is too big",

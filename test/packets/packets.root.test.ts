@@ -9,22 +9,31 @@ import { buildPacket } from "../../src/net/packet.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
+import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
 import { expectVerdicts, type Seen, testRows } from "./row.ts";
+import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
+import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
 
 const PLACES = 4;
 const VERDICTS = 64;
 const seen: Seen = { verdicts: new Set(), frames: [] };
 
-function suiteOn(title: string, config: string, rows: Parameters<typeof testRows>[0]): void {
+function suiteOn(
+  title: string,
+  config: string,
+  rows: Parameters<typeof testRows>[0],
+  prepare: (stage: Stage) => void = () => undefined,
+): void {
   suite(title, () => {
     let stage: Stage;
     before(async () => {
       stage = await openStage(config);
+      prepare(stage);
     });
     after(() => stage[Symbol.asyncDispose]());
     testRows(rows, () => stage, seen);
@@ -43,6 +52,13 @@ suiteOn(
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
   FIRST_ROWS,
 );
+suiteOn(
+  "a node whose services are forwarded by SNAT",
+  "",
+  [...SNAT_ROWS, ...SNAT_REPLY_ROWS],
+  serveBySnat,
+);
+suiteOn("a node that serves node ports", "", NODE_PORT_ROWS, serveNodePorts);
 
 for (const cpu of [0, availableParallelism() - 1]) {
   test(`CPU ${cpu} counts in its own part of metrics and counters`, async () => {
@@ -75,10 +91,15 @@ test("every verdict that can occur at the edge has a row", () => {
       "SENT_ENCAPSULATED",
       "SENT_PLAIN",
       "SENT_FRAG_NEEDED",
+      "SENT_NAT",
+      "SENT_NAT_REPLY",
       "DROP_NO_BACKEND",
       "DROP_FRAGMENT",
+      "DROP_CONNTRACK_FULL",
+      "DROP_UNKNOWN_FLOW",
       "DROP_TABLE",
       "DROP_ANSWER_LIMIT",
+      "DROP_NAT_EXHAUSTED",
     ],
     seen,
   );
@@ -91,6 +112,8 @@ test("every verdict that can occur at the host has a row", () => {
       "PASS_NOT_OURS",
       "PASS_FRAGMENT",
       "PASS_TTL",
+      "PASS_STACK",
+      "PASS_TOO_BIG",
       "SENT_ENCAPSULATED",
       "SENT_PLAIN",
       "SENT_POD",
@@ -98,6 +121,8 @@ test("every verdict that can occur at the host has a row", () => {
       "SENT_FINAL",
       "SENT_NOTED",
       "SENT_FRAG_NEEDED",
+      "SENT_NAT",
+      "SENT_NAT_REPLY",
       "DROP_NO_BACKEND",
       "DROP_FRAGMENT",
       "DROP_UNTRUSTED",
@@ -118,6 +143,7 @@ test("every verdict that can occur at the host has a row", () => {
       "DROP_OUTER_FRAGMENT",
       "DROP_ANSWER_LIMIT",
       "DROP_TOO_BIG",
+      "DROP_NAT_EXHAUSTED",
     ],
     seen,
   );

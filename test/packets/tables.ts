@@ -7,19 +7,25 @@ import {
   FlowDirection,
   FlowFlag,
   type FlowKey,
+  type Frontend,
   type Identity,
   type Jiffies,
+  NexthopFlag,
   type Port,
+  type Service,
   type ServiceId,
 } from "../../src/datapath/gen/abi.ts";
 import { readJiffies } from "../../src/kernel/jiffies.ts";
 import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
+import { bucketOf } from "../model/hash.ts";
 import { CLIENT, NEAR, SERVICES } from "./cluster.ts";
 import { CLIENT_PORT, type ServiceName } from "./frames.ts";
 import type { Stage } from "./stage.ts";
 
 const TCP = 6;
 const UDP = 17;
+/** Buckets in which a key may stand. */
+const FRONTEND_PROBES = 4;
 const BITS: readonly (readonly [name: string, bit: number])[] = Object.entries(FlowFlag);
 
 /** Flags of a flow as `confirmed replied`, in the order of their bits. */
@@ -67,7 +73,7 @@ export function ringChanged(name: ServiceName, when: "now" | "long ago") {
 }
 
 /** The row to which a service's frontend leads. */
-function serviceRow({ maps }: Stage, name: ServiceName): number {
+export function serviceRow({ maps }: Stage, name: ServiceName): number {
   const { address, port, protocol } = SERVICES[name];
   for (const [, { slot }] of maps.frontends.entries()) {
     for (const frontend of slot) {
@@ -102,6 +108,53 @@ export function ringIsChanging(name: ServiceName, first: Ipv4, second: Ipv4 = AN
   };
 }
 
+/** The way to a pod's node leads elsewhere than it did when flows to it were made. */
+export function nexthopRaised(pod: Ipv4) {
+  return ({ maps }: Stage): (() => void) => {
+    const backend = [...maps.backends.entries()].find(([, { address }]) => address === pod)?.[1];
+    assert.ok(backend);
+    const nexthop = maps.nexthops.lookup(backend.nexthop);
+    assert.ok(nexthop);
+    const flags = nexthop.flags + NexthopFlag.generation;
+    maps.nexthops.update(backend.nexthop, { ...nexthop, flags });
+    return () => maps.nexthops.update(backend.nexthop, nexthop);
+  };
+}
+
+/** Changes the row of a service. */
+export function serviceChanged(name: ServiceName, change: Partial<Service>) {
+  return (stage: Stage): (() => void) => {
+    const row = serviceRow(stage, name);
+    const service = stage.maps.services.lookup(row);
+    assert.ok(service);
+    stage.maps.services.update(row, { ...service, ...change });
+    return () => stage.maps.services.update(row, service);
+  };
+}
+
+/** Adds a frontend that no writer of ours has written. */
+export function addFrontend({ maps }: Stage, frontend: Omit<Frontend, "spill">): void {
+  const { address, port, protocol, kind } = frontend;
+  const mask = maps.frontends.raw.info.maxEntries - 1;
+  const first = bucketOf(address, port, protocol, kind, mask);
+  for (let probe = 0; probe < FRONTEND_PROBES; probe++) {
+    const index = (first + probe) & mask;
+    const [a, b, c, d] = maps.frontends.lookup(index)?.slot ?? [];
+    assert.ok(a && b && c && d);
+    const slot = [a, b, c, d] as const;
+    const free = slot.findIndex((one) => one.kind === 0);
+    const put = (at: number): Frontend => {
+      const one = slot[at] ?? a;
+      return at === free
+        ? { ...one, ...frontend }
+        : { ...one, spill: free < 0 && at === 3 ? 1 : one.spill };
+    };
+    maps.frontends.update(index, { slot: [put(0), put(1), put(2), put(3)] });
+    if (free >= 0) return;
+  }
+  assert.fail("there is no room for a frontend");
+}
+
 /** A pod of this node is gone. */
 export function podGone(address: Ipv4) {
   return ({ maps }: Stage): (() => void) => {
@@ -112,12 +165,12 @@ export function podGone(address: Ipv4) {
   };
 }
 
-function strangersFlow(aliasPort: number): Flow {
+function strangersFlow(aliasPort: number, pod = NEAR, aliasAddress = CLIENT): Flow {
   return {
     client: CLIENT,
     serviceAddress: ANY_IPV4,
-    pod: NEAR,
-    aliasAddress: CLIENT,
+    pod,
+    aliasAddress,
     clientPort: CLIENT_PORT as Port,
     servicePort: 1 as Port,
     podPort: 8080 as Port,
@@ -135,19 +188,19 @@ function strangersFlow(aliasPort: number): Flow {
   };
 }
 
-/** Other flows of the client to the near pod use these ports of the client's. */
-export function portsTaken(ports: readonly number[]) {
+/** Other flows to a pod, the near one, use these ports of whom it sees, which is the client. */
+export function portsTaken(ports: readonly number[], pod = NEAR, seenAddress = CLIENT) {
   return ({ maps }: Stage): undefined => {
     for (const port of ports) {
       const key = {
-        source: NEAR,
-        destination: CLIENT,
+        source: pod,
+        destination: seenAddress,
         sourcePort: 8080 as Port,
         destinationPort: port as Port,
         protocol: TCP,
         direction: FlowDirection.reply,
       };
-      maps.conntrack.update(key, strangersFlow(port));
+      maps.conntrack.update(key, strangersFlow(port, pod, seenAddress));
     }
     return undefined;
   };

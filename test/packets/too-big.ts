@@ -5,19 +5,19 @@ import { ethernet, icmp, ipv4, payload } from "../../src/net/packet.ts";
 import { CLIENT, ROUTER_MAC, UPLINK_MAC } from "./cluster.ts";
 import type { Packet } from "./frames.ts";
 
-/** What the client hears when a packet with an outer header is too big for an MTU. */
+/** What the sender hears when a packet with an outer header is too big for an MTU. */
 export function tooBig(packet: Packet, mtu: number): Packet {
   const [ip] = packet;
   if (ip?.kind !== "ipv4") throw new TypeError("a packet begins with IPv4");
   return [
     ethernet({ source: UPLINK_MAC, target: ROUTER_MAC }),
-    ipv4({ source: ip.target ?? ANY_IPV4, target: CLIENT, ttl: 64, dscp: 48, id: 0 }),
+    ipv4({ source: ip.target ?? ANY_IPV4, target: ip.source ?? CLIENT, ttl: 64, dscp: 48, id: 0 }),
     icmp({ type: 3, code: 4, rest: mtu - 20 }),
     ...quoted(packet),
   ];
 }
 
-/** The client's IPv4 header and eight bytes more. */
+/** The sender's IPv4 header and eight bytes more. */
 function quoted(packet: Packet): Packet {
   const [ip, l4] = packet;
   if (ip?.kind !== "ipv4" || l4?.kind !== "tcp") throw new TypeError("only TCP is quoted here");

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_NAT_H
+#define CILIATE_STAGE_NAT_H
+
+#include "conntrack.h"
+#include "service.h"
+#include "translation.h"
+
+/*
+ * SNAT: a pod of another node sees this node as its client, so its replies come back here. Flows
+ * whose backend is a pod of this node keep the client's address.
+ */
+
+/* Candidates for a port of this node when the client's own can't be kept. */
+#define NAT_TRIES 32
+
+#define NAT_EEXIST 17
+
+/* The part of struct bpf_sock_tuple that IPv4 has. */
+struct nat_tuple {
+	ipv4_t pod;
+	ipv4_t node;
+	port_t pod_port;
+	port_t node_port;
+};
+
+/* Whether something of this node's own gets what the pod would send to the flow's port. */
+static __always_inline bool nat_port_used(void *ctx, const struct flow *flow, __u8 protocol)
+{
+	struct nat_tuple tuple = {
+	    .pod = flow->pod,
+	    .node = node_address,
+	    .pod_port = flow->pod_port,
+	    .node_port = flow->alias_port,
+	};
+	struct bpf_sock_tuple *find = (void *)&tuple;
+	struct bpf_sock *sk;
+
+	if (frontend_find(
+		frontend_word(node_address, flow->alias_port, protocol, FRONTEND_SERVICE)))
+		return true;
+	if (protocol == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(ctx, find, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(ctx, find, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* Makes the REPLY entry; 0, -NAT_EEXIST when another flow has its key, or what the kernel says. */
+static __always_inline long nat_take_port(const struct flow *flow, __u8 protocol)
+{
+	struct flow_key key = reply_key(flow, protocol);
+	long failed = bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
+	struct flow *other;
+
+	if (failed != -NAT_EEXIST)
+		return failed;
+	other = bpf_map_lookup_elem(&conntrack, &key);
+	if (!other)
+		return -NAT_EEXIST;
+	if (flow_is_over(other))
+		flow_delete(other, protocol);
+	else if (!flow_is_same(other, flow))
+		return -NAT_EEXIST;
+	return bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY);
+}
+
+/* The port of a try: the client's own first, if SNAT may use it; 0: none. */
+static __always_inline port_t nat_candidate(const struct packet *packet, __u32 try)
+{
+	__u32 ports = 65536 - nat_port_min;
+
+	if (!try)
+		return bpf_ntohs(packet->source_port) >= nat_port_min ? packet->source_port : 0;
+	return bpf_htons(nat_port_min +
+			 (((packet->hash + (try - 1) * 4099) & 0xffff) * ports >> 16));
+}
+
+/* Gives the flow a port of this node, and makes its REPLY entry. */
+static __always_inline enum verdict nat_choose(void *ctx, struct flow *flow,
+					       const struct packet *packet)
+{
+	for (__u32 try = 0; try <= NAT_TRIES; try++) {
+		long failed;
+
+		flow->alias_port = nat_candidate(packet, try);
+		if (!flow->alias_port || nat_port_used(ctx, flow, packet->protocol))
+			continue;
+		failed = nat_take_port(flow, packet->protocol);
+		if (!failed)
+			return SENT_NAT;
+		if (failed != -NAT_EEXIST)
+			return DROP_CONNTRACK_FULL;
+	}
+	return DROP_NAT_EXHAUSTED;
+}
+
+/* Makes both entries of a flow to a pod of another node, without a packet yet. */
+static __always_inline enum verdict nat_open(void *ctx, const struct packet *packet,
+					     const struct backend *backend)
+{
+	struct flow flow = {
+	    .client = packet->source,
+	    .service_address = packet->destination,
+	    .pod = backend->address,
+	    .alias_address = node_address,
+	    .client_port = packet->source_port,
+	    .service_port = packet->destination_port,
+	    .pod_port = backend->port,
+	    .service = packet->service,
+	    .nexthop = backend->nexthop,
+	    .counter = backend->counter,
+	    .flags = FLOW_SNAT,
+	};
+	__u32 row = backend->nexthop;
+	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	struct traffic *traffic;
+	enum verdict verdict;
+	struct flow_key key;
+
+	if (!nexthop)
+		return DROP_TABLE;
+	flow.nexthop_generation = nexthop->flags / NEXTHOP_GENERATION;
+	flow.created = flow.seen = jiffies_now();
+	verdict = nat_choose(ctx, &flow, packet);
+	if (verdict != SENT_NAT)
+		return verdict;
+	key = request_key(&flow, packet->protocol);
+	if (bpf_map_update_elem(&conntrack, &key, &flow, BPF_ANY)) {
+		key = reply_key(&flow, packet->protocol);
+		bpf_map_delete_elem(&conntrack, &key);
+		return DROP_CONNTRACK_FULL;
+	}
+	if (packet->protocol != IPPROTO_UDP)
+		return SENT_NAT;
+	traffic = traffic_of(flow.counter);
+	if (traffic)
+		traffic->connections++;
+	return SENT_NAT;
+}
+
+/*
+ * The flow of a request to a service with SERVICE_SNAT, made if it is new; NULL: see the verdict.
+ * With PASS_LOCAL, packet->backend is the pod of this node that it is for. Not inlined: it has a
+ * stack of its own.
+ */
+static __noinline struct flow *nat_request(void *ctx, struct packet *packet,
+					   const struct service *service, enum verdict *verdict)
+{
+	struct backend *backend;
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!packet || !service || !verdict)
+		return NULL;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	*verdict = SENT_NAT;
+	if (flow && !(flow->flags & FLOW_REMOTE)) {
+		if (!flow_is_past(flow, packet)) {
+			packet->backend = flow->pod;
+			packet->counter = flow->counter;
+			if (flow->flags & FLOW_SNAT)
+				return flow;
+			*verdict = PASS_LOCAL;
+			return NULL;
+		}
+		flow_delete(flow, packet->protocol);
+	}
+	*verdict = DROP_NO_BACKEND;
+	if (!service->backend_count)
+		return NULL;
+	backend = backend_select(service, packet);
+	*verdict = DROP_TABLE;
+	if (!backend)
+		return NULL;
+	packet->backend = backend->address;
+	packet->counter = backend->counter;
+	*verdict = PASS_LOCAL;
+	if (backend->flags & BACKEND_LOCAL)
+		return NULL;
+	*verdict = DROP_UNKNOWN_FLOW;
+	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+		return NULL;
+	*verdict = nat_open(ctx, packet, backend);
+	if (*verdict != SENT_NAT)
+		return NULL;
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	if (!flow)
+		*verdict = DROP_CONNTRACK_FULL;
+	return flow;
+}
+
+/* What the pod sees: this node as its client. */
+static __always_inline struct translation nat_to_pod(const struct packet *packet,
+						     const struct flow *flow)
+{
+	return (struct translation){
+	    .source = flow->alias_address,
+	    .destination = flow->pod,
+	    .source_port = flow->alias_port,
+	    .destination_port = flow->pod_port,
+	    .tos = packet->tos,
+	    .ttl = packet->ttl - 1,
+	};
+}
+
+/* The flow of a pod's reply to this node's address. */
+static __always_inline struct flow *nat_reply(const struct packet *packet)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	if (packet->destination != node_address ||
+	    bpf_ntohs(packet->destination_port) < nat_port_min)
+		return NULL;
+	key = flow_key_of(packet, FLOW_REPLY);
+	flow = bpf_map_lookup_elem(&conntrack, &key);
+	return flow && flow->flags & FLOW_SNAT ? flow : NULL;
+}
+
+/* What the client sees: the service. */
+static __always_inline struct translation nat_to_client(const struct packet *packet,
+							const struct flow *flow)
+{
+	return (struct translation){
+	    .source = flow->service_address,
+	    .destination = flow->client,
+	    .source_port = flow->service_port,
+	    .destination_port = flow->client_port,
+	    .tos = packet->tos,
+	    .ttl = packet->ttl - 1,
+	};
+}
+
+/* The row by which a flow's packets leave, if it is still the one that the flow was made with. */
+static __always_inline struct nexthop *nat_nexthop(const struct flow *flow, __u32 needed)
+{
+	__u32 row = flow->nexthop;
+	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	__u16 flags;
+
+	if (!nexthop)
+		return NULL;
+	flags = *(volatile __u16 *)&nexthop->flags;
+	if (!(flags & needed) || flags / NEXTHOP_GENERATION != flow->nexthop_generation)
+		return NULL;
+	return nexthop;
+}
+
+#endif
