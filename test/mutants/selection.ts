@@ -9,18 +9,18 @@ const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly
 const SERVICE = inFile("stage/service.h", [
   {
     name: "slot by remainder",
-    from: "packet->slot = (__u64)packet->hash * service->ring_size >> 32;",
-    to: "packet->slot = packet->hash % (service->ring_size ? service->ring_size : 1);",
+    from: "return (__u64)hash * service->ring_size >> 32;",
+    to: "return hash % (service->ring_size ? service->ring_size : 1);",
   },
   {
     name: "always the ring's first row",
-    from: "service->ring + packet->slot / RING_ROW_SLOTS",
+    from: "service->ring + slot / RING_ROW_SLOTS",
     to: "service->ring",
   },
   {
     name: "the next slot's backend",
-    from: "row->backend[packet->slot % RING_ROW_SLOTS]",
-    to: "row->backend[(packet->slot + 1) % RING_ROW_SLOTS]",
+    from: "row->backend[slot % RING_ROW_SLOTS]",
+    to: "row->backend[(slot + 1) % RING_ROW_SLOTS]",
   },
   {
     name: "a slot may point one backend too far",
