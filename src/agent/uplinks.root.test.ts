@@ -57,6 +57,15 @@ test("what is auto comes from the devices with a default route, best first", (t)
   assert.deepEqual(identify(given), ["n1", "192.0.2.1", "a0", 1280]);
 });
 
+test("a node's address is one of IPv4, whatever else its uplinks have", (t) => {
+  const identify = setUp(t, [
+    ...WIRES.filter((command) => !command.startsWith("addr add 10.2.")),
+    "-6 addr add 2001:db8::5/64 dev b0 nodad",
+  ]);
+  assert.equal(identify("devices: [b0, a0]\n")[1], "10.1.0.5");
+  assert.throws(() => identify("devices: [b0]\n"), /no IPv4 address is on b0/);
+});
+
 test("a route with several hops names several uplinks", (t) => {
   const hops = "nexthop via 10.1.0.1 dev a0 nexthop via 10.2.0.1 dev b0";
   const identify = setUp(t, [...WIRES, `route add default ${hops}`]);
@@ -70,5 +79,5 @@ test("what can't be found names the key to set", (t) => {
   fails("", /^no Ethernet device has a default route: name the uplinks in devices$/);
   fails("devices: [c0]", /^there is no device c0: set devices$/);
   fails("devices: [lo]", /^lo is no Ethernet device: set devices$/);
-  fails("devices: [a1]", /^no address is on a1: set node\.address$/);
+  fails("devices: [a1]", /^no IPv4 address is on a1: set node\.address$/);
 });

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import type { Config } from "../config/schema.ts";
 import type { Devices } from "../device/devices.ts";
 import type { Link } from "../kernel/netlink/link.ts";
-import { ANY_IPV4, type Ipv4 } from "../net/address.ts";
+import { ANY_IPV4, type Ipv4, isIpv4 } from "../net/address.ts";
 
 /** This node as its configuration and its devices make it. */
 export interface NodeIdentity {
@@ -70,9 +70,10 @@ function routedLinks(devices: Devices): Link[] {
 function firstAddress(links: readonly Link[], devices: Devices): Ipv4 {
   const addresses = devices.addresses.filter(({ scope }) => scope === SCOPE_GLOBAL);
   for (const { index } of links) {
-    const found = addresses.find(({ device }) => device === index);
-    if (found !== undefined) return found.address.address;
+    const own = addresses.filter(({ device }) => device === index);
+    const found = own.map(({ address }) => address.address).find(isIpv4);
+    if (found !== undefined) return found;
   }
   const names = links.map(({ name }) => name).join(", ");
-  throw new Error(`no address is on ${names}: set node.address`);
+  throw new Error(`no IPv4 address is on ${names}: set node.address`);
 }

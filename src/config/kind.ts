@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AddressError, formatIpv4, type Ipv4, tryParseIpv4 } from "../net/address.ts";
-import { formatPrefix, type Prefix4, parsePrefix } from "../net/prefix.ts";
+import { formatPrefix, type Prefix4, parsePrefix4 } from "../net/prefix.ts";
 import type { YamlNode } from "./yaml.ts";
 
 /** A length of time. */
@@ -134,7 +134,7 @@ export const prefix: Kind<Prefix4> = {
       return undefined;
     }
     try {
-      return parsePrefix(node.value);
+      return parsePrefix4(node.value);
     } catch (error) {
       if (!(error instanceof AddressError)) throw error;
       refuse(node, error.message);

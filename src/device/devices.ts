@@ -7,7 +7,7 @@ import { listNeighbours, type Neighbour } from "../kernel/netlink/neighbour.ts";
 import { listRoutes, ROUTE_TABLE } from "../kernel/netlink/route.ts";
 import { type Netlink, openNetlink } from "../kernel/netlink/socket.ts";
 import { type NetworkEvent, watchNetwork } from "../kernel/netlink/watch.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { type Ipv4, isIpv4 } from "../net/address.ts";
 import type { Prefix4 } from "../net/prefix.ts";
 import { RouteTable } from "./routes.ts";
 
@@ -30,6 +30,7 @@ export interface Devices extends Disposable {
   readonly addresses: readonly DeviceAddress[];
   readonly routes: RouteTable;
   link(name: string): Link | undefined;
+  /** Of IPv4, as the routes are. */
   neighbour(device: number, address: Ipv4): Neighbour | undefined;
   /** Calls `listener` after changes, never before this returns. Returns what ends it. */
   listen(listener: (changes: DeviceChanges) => void): () => void;
@@ -126,7 +127,9 @@ class DeviceTables implements Devices {
     for (const link of links) this.links.set(link.index, link);
     this.routes.reset(routes);
     this.#neighbours.clear();
-    for (const one of neighbours) this.#neighbours.set(neighbourKey(one.device, one.address), one);
+    for (const one of neighbours) {
+      if (isIpv4(one.address)) this.#neighbours.set(neighbourKey(one.device, one.address), one);
+    }
   }
 
   #apply(event: NetworkEvent): void {
@@ -150,6 +153,7 @@ class DeviceTables implements Devices {
       }
       case "neighbour": {
         const { device, address } = event.neighbour;
+        if (!isIpv4(address)) return;
         const key = neighbourKey(device, address);
         if (event.change === "set") this.#neighbours.set(key, event.neighbour);
         else this.#neighbours.delete(key);

@@ -2,18 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type NextHop, ROUTE_TABLE, type Route } from "../kernel/netlink/route.ts";
-import { formatIpv4, ipv4FromNumber, parseIpv4 } from "../net/address.ts";
-import { formatPrefix, parsePrefix } from "../net/prefix.ts";
+import { formatIpv4, ipv4FromNumber, parseAddress, parseIpv4 } from "../net/address.ts";
+import { formatPrefix, parsePrefix, parsePrefix4 } from "../net/prefix.ts";
 import { RouteTable } from "./routes.ts";
 
 const ANY = (_device: number): boolean => true;
 
 function route(destination: string, device: number, more: Partial<Route> = {}): Route {
   return {
-    destination: parsePrefix(destination),
+    destination: parsePrefix4(destination),
     type: "unicast",
     gateway: undefined,
-    foreignGateway: false,
     device,
     hops: [],
     source: undefined,
@@ -125,4 +124,15 @@ test("several hops share addresses by weight, each address keeps its own", () =>
     way(table, "192.0.2.1", () => false),
     undefined,
   );
+});
+
+test("routes to IPv6 are no routes of this table, and a gateway of IPv6 is no way", () => {
+  const table = tableOf(route("10.0.0.0/8", 3));
+  const all = { ...route("0.0.0.0/0", 4), destination: parsePrefix("::/0") };
+  assert.equal(table.set(all), undefined);
+  assert.deepEqual(table.lookup(parseIpv4("192.0.2.1")), []);
+  assert.equal(table.delete({ ...all, destination: parsePrefix("a00::/8") }), undefined);
+  assert.equal(way(table, "10.1.1.1"), "10.1.1.1 by 3");
+  table.set(route("10.1.0.0/16", 3, { gateway: parseAddress("fe80::1") }));
+  assert.equal(way(table, "10.1.1.1"), undefined);
 });

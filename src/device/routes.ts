@@ -3,8 +3,8 @@
 
 import type { NextHop, Route } from "../kernel/netlink/route.ts";
 import { ROUTE_TABLE } from "../kernel/netlink/route.ts";
-import type { Ipv4 } from "../net/address.ts";
-import { maskOf, type Prefix4 } from "../net/prefix.ts";
+import { type Ipv4, isIpv4 } from "../net/address.ts";
+import { isPrefix4, maskOf, type Prefix4 } from "../net/prefix.ts";
 
 /** Where a packet to an address goes next. */
 export interface Way {
@@ -15,7 +15,7 @@ export interface Way {
   readonly mtu: number | undefined;
 }
 
-/** Routes of the main table; policy rules and other tables are not looked at. */
+/** IPv4 routes of the main table; policy rules and other tables are not looked at. */
 export class RouteTable {
   /** By length of the prefix: network → its routes, best first. */
   readonly #byLength = Array.from({ length: 33 }, () => new Map<number, Route[]>());
@@ -28,8 +28,8 @@ export class RouteTable {
 
   /** Adds or replaces a route. Returns the prefix whose ways may have changed. */
   set(route: Route): Prefix4 | undefined {
-    if (route.table !== ROUTE_TABLE.main) return undefined;
-    const { destination } = route;
+    const { destination, table } = route;
+    if (table !== ROUTE_TABLE.main || !isPrefix4(destination)) return undefined;
     const networks = this.#of(destination);
     const others = (networks.get(destination.address) ?? []).filter((one) => !rivals(one, route));
     others.push(route);
@@ -40,8 +40,8 @@ export class RouteTable {
 
   /** Removes a route. Returns the prefix whose ways may have changed. */
   delete(route: Route): Prefix4 | undefined {
-    if (route.table !== ROUTE_TABLE.main) return undefined;
-    const { destination } = route;
+    const { destination, table } = route;
+    if (table !== ROUTE_TABLE.main || !isPrefix4(destination)) return undefined;
     const networks = this.#of(destination);
     const rest = (networks.get(destination.address) ?? []).filter((one) => !rivals(one, route));
     if (rest.length === 0) networks.delete(destination.address);
@@ -62,15 +62,15 @@ export class RouteTable {
 
   /**
    * The way to an address over devices that `usable` accepts; undefined when there is none, or
-   * none that IPv4's neighbours tell. Of
-   * several hops, each address has its own, by weight.
+   * its gateway is one of IPv6 (RFC 5549). Of several hops, each address has its own, by weight.
    */
   wayTo(address: Ipv4, usable: (device: number) => boolean): Way | undefined {
     for (const route of this.lookup(address)) {
-      if (route.type !== "unicast" || route.foreignGateway) return undefined;
+      if (route.type !== "unicast") return undefined;
       const hop = hopOf(route, address, usable);
       if (hop === undefined) continue;
-      return { device: hop.device, gateway: hop.gateway ?? address, mtu: route.mtu };
+      const { device, gateway = address } = hop;
+      return isIpv4(gateway) ? { device, gateway, mtu: route.mtu } : undefined;
     }
     return undefined;
   }

@@ -4,7 +4,7 @@
 import { join } from "node:path";
 import { type Ipv4, parseIpv4 } from "../net/address.ts";
 import { type Mac, macFromNumber } from "../net/mac.ts";
-import { addressAt, type Prefix4, parsePrefix, subnetAt } from "../net/prefix.ts";
+import { addressAt, type Prefix4, parsePrefix4, subnetAt } from "../net/prefix.ts";
 
 /** `usage`: the lab was asked for what it can't be. */
 export type LabErrorCode = "usage" | "not-found" | "failed";
@@ -148,10 +148,10 @@ export const CGROUP_PARENT = "ciliate-lab";
 /** What pods take for their gateway: their node, as in every point-to-point pod network. */
 export const POD_GATEWAY = parseIpv4("169.254.1.1");
 
-const CLIENT_NETWORK = parsePrefix("192.0.2.0/24");
-const VIRTUAL_IPS = parsePrefix("198.51.100.0/24");
-const NODE_NETWORKS = parsePrefix("10.0.0.0/16");
-const POD_NETWORKS = parsePrefix("10.244.0.0/16");
+const CLIENT_NETWORK = parsePrefix4("192.0.2.0/24");
+const VIRTUAL_IPS = parsePrefix4("198.51.100.0/24");
+const NODE_NETWORKS = parsePrefix4("10.0.0.0/16");
+const POD_NETWORKS = parsePrefix4("10.244.0.0/16");
 /** Out of the way of the numbers that the kernel picks by itself, from 0 on. */
 const FIRST_NAMESPACE_ID = 100;
 const IP_HEADER_BYTES = 20;

@@ -17,6 +17,7 @@ import {
   formatPrefix,
   parseInterfaceAddress,
   parsePrefix,
+  parsePrefix4,
   prefixContains,
   prefixesOverlap,
   prefixOf,
@@ -86,7 +87,7 @@ test("a prefix with host bits is refused and the right spelling is named", () =>
 });
 
 test("a prefix is cut into subnets and addresses", () => {
-  const prefix = parsePrefix("10.244.0.0/16");
+  const prefix = parsePrefix4("10.244.0.0/16");
   assert.equal(formatPrefix(subnetAt(prefix, 24, 3)), "10.244.3.0/24");
   assert.equal(formatIpv4(addressAt(prefix, 258)), "10.244.1.2");
   assert.throws(() => subnetAt(prefix, 24, 256), AddressError);

@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import { AddressError, formatIpv4, type Ipv4, parseIpv4 } from "./address.ts";
+import {
+  type Address,
+  AddressError,
+  compareAddress,
+  formatAddress,
+  type Ipv4,
+  type Ipv6,
+  isIpv4,
+  parseAddress,
+  parseIpv4,
+} from "./address.ts";
 
 /** An IPv4 prefix: `address` has no bit set beyond `length` (0…32). */
 export interface Prefix4 {
@@ -7,86 +17,155 @@ export interface Prefix4 {
   readonly length: number;
 }
 
-/** The netmask of a length of 0…32 bits, host order. */
+/** An IPv6 prefix: `address` has no bit set beyond `length` (0…128). */
+export interface Prefix6 {
+  readonly address: Ipv6;
+  readonly length: number;
+}
+
+export type Prefix = Prefix4 | Prefix6;
+
+export function isPrefix4(prefix: Prefix): prefix is Prefix4 {
+  return isIpv4(prefix.address);
+}
+
+/** How many bits the prefix's addresses have. */
+function bitsOf(address: Address): 32 | 128 {
+  return isIpv4(address) ? 32 : 128;
+}
+
+/** The IPv4 netmask of a length of 0…32 bits, host order. */
 export function maskOf(length: number): Ipv4 {
   return (length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0) as Ipv4;
 }
 
-/** The prefix of `length` bits that holds `address`; throws AddressError unless 0…32. */
-export function prefixOf(address: Ipv4, length: number): Prefix4 {
-  if (!Number.isInteger(length) || length < 0 || length > 32) {
-    throw new AddressError(`${length} is not an IPv4 prefix length: expected 0 to 32`);
+function cut4(address: Ipv4, length: number): Ipv4 {
+  return ((address & maskOf(length)) >>> 0) as Ipv4;
+}
+
+function cut6(address: Ipv6, length: number): Ipv6 {
+  const beyond = BigInt(128 - length);
+  return ((address >> beyond) << beyond) as Ipv6;
+}
+
+/** The prefix of `length` bits that holds `address`; throws AddressError for other lengths. */
+export function prefixOf(address: Ipv4, length: number): Prefix4;
+export function prefixOf(address: Ipv6, length: number): Prefix6;
+export function prefixOf(address: Address, length: number): Prefix;
+export function prefixOf(address: Address, length: number): Prefix {
+  const bits = bitsOf(address);
+  if (!Number.isInteger(length) || length < 0 || length > bits) {
+    const family = isIpv4(address) ? "IPv4" : "IPv6";
+    throw new AddressError(`${length} is not an ${family} prefix length: expected 0 to ${bits}`);
   }
-  return { address: ((address & maskOf(length)) >>> 0) as Ipv4, length };
+  return isIpv4(address)
+    ? { address: cut4(address, length), length }
+    : { address: cut6(address, length), length };
 }
 
 /** The single-address prefix. */
-export function hostPrefix(address: Ipv4): Prefix4 {
-  return { address, length: 32 };
+export function hostPrefix(address: Ipv4): Prefix4;
+export function hostPrefix(address: Ipv6): Prefix6;
+export function hostPrefix(address: Address): Prefix;
+export function hostPrefix(address: Address): Prefix {
+  return prefixOf(address, bitsOf(address));
+}
+
+/** An address with a length after a slash, or alone for all its bits. */
+interface Written<A extends Address> {
+  readonly address: A;
+  readonly length: number;
+}
+
+/** The length of a mapped address (::ffff:10.0.0.1/104) is given as IPv4's. */
+function readWith<A extends Address>(text: string, parse: (text: string) => A): Written<A> {
+  const slash = text.indexOf("/");
+  const address = parse(slash === -1 ? text : text.slice(0, slash));
+  const bits = bitsOf(address);
+  if (slash === -1) return { address, length: bits };
+  const digits = text.slice(slash + 1);
+  const least = bits === 32 && text.includes(":") ? 96 : 0;
+  const length = /^(0|[1-9]\d{0,2})$/.test(digits) ? Number(digits) - least : -1;
+  if (length >= 0 && length <= bits) return { address, length };
+  throw new AddressError(
+    `${JSON.stringify(text)} is not an ${isIpv4(address) ? "IPv4" : "IPv6"} prefix: expected a ` +
+      `length of ${least} to ${least + bits} after the slash`,
+  );
+}
+
+/** Host bits are nearly always a slip. */
+function withoutHostBits<P extends Prefix>(text: string, prefix: P, written: Address): P {
+  if (prefix.address === written) return prefix;
+  throw new AddressError(
+    `${JSON.stringify(text)} has bits beyond its length: write ${formatPrefix(prefix)}`,
+  );
 }
 
 /**
- * Reads `10.0.0.0/8`; a bare address is its /32. Throws AddressError, also when bits are set
- * beyond the length (10.0.0.1/8), as that is nearly always a slip.
+ * Reads `10.0.0.0/8` or `2001:db8::/32`; a bare address is the prefix of itself alone. Throws
+ * AddressError, also when bits are set beyond the length (10.0.0.1/8).
  */
-export function parsePrefix(text: string): Prefix4 {
-  const { address, length } = parseInterfaceAddress(text);
-  const prefix = prefixOf(address, length);
-  if (prefix.address !== address) {
-    throw new AddressError(
-      `${JSON.stringify(text)} has bits beyond its length: write ${formatPrefix(prefix)}`,
-    );
-  }
-  return prefix;
+export function parsePrefix(text: string): Prefix {
+  const { address, length } = readWith(text, parseAddress);
+  return withoutHostBits(text, prefixOf(address, length), address);
+}
+
+/** Reads an IPv4 prefix as `parsePrefix` does; throws AddressError for anything else. */
+export function parsePrefix4(text: string): Prefix4 {
+  const { address, length } = readWith(text, parseIpv4);
+  return withoutHostBits(text, prefixOf(address, length), address);
 }
 
 /** Reads `10.0.0.1/8` as a device's address with its length: host bits may be set. */
-export function parseInterfaceAddress(text: string): Prefix4 {
-  const slash = text.indexOf("/");
-  if (slash === -1) return hostPrefix(parseIpv4(text));
-  const digits = text.slice(slash + 1);
-  if (!/^(\d|[12]\d|3[0-2])$/.test(digits)) {
-    throw new AddressError(
-      `${JSON.stringify(text)} is not an IPv4 prefix: expected a length of 0 to 32 after the slash`,
-    );
-  }
-  return { address: parseIpv4(text.slice(0, slash)), length: Number(digits) };
+export function parseInterfaceAddress(text: string): Prefix {
+  const { address, length } = readWith(text, parseAddress);
+  return isIpv4(address) ? { address, length } : { address, length };
 }
 
-/** `10.0.0.0/8`. */
-export function formatPrefix(prefix: Prefix4): string {
-  return `${formatIpv4(prefix.address)}/${prefix.length}`;
+/** `10.0.0.0/8`, `2001:db8::/32`. */
+export function formatPrefix(prefix: Prefix): string {
+  return `${formatAddress(prefix.address)}/${prefix.length}`;
 }
 
-/** Whether `address` lies in `prefix`. */
-export function prefixContains(prefix: Prefix4, address: Ipv4): boolean {
-  return (address & maskOf(prefix.length)) >>> 0 === prefix.address;
+/** Whether `address` lies in `prefix`, which one of the other family never does. */
+export function prefixContains(prefix: Prefix, address: Address): boolean {
+  const { length } = prefix;
+  return (isIpv4(address) ? cut4(address, length) : cut6(address, length)) === prefix.address;
 }
 
 /** Whether the two prefixes share an address. */
-export function prefixesOverlap(a: Prefix4, b: Prefix4): boolean {
+export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
 }
 
 /** The address at `index` in the prefix (0 is its first); throws AddressError beyond its end. */
-export function addressAt(prefix: Prefix4, index: number): Ipv4 {
-  const size = 2 ** (32 - prefix.length);
-  if (!Number.isInteger(index) || index < 0 || index >= size) {
+export function addressAt(prefix: Prefix4, index: number): Ipv4;
+export function addressAt(prefix: Prefix6, index: number): Ipv6;
+export function addressAt(prefix: Prefix, index: number): Address {
+  const size = 2 ** (bitsOf(prefix.address) - prefix.length);
+  if (!Number.isSafeInteger(index) || index < 0 || index >= size) {
     throw new AddressError(`${formatPrefix(prefix)} has no address ${index}: it holds ${size}`);
   }
-  return (prefix.address + index) as Ipv4;
+  if (isPrefix4(prefix)) return (prefix.address + index) as Ipv4;
+  return (prefix.address + BigInt(index)) as Ipv6;
 }
 
 /** The prefix at `index` when `prefix` is cut into pieces of `length` bits. */
-export function subnetAt(prefix: Prefix4, length: number, index: number): Prefix4 {
+export function subnetAt(prefix: Prefix4, length: number, index: number): Prefix4;
+export function subnetAt(prefix: Prefix6, length: number, index: number): Prefix6;
+export function subnetAt(prefix: Prefix, length: number, index: number): Prefix {
+  const bits = bitsOf(prefix.address);
   const count = 2 ** (length - prefix.length);
-  if (length > 32 || !Number.isInteger(index) || index < 0 || index >= count) {
+  if (length > bits || !Number.isSafeInteger(index) || index < 0 || index >= count) {
     throw new AddressError(`${formatPrefix(prefix)} has no /${length} at ${index}`);
   }
-  return { address: (prefix.address + index * 2 ** (32 - length)) as Ipv4, length };
+  if (isPrefix4(prefix)) {
+    return { address: (prefix.address + index * 2 ** (32 - length)) as Ipv4, length };
+  }
+  return { address: (prefix.address + (BigInt(index) << BigInt(128 - length))) as Ipv6, length };
 }
 
-/** Orders prefixes by address, shorter first, for sort(). */
-export function comparePrefix(a: Prefix4, b: Prefix4): number {
-  return a.address - b.address || a.length - b.length;
+/** Orders prefixes by address, IPv4 before IPv6, shorter first, for sort(). */
+export function comparePrefix(a: Prefix, b: Prefix): number {
+  return compareAddress(a.address, b.address) || a.length - b.length;
 }

@@ -121,7 +121,7 @@ describe("next hops", () => {
     execFileSync("ip", ["route", "add", ...route]);
     try {
       await until(
-        () => f.devices.routes.lookup(NOWHERE).some(({ foreignGateway }) => foreignGateway),
+        () => f.devices.routes.lookup(NOWHERE).some(({ gateway }) => typeof gateway === "bigint"),
         () => f.devices.routes.lookup(NOWHERE),
       );
       assert.equal(f.nexthops.acquire(NOWHERE), 0);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseIpv4 } from "../net/address.ts";
-import { parsePrefix } from "../net/prefix.ts";
+import { parsePrefix4 } from "../net/prefix.ts";
 import { trustedEntries } from "./entries.ts";
 import type { Node } from "./rows.ts";
 import { createNodeWriter } from "./writer.ts";
@@ -42,7 +42,7 @@ test("an address that two nodes claim is trusted until the last of them goes", (
 test("configured prefixes are balancers', but a node's address stays a node's", () => {
   const writer = createNodeWriter();
   writer.put(node("n1", "172.16.0.1"));
-  writer.trustPrefixes(["172.16.0.1/32", "198.51.100.0/24"].map(parsePrefix));
+  writer.trustPrefixes(["172.16.0.1/32", "198.51.100.0/24"].map(parsePrefix4));
   assert.deepEqual(trusted(writer), ["172.16.0.1/32 node", "198.51.100.0/24 load-balancer"]);
   writer.delete("n1");
   assert.deepEqual(trusted(writer), [
@@ -54,7 +54,7 @@ test("configured prefixes are balancers', but a node's address stays a node's", 
 });
 
 test("a trusted source is one entry by its prefix", () => {
-  const prefix = parsePrefix("198.51.100.0/24");
+  const prefix = parsePrefix4("198.51.100.0/24");
   assert.deepEqual(trustedEntries({ key: "", prefix, trust: "load-balancer" }), [
     {
       target: "trusted",

@@ -3,7 +3,7 @@
 
 import { type Ipv4, parseIpv4 } from "../../src/net/address.ts";
 import { type Mac, parseMac } from "../../src/net/mac.ts";
-import { type Prefix4, parseInterfaceAddress, parsePrefix } from "../../src/net/prefix.ts";
+import { type Prefix4, parsePrefix4 } from "../../src/net/prefix.ts";
 
 const addresses = (...texts: readonly string[]): readonly Ipv4[] => texts.map(parseIpv4);
 
@@ -68,7 +68,7 @@ export const PREFIXES = [
   "172.31.0.0/16",
   "172.20.0.0/16",
   "0.0.0.0/0",
-].map(parsePrefix);
+].map(parsePrefix4);
 
 export interface Gateway {
   readonly device: "up0" | "up1";
@@ -98,8 +98,9 @@ export const UPLINK_MACS = {
 } as const;
 export const MTU = { up0: 1500, up1: 1400 } as const;
 export const UPLINK_ADDRESSES = {
-  up0: parseInterfaceAddress("172.16.0.99/24"), // no node's: the nodes share one namespace
-  up1: parseInterfaceAddress("172.17.0.1/24"),
+  // No node's: the nodes share one namespace.
+  up0: { address: parseIpv4("172.16.0.99"), length: 24 },
+  up1: { address: parseIpv4("172.17.0.1"), length: 24 },
 } as const;
 
 /** Routes of both nodes. */
@@ -113,7 +114,7 @@ export const ROUTES: readonly { readonly to: Prefix4; readonly gateway: Gateway 
     ["10.3.0.0/16", UP1],
     ["10.4.0.0/16", SILENT],
   ] as const
-).map(([to, gateway]) => ({ to: parsePrefix(to), gateway }));
+).map(([to, gateway]) => ({ to: parsePrefix4(to), gateway }));
 
 /** TCP sockets that a pod has, established. */
 export const SOCKETS = [

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import test, { type TestContext } from "node:test";
-import { formatIpv4, parseIpv4 } from "../../net/address.ts";
+import { formatAddress, parseIpv4 } from "../../net/address.ts";
 import { formatMac, parseMac } from "../../net/mac.ts";
 import { formatPrefix, parseInterfaceAddress, parsePrefix } from "../../net/prefix.ts";
 import { KernelError } from "../error.ts";
 import { createNamespace, deleteNamespace, namespaceInode } from "../netns.ts";
+import { writeSysctls } from "../sysctl.ts";
 import { addAddress, deleteAddress, listAddresses } from "./address.ts";
 import { GRO, openEthtool, TX_CHECKSUMS } from "./ethtool.ts";
 import {
@@ -37,6 +38,8 @@ function scratch(t: TestContext): { name: string; path: string; netlink: Netlink
   const name = `ciliate-nl-${process.pid}-${counter++}`;
   const path = createNamespace(name);
   t.after(() => deleteNamespace(name));
+  // Without it, devices have no addresses but the ones that a test gives them.
+  writeSysctls({ "net/ipv6/conf/default/disable_ipv6": 1 }, path);
   const netlink = openNetlink({ namespace: path });
   t.after(() => netlink.close());
   return { name, path, netlink };
@@ -255,6 +258,7 @@ test("a dump of thousands of routes is whole", (t) => {
 test("rules come and go", (t) => {
   const { name, netlink } = scratch(t);
   const rule = {
+    family: "ipv4" as const,
     priority: 9,
     table: 300,
     source: parsePrefix("10.1.0.0/16"),
@@ -272,7 +276,9 @@ test("rules come and go", (t) => {
   );
   netlink.run(deleteRule(rule));
   assert.deepEqual(
-    listRules(netlink).map(({ priority }) => priority),
+    listRules(netlink)
+      .filter(({ family }) => family === "ipv4")
+      .map(({ priority }) => priority),
     [0, 32766, 32767],
   );
 });
@@ -300,7 +306,7 @@ test("neighbours are set, resolved, managed and forgotten", (t) => {
   netlink.run(setNeighbour(device, fixed, parseMac("02:00:00:00:00:78")));
   netlink.run(manageNeighbour(device, parseIpv4("10.9.0.2")));
   const all = listNeighbours(netlink, device);
-  const find = (address: string) => all.find((entry) => formatIpv4(entry.address) === address);
+  const find = (address: string) => all.find((entry) => formatAddress(entry.address) === address);
   assert.deepEqual(find("10.9.0.77"), {
     device,
     address: fixed,

@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // Routes: RTM_*ROUTE (include/uapi/linux/rtnetlink.h).
 
-import { ANY_IPV4, formatIpv4, type Ipv4 } from "../../net/address.ts";
-import { formatPrefix, type Prefix4 } from "../../net/prefix.ts";
+import {
+  type Address,
+  addressFromBytes,
+  addressToBytes,
+  formatAddress,
+} from "../../net/address.ts";
+import { formatPrefix, type Prefix } from "../../net/prefix.ts";
 import { KernelError } from "../error.ts";
+import {
+  addressAttribute,
+  addressFrom,
+  bitsOf,
+  dumpFamilies,
+  type FamilyNumber,
+  familyOfMessage,
+  numberOfFamily,
+  withLength,
+} from "./family.ts";
 import { FLAG, type Netlink, type Request } from "./socket.ts";
 import {
   type Attribute,
+  type Attributes,
   attribute,
   decodeAttributes,
   encodeAttributes,
   encodeBody,
-  ipv4Attribute,
   nested,
   type Received,
   u32,
@@ -38,7 +53,6 @@ const RTM_F_CLONED = 0x200;
 const RTNH_F_ONLINK = 4;
 const RTNH_BYTES = 8;
 const RTMSG_BYTES = 12;
-const AF_INET = 2;
 const SCOPE = { universe: 0, link: 253, nowhere: 255 } as const;
 
 export const ROUTE_TABLE = { default: 253, main: 254, local: 255 } as const;
@@ -61,25 +75,24 @@ export type RouteType = (typeof TYPES)[number];
 
 /** One way of a route with several. */
 export interface NextHop {
-  readonly gateway?: Ipv4;
+  /** That of a route to IPv4 may be of IPv6 (RFC 5549). */
+  readonly gateway?: Address;
   readonly device: number;
   /** 1…256: its share among the hops. */
   readonly weight: number;
-  /** Only read: the gateway is of another family. */
-  readonly foreignGateway?: true;
 }
 
 /** A route to add; what is left out is as `ip route add` has it. */
 export interface RouteSpec {
-  readonly destination: Prefix4;
+  readonly destination: Prefix;
   readonly type?: RouteType;
-  readonly gateway?: Ipv4;
+  readonly gateway?: Address;
   readonly device?: number;
   /** Instead of gateway and device. */
   readonly hops?: readonly NextHop[];
   /** The gateway is on the link even if no address says so. */
   readonly onLink?: boolean;
-  readonly source?: Ipv4;
+  readonly source?: Address;
   readonly table?: number;
   readonly protocol?: number;
   readonly priority?: number;
@@ -91,15 +104,14 @@ export interface RouteSpec {
 
 /** A route as the kernel has it. */
 export interface Route {
-  readonly destination: Prefix4;
+  readonly destination: Prefix;
   readonly type: RouteType;
-  readonly gateway: Ipv4 | undefined;
-  /** A gateway is of another family (RFC 5549), which `gateway` can't say. */
-  readonly foreignGateway: boolean;
+  /** That of a route to IPv4 may be of IPv6 (RFC 5549). */
+  readonly gateway: Address | undefined;
   /** 0 where there is none: several hops, or a route to nowhere. */
   readonly device: number;
   readonly hops: readonly NextHop[];
-  readonly source: Ipv4 | undefined;
+  readonly source: Address | undefined;
   readonly table: number;
   readonly protocol: number;
   readonly scope: number;
@@ -109,6 +121,7 @@ export interface Route {
 }
 
 interface HeaderFields {
+  readonly family: FamilyNumber;
   readonly destination: number;
   readonly source?: number;
   readonly table?: number;
@@ -120,7 +133,7 @@ interface HeaderFields {
 
 function header(fields: HeaderFields): Uint8Array {
   const bytes = Uint8Array.of(
-    ...[AF_INET, fields.destination, fields.source ?? 0, 0],
+    ...[fields.family, fields.destination, fields.source ?? 0, 0],
     ...[fields.table ?? 0, fields.protocol ?? 0, fields.scope ?? 0, fields.type ?? 0],
     ...[0, 0, 0, 0],
   );
@@ -128,14 +141,27 @@ function header(fields: HeaderFields): Uint8Array {
   return bytes;
 }
 
-function encodeHops(hops: readonly NextHop[], onLink: boolean): Uint8Array {
+/** RTA_VIA (struct rtvia) names a gateway of another family than the route's. */
+function gatewayAttributes(gateway: Address | undefined, family: FamilyNumber): Attribute[] {
+  if (gateway === undefined) return [];
+  const own = numberOfFamily(gateway);
+  if (own === family) return [addressAttribute(RTA.gateway, gateway)];
+  return [attribute(RTA.via, Uint8Array.of(own, 0, ...addressToBytes(gateway)))];
+}
+
+function gatewayFrom(attributes: Attributes): Address | undefined {
+  const via = attributes.bytes(RTA.via);
+  return via === undefined ? attributes.address(RTA.gateway) : addressFromBytes(via.subarray(2));
+}
+
+function encodeHops(spec: RouteSpec, hops: readonly NextHop[]): Uint8Array {
+  const family = numberOfFamily(spec.destination.address);
   const parts = hops.map((hop) => {
-    const gateway = hop.gateway === undefined ? [] : [ipv4Attribute(RTA.gateway, hop.gateway)];
-    const attributes = encodeAttributes(gateway);
+    const attributes = encodeAttributes(gatewayAttributes(hop.gateway, family));
     const bytes = new Uint8Array(RTNH_BYTES + attributes.length);
     const view = viewOf(bytes);
     view.setUint16(0, bytes.length, true);
-    view.setUint8(2, onLink ? RTNH_F_ONLINK : 0);
+    view.setUint8(2, spec.onLink === true ? RTNH_F_ONLINK : 0);
     view.setUint8(3, hop.weight - 1);
     view.setInt32(4, hop.device, true);
     bytes.set(attributes, RTNH_BYTES);
@@ -145,16 +171,17 @@ function encodeHops(hops: readonly NextHop[], onLink: boolean): Uint8Array {
 }
 
 function routeAttributes(spec: RouteSpec): Attribute[] {
+  const { address, length } = spec.destination;
   const attributes = [u32(RTA.table, spec.table ?? ROUTE_TABLE.main)];
-  if (spec.destination.length > 0) {
-    attributes.push(ipv4Attribute(RTA.destination, spec.destination.address));
-  }
-  if (spec.gateway !== undefined) attributes.push(ipv4Attribute(RTA.gateway, spec.gateway));
+  if (length > 0) attributes.push(addressAttribute(RTA.destination, address));
+  attributes.push(...gatewayAttributes(spec.gateway, numberOfFamily(address)));
   if (spec.device !== undefined) attributes.push(u32(RTA.device, spec.device));
-  if (spec.source !== undefined) attributes.push(ipv4Attribute(RTA.preferredSource, spec.source));
+  if (spec.source !== undefined) {
+    attributes.push(addressAttribute(RTA.preferredSource, spec.source));
+  }
   if (spec.priority !== undefined) attributes.push(u32(RTA.priority, spec.priority));
   if (spec.hops !== undefined) {
-    attributes.push(attribute(RTA.multipath, encodeHops(spec.hops, spec.onLink ?? false)));
+    attributes.push(attribute(RTA.multipath, encodeHops(spec, spec.hops)));
   }
   const metrics: Attribute[] = [];
   if (spec.mtu !== undefined) metrics.push(u32(RTAX.mtu, spec.mtu));
@@ -174,13 +201,14 @@ function scopeOf(spec: RouteSpec, type: RouteType): number {
 function request(operation: string, type: number, flags: number, spec: RouteSpec): Request {
   const routeType = spec.type ?? "unicast";
   const bytes = header({
+    family: numberOfFamily(spec.destination.address),
     destination: spec.destination.length,
     protocol: spec.protocol ?? ROUTE_PROTOCOL.boot,
     scope: type === RTM.delete ? SCOPE.nowhere : scopeOf(spec, routeType),
     type: TYPES.indexOf(routeType),
     flags: spec.onLink === true ? RTNH_F_ONLINK : 0,
   });
-  const via = spec.gateway === undefined ? "" : ` via ${formatIpv4(spec.gateway)}`;
+  const via = spec.gateway === undefined ? "" : ` via ${formatAddress(spec.gateway)}`;
   const device = spec.device === undefined ? "" : ` on device ${spec.device}`;
   return {
     operation,
@@ -205,23 +233,18 @@ export function deleteRoute(spec: RouteSpec): Request {
   return request("delete route", RTM.delete, 0, spec);
 }
 
-/** Every IPv4 route, or those of one table; a table that was never used is empty. */
+/** Every route, IPv4's first, or those of one table; a table that was never used is empty. */
 export function listRoutes(netlink: Netlink, table?: number): Route[] {
   const attributes = table === undefined ? [] : [u32(RTA.table, table)];
-  const body = encodeBody(header({ destination: 0 }), attributes);
-  const message = { type: RTM.get, flags: 0, body };
-  try {
-    return netlink.dump({ operation: "list", object: "routes", message }).map(decodeRoute);
-  } catch (error) {
-    if (table !== undefined && error instanceof KernelError && error.code === "ENOENT") return [];
-    throw error;
-  }
+  const body = (family: FamilyNumber) => encodeBody(header({ family, destination: 0 }), attributes);
+  const isUnused = ({ code }: KernelError) => table !== undefined && code === "ENOENT";
+  return dumpFamilies(netlink, "routes", RTM.get, body, isUnused).map(decodeRoute);
 }
 
 /** What a packet to be routed has. */
 export interface RouteQuery {
-  readonly destination: Ipv4;
-  readonly source?: Ipv4;
+  readonly destination: Address;
+  readonly source?: Address;
   readonly mark?: number;
   /** The device that the packet came in by; for a packet of this host leave it out. */
   readonly inputDevice?: number;
@@ -230,13 +253,17 @@ export interface RouteQuery {
 
 /** The way the kernel would send a packet; throws KernelError ENETUNREACH where there is none. */
 export function getRoute(netlink: Netlink, query: RouteQuery): Route {
-  const attributes = [ipv4Attribute(RTA.destination, query.destination)];
-  if (query.source !== undefined) attributes.push(ipv4Attribute(RTA.source, query.source));
+  const attributes = [addressAttribute(RTA.destination, query.destination)];
+  if (query.source !== undefined) attributes.push(addressAttribute(RTA.source, query.source));
   if (query.mark !== undefined) attributes.push(u32(RTA.mark, query.mark));
   if (query.inputDevice !== undefined) attributes.push(u32(RTA.inputDevice, query.inputDevice));
   if (query.device !== undefined) attributes.push(u32(RTA.device, query.device));
-  const bytes = header({ destination: 32, source: query.source === undefined ? 0 : 32 });
-  const object = formatIpv4(query.destination);
+  const bytes = header({
+    family: numberOfFamily(query.destination),
+    destination: bitsOf(query.destination),
+    source: query.source === undefined ? 0 : bitsOf(query.source),
+  });
+  const object = formatAddress(query.destination);
   const message = { type: RTM.get, flags: 0, body: encodeBody(bytes, attributes) };
   const [reply] = netlink.query({ operation: "find route to", object, message });
   if (reply === undefined) throw new KernelError("find route to", object, 101);
@@ -250,33 +277,27 @@ function* decodeHops(bytes: Uint8Array): Generator<NextHop> {
     const length = view.getUint16(0, true);
     if (length < RTNH_BYTES || at + length > bytes.length) return;
     const attributes = decodeAttributes(bytes.subarray(at, at + length), RTNH_BYTES);
-    const gateway = attributes.ipv4(RTA.gateway);
-    const via = attributes.bytes(RTA.via) === undefined ? {} : { foreignGateway: true as const };
-    const hop = { device: view.getInt32(4, true), weight: view.getUint8(3) + 1, ...via };
+    const gateway = gatewayFrom(attributes);
+    const hop = { device: view.getInt32(4, true), weight: view.getUint8(3) + 1 };
     yield gateway === undefined ? hop : { ...hop, gateway };
     at += (length + 3) & ~3;
   }
 }
 
-/** A route from an RTM_NEWROUTE or RTM_DELROUTE of family IPv4. */
+/** A route from an RTM_NEWROUTE or RTM_DELROUTE of family IPv4 or IPv6. */
 export function decodeRoute(message: Received): Route {
   const { body } = message;
   const attributes = decodeAttributes(body, RTMSG_BYTES);
   const metrics = attributes.nested(RTA.metrics);
   const multipath = attributes.bytes(RTA.multipath);
-  const hops = multipath === undefined ? [] : [...decodeHops(multipath)];
+  const destination = addressFrom(attributes, RTA.destination, familyOfMessage(message));
   return {
-    destination: {
-      address: attributes.ipv4(RTA.destination) ?? ANY_IPV4,
-      length: body[1] ?? 0,
-    },
+    destination: withLength(destination, body[1] ?? 0),
     type: TYPES[body[7] ?? 0] ?? "unspecified",
-    gateway: attributes.ipv4(RTA.gateway),
+    gateway: gatewayFrom(attributes),
     device: attributes.u32(RTA.device) ?? 0,
-    hops,
-    foreignGateway:
-      attributes.bytes(RTA.via) !== undefined || hops.some((hop) => hop.foreignGateway === true),
-    source: attributes.ipv4(RTA.preferredSource),
+    hops: multipath === undefined ? [] : [...decodeHops(multipath)],
+    source: attributes.address(RTA.preferredSource),
     table: attributes.u32(RTA.table) ?? body[4] ?? 0,
     protocol: body[5] ?? 0,
     scope: body[6] ?? 0,

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Routing rules: RTM_*RULE (include/uapi/linux/fib_rules.h).
 
-import { ANY_IPV4 } from "../../net/address.ts";
-import { formatPrefix, type Prefix4 } from "../../net/prefix.ts";
+import type { Family } from "../../net/address.ts";
+import { formatPrefix, type Prefix } from "../../net/prefix.ts";
+import {
+  AF,
+  addressAttribute,
+  addressFrom,
+  dumpFamilies,
+  familyOfMessage,
+  withLength,
+} from "./family.ts";
 import { FLAG, type Netlink, type Request } from "./socket.ts";
 import {
   type Attribute,
   type Attributes,
   decodeAttributes,
   encodeBody,
-  ipv4Attribute,
   type Received,
   text,
   u32,
@@ -28,15 +35,16 @@ const FRA = {
   outputDevice: 17,
 } as const;
 const HEADER_BYTES = 12;
-const AF_INET = 2;
 const FR_ACT_TO_TABLE = 1;
 
 /** A rule that sends matching packets to a routing table; what is left out matches all. */
 export interface Rule {
+  /** Of the packets, and so of its prefixes. */
+  readonly family: Family;
   readonly priority: number;
   readonly table: number;
-  readonly source?: Prefix4;
-  readonly destination?: Prefix4;
+  readonly source?: Prefix;
+  readonly destination?: Prefix;
   readonly inputDevice?: string;
   readonly outputDevice?: string;
   readonly mark?: { readonly value: number; readonly mask: number };
@@ -44,15 +52,17 @@ export interface Rule {
 
 function encodeRule(rule: Rule): Uint8Array {
   const header = new Uint8Array(HEADER_BYTES);
-  header[0] = AF_INET;
+  header[0] = AF[rule.family];
   header[1] = rule.destination?.length ?? 0;
   header[2] = rule.source?.length ?? 0;
   header[7] = FR_ACT_TO_TABLE;
   const attributes: Attribute[] = [u32(FRA.priority, rule.priority), u32(FRA.table, rule.table)];
   if (rule.destination !== undefined) {
-    attributes.push(ipv4Attribute(FRA.destination, rule.destination.address));
+    attributes.push(addressAttribute(FRA.destination, rule.destination.address));
   }
-  if (rule.source !== undefined) attributes.push(ipv4Attribute(FRA.source, rule.source.address));
+  if (rule.source !== undefined) {
+    attributes.push(addressAttribute(FRA.source, rule.source.address));
+  }
   if (rule.inputDevice !== undefined) attributes.push(text(FRA.inputDevice, rule.inputDevice));
   if (rule.outputDevice !== undefined) attributes.push(text(FRA.outputDevice, rule.outputDevice));
   if (rule.mark !== undefined) {
@@ -81,30 +91,34 @@ export function deleteRule(rule: Rule): Request {
   return request("delete rule", RTM.delete, 0, rule);
 }
 
-/** Every IPv4 rule that leads to a table, in order of priority. */
+/** Every rule that leads to a table, IPv4's first, those of a family in order of priority. */
 export function listRules(netlink: Netlink): Rule[] {
-  const body = new Uint8Array(HEADER_BYTES);
-  body[0] = AF_INET;
-  const message = { type: RTM.get, flags: 0, body };
-  return netlink
-    .dump({ operation: "list", object: "rules", message })
+  const body = (family: number) => Uint8Array.of(family, ...new Uint8Array(HEADER_BYTES - 1));
+  return dumpFamilies(netlink, "rules", RTM.get, body)
     .filter((reply) => reply.body[7] === FR_ACT_TO_TABLE)
     .map(decodeRule);
 }
 
-function prefixFrom(attributes: Attributes, type: number, length: number): Prefix4 | undefined {
-  return length === 0 ? undefined : { address: attributes.ipv4(type) ?? ANY_IPV4, length };
+function prefixFrom(
+  attributes: Attributes,
+  type: number,
+  length: number,
+  family: Family,
+): Prefix | undefined {
+  return length === 0 ? undefined : withLength(addressFrom(attributes, type, family), length);
 }
 
 function decodeRule(message: Received): Rule {
   const { body } = message;
   const attributes = decodeAttributes(body, HEADER_BYTES);
-  const destination = prefixFrom(attributes, FRA.destination, body[1] ?? 0);
-  const source = prefixFrom(attributes, FRA.source, body[2] ?? 0);
+  const family = familyOfMessage(message);
+  const destination = prefixFrom(attributes, FRA.destination, body[1] ?? 0, family);
+  const source = prefixFrom(attributes, FRA.source, body[2] ?? 0, family);
   const inputDevice = attributes.text(FRA.inputDevice);
   const outputDevice = attributes.text(FRA.outputDevice);
   const value = attributes.u32(FRA.mark);
   return {
+    family,
     priority: attributes.u32(FRA.priority) ?? 0,
     table: attributes.u32(FRA.table) ?? viewOf(body).getUint8(4),
     ...(source === undefined ? {} : { source }),

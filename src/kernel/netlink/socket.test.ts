@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { KernelError } from "../error.ts";
+import { AF, dumpFamilies } from "./family.ts";
 import { FLAG, Netlink, type Request } from "./socket.ts";
 import {
   type Attribute,
@@ -86,6 +87,16 @@ test("a dump that the kernel calls interrupted is done again, and not for ever",
     /\(EBUSY\).*changed during each of 8 dumps/,
   );
   assert.equal(always.sent.length, 8);
+});
+
+test("a kernel without IPv6, which answers for it with IPv4, has each thing once", () => {
+  const { netlink, sent } = scripted((sequence) => [
+    data(sequence, AF.ipv4),
+    data(sequence, AF.unspecified),
+    done(sequence),
+  ]);
+  const replies = dumpFamilies(netlink, "things", DATA, (family) => Uint8Array.of(family, 0, 0, 0));
+  assert.deepEqual([sent.length, replies.map(({ body }) => body[0])], [2, [AF.ipv4]]);
 });
 
 test("answers to an abandoned request are no answers to the next", () => {
@@ -181,7 +192,7 @@ test("any bytes are read as messages and attributes without an error", () => {
       for (let type = 0; type < 8; type++) {
         attributes.u32(type);
         attributes.u64(type);
-        attributes.ipv4(type);
+        attributes.address(type);
         attributes.mac(type);
         attributes.nested(type);
       }

@@ -2,6 +2,7 @@
 // What changes in a network namespace, as it changes.
 
 import { type DeviceAddress, decodeAddress } from "./address.ts";
+import { AF, familyNumberOf } from "./family.ts";
 import { decodeLink, type Link } from "./link.ts";
 import { decodeNeighbour, type Neighbour } from "./neighbour.ts";
 import { decodeRoute, isClonedRoute, type Route } from "./route.ts";
@@ -9,7 +10,8 @@ import { type Netlink, openNetlink } from "./socket.ts";
 import { wakeOnData } from "./wake.ts";
 import type { Received } from "./wire.ts";
 
-const GROUP = { link: 1, neighbour: 3, address: 5, route: 7 } as const;
+/** Multicast groups (RTNLGRP_*), IPv4's and IPv6's. */
+const GROUPS = { link: [1], neighbour: [3], address: [5, 9], route: [7, 11] } as const;
 /** RTM_NEW*; each RTM_DEL* is one more. */
 const NEW_TYPES: Readonly<Record<number, WatchKind>> = {
   16: "link",
@@ -17,12 +19,10 @@ const NEW_TYPES: Readonly<Record<number, WatchKind>> = {
   24: "route",
   28: "neighbour",
 };
-const AF_INET = 2;
-const AF_UNSPEC = 0;
 /** Datagrams read before other work gets its turn. */
 const TURN_LIMIT = 256;
 
-export type WatchKind = keyof typeof GROUP;
+export type WatchKind = keyof typeof GROUPS;
 
 /** `change` is "set" for new and altered things, "deleted" for the last state of a thing gone. */
 export type NetworkEvent =
@@ -51,23 +51,23 @@ export interface Watch {
   close(): void;
 }
 
-/** The event that a notification tells of; undefined for what isn't IPv4 or isn't watched. */
+/** The event that a notification tells of; undefined for what isn't IP or isn't watched. */
 export function decodeEvent(message: Received): NetworkEvent | undefined {
-  const family = message.body[0] ?? AF_UNSPEC;
+  const ip = familyNumberOf(message) !== undefined;
   const change = (message.type & 1) === 0 ? "set" : "deleted";
   switch (NEW_TYPES[message.type & ~1]) {
     case "link":
       // Bridges tell of their ports under a family of their own; the device itself has none.
-      if (family !== AF_UNSPEC) return undefined;
+      if (message.body[0] !== AF.unspecified) return undefined;
       return { kind: "link", change, link: decodeLink(message) };
     case "address":
-      if (family !== AF_INET) return undefined;
+      if (!ip) return undefined;
       return { kind: "address", change, address: decodeAddress(message) };
     case "route":
-      if (family !== AF_INET || isClonedRoute(message)) return undefined;
+      if (!ip || isClonedRoute(message)) return undefined;
       return { kind: "route", change, route: decodeRoute(message) };
     case "neighbour":
-      if (family !== AF_INET) return undefined;
+      if (!ip) return undefined;
       return { kind: "neighbour", change, neighbour: decodeNeighbour(message) };
     default:
       return undefined;
@@ -83,9 +83,9 @@ export function watchNetwork(
   listener: (event: NetworkEvent) => void,
   options: WatchOptions = {},
 ): Watch {
-  const kinds = options.kinds ?? (Object.keys(GROUP) as WatchKind[]);
+  const kinds = options.kinds ?? (Object.keys(GROUPS) as WatchKind[]);
   const socket = openNetlink({
-    groups: kinds.map((kind) => GROUP[kind]),
+    groups: kinds.flatMap((kind) => GROUPS[kind]),
     ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
   });
   return startWatch(socket, listener);

@@ -2,7 +2,7 @@
 // Netlink's bytes (RFC 3549, include/uapi/linux/netlink.h): messages and attributes as values.
 // Numbers are in the machine's order, which is little-endian on all that Ciliate runs on.
 
-import { type Ipv4, ipv4ToBytes, readIpv4 } from "../../net/address.ts";
+import { type Address, addressFromBytes } from "../../net/address.ts";
 import { type Mac, macToBytes, readMac } from "../../net/mac.ts";
 
 /** An attribute to send. */
@@ -58,10 +58,6 @@ export function u32(type: number, value: number): Attribute {
 /** A string with its terminating NUL. */
 export function text(type: number, value: string): Attribute {
   return { type, value: new TextEncoder().encode(`${value}\0`) };
-}
-
-export function ipv4Attribute(type: number, address: Ipv4): Attribute {
-  return { type, value: ipv4ToBytes(address) };
 }
 
 export function macAttribute(type: number, mac: Mac): Attribute {
@@ -173,9 +169,10 @@ export class Attributes {
     return new TextDecoder().decode(end === -1 ? bytes : bytes.subarray(0, end));
   }
 
-  ipv4(type: number): Ipv4 | undefined {
+  /** An address of the family that its length says. */
+  address(type: number): Address | undefined {
     const bytes = this.#values.get(type);
-    return bytes?.length === 4 ? readIpv4(bytes) : undefined;
+    return bytes === undefined ? undefined : addressFromBytes(bytes);
   }
 
   mac(type: number): Mac | undefined {

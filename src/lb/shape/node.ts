@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AddressError } from "../../net/address.ts";
-import { type Prefix4, parsePrefix } from "../../net/prefix.ts";
+import { type Prefix4, parsePrefix4 } from "../../net/prefix.ts";
 import type { Node } from "../../node/rows.ts";
 import type { Field } from "./field.ts";
 import { readAddress, readAnnotations, readMeta } from "./meta.ts";
@@ -31,7 +31,7 @@ function readPrefix(field: Field): Prefix4 | undefined {
     return undefined;
   }
   try {
-    return parsePrefix(text);
+    return parsePrefix4(text);
   } catch (error) {
     if (error instanceof AddressError) return field.fault(error.message);
     throw error;
