@@ -14,7 +14,7 @@ import { nodeNamed } from "../src/lab/plan.ts";
 import { type ProcessId, until } from "../src/lab/process.ts";
 import { removeLab } from "../src/lab/state.ts";
 import type { Ipv4 } from "../src/net/address.ts";
-import { PROTOCOL } from "../src/net/packet.ts";
+import { PROTOCOL } from "../src/net/protocol.ts";
 import type { Budget } from "./budget.ts";
 import { manifestOf, serviceText, sliceText } from "./manifests.ts";
 import { goAhead } from "./process.ts";

@@ -6,7 +6,7 @@ import { declaredConfig } from "../src/kernel/btf-object.ts";
 import { type BpfObject, type LoadedObject, openObject } from "../src/kernel/object.ts";
 import { type Ipv4, writeIpv4 } from "../src/net/address.ts";
 import { writeMac } from "../src/net/mac.ts";
-import { PROTOCOL } from "../src/net/packet.ts";
+import { PROTOCOL } from "../src/net/protocol.ts";
 import { BUILD } from "./variation.ts";
 import {
   BACKENDS,

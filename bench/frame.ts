@@ -8,11 +8,11 @@ import {
   ethernet,
   ipv4,
   type LayerInit,
-  TCP_FLAG,
   tcp,
   trailer,
   udp,
 } from "../src/net/packet.ts";
+import { TCP_FLAG } from "../src/net/protocol.ts";
 import { CLIENT_MAC, NODE_MAC, SERVICE_PORT } from "./world.ts";
 
 /** A packet of an open connection, the first of one, a datagram, or one to nobody we know. */

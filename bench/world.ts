@@ -21,7 +21,7 @@ import { listPins, unpin } from "../src/kernel/bpffs.ts";
 import { createRing, ringSizeFor } from "../src/lb/maglev.ts";
 import { type Ipv4, parseIpv4 } from "../src/net/address.ts";
 import { parseMac } from "../src/net/mac.ts";
-import { PROTOCOL } from "../src/net/packet.ts";
+import { PROTOCOL } from "../src/net/protocol.ts";
 
 /** Service i has address VIPS + i; its backends are BACKENDS + i × BACKENDS_PER_SERVICE and on. */
 export const VIPS = parseIpv4("10.96.0.0");

@@ -22,10 +22,10 @@ import {
   type LayerInit,
   mssOption,
   payload,
-  TCP_FLAG,
   tcp,
   udp,
 } from "../net/packet.ts";
+import { TCP_FLAG } from "../net/protocol.ts";
 import type { AgentCommand } from "./agent.ts";
 import { createLab, type Lab, openLab } from "./lab.ts";
 import { type LabOptions, labPaths, namespacePrefix, nodeNamed, placesOf } from "./plan.ts";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "./address.ts";
+import { type Address, addressToBytes } from "./address.ts";
 
 /**
  * Adds the 16-bit words of `bytes` (network order, an odd last byte padded with zero) to `sum`;
@@ -27,9 +27,15 @@ export function checksumOf(bytes: Uint8Array): number {
   return finishChecksum(sumWords(bytes));
 }
 
-/** The sum of the pseudo-header that TCP and UDP cover; `length` in bytes, header included. */
-export function pseudoSum(source: Ipv4, target: Ipv4, protocol: number, length: number): number {
-  return (
-    (source >>> 16) + (source & 0xffff) + (target >>> 16) + (target & 0xffff) + protocol + length
-  );
+/**
+ * The sum of the pseudo-header that TCP, UDP and ICMPv6 cover: addresses of one family, of which
+ * `target` is the packet's last; `length` in bytes, the transport's header included.
+ */
+export function pseudoSum(
+  source: Address,
+  target: Address,
+  protocol: number,
+  length: number,
+): number {
+  return sumWords(addressToBytes(source)) + sumWords(addressToBytes(target)) + protocol + length;
 }

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-import { formatIpv4, readIpv4 } from "./address.ts";
+import { type Address, formatAddress } from "./address.ts";
 import { checksumOf, finishChecksum, pseudoSum, sumWords } from "./checksum.ts";
-import { formatMac, readMac } from "./mac.ts";
+import { crc32c } from "./crc32c.ts";
+import { finalTarget } from "./extension.ts";
+import { formatLayer } from "./format-layer.ts";
+import { readMac } from "./mac.ts";
+import type { Ipv4Layer, Ipv6Layer, Layer } from "./packet.ts";
+import { ETHERTYPE, PROTOCOL, UDP_PORT } from "./protocol.ts";
 import {
-  ETHERTYPE,
-  type IcmpLayer,
-  type Ipv4Layer,
-  type Layer,
-  PROTOCOL,
-  TCP_FLAG,
-  type TcpLayer,
-  type UdpLayer,
-} from "./packet.ts";
+  type Extension,
+  headerBytesOf,
+  readArpLayer,
+  readExtension,
+  readGeneveLayer,
+  readIpv4Layer,
+  readIpv6Layer,
+  readTransport,
+  viewOf,
+} from "./read-layer.ts";
 
 /** A layer with the bytes it heads: its own header and what it carries. */
 export interface Dissected {
@@ -19,113 +25,33 @@ export interface Dissected {
   readonly bytes: Uint8Array;
 }
 
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function readIpv4Layer(bytes: Uint8Array): Ipv4Layer | undefined {
-  if (bytes.length < 20) return undefined;
-  const view = viewOf(bytes);
-  const headerBytes = (view.getUint8(0) & 15) * 4;
-  const totalLength = view.getUint16(2);
-  if (view.getUint8(0) >>> 4 !== 4 || headerBytes < 20 || headerBytes > bytes.length) {
-    return undefined;
-  }
-  const fragment = view.getUint16(6);
-  return {
-    kind: "ipv4",
-    source: readIpv4(bytes, 12),
-    target: readIpv4(bytes, 16),
-    protocol: view.getUint8(9),
-    ttl: view.getUint8(8),
-    dscp: view.getUint8(1) >>> 2,
-    ecn: view.getUint8(1) & 3,
-    id: view.getUint16(4),
-    dontFragment: (fragment & 0x4000) !== 0,
-    moreFragments: (fragment & 0x2000) !== 0,
-    fragmentOffset: (fragment & 0x1fff) * 8,
-    options: bytes.slice(20, headerBytes),
-    totalLength,
-    checksum: view.getUint16(10),
-  };
-}
-
-function readTcpLayer(bytes: Uint8Array): TcpLayer | undefined {
-  if (bytes.length < 20) return undefined;
-  const view = viewOf(bytes);
-  const headerBytes = (view.getUint8(12) >>> 4) * 4;
-  if (headerBytes < 20 || headerBytes > bytes.length) return undefined;
-  return {
-    kind: "tcp",
-    sourcePort: view.getUint16(0),
-    targetPort: view.getUint16(2),
-    sequence: view.getUint32(4),
-    acknowledgement: view.getUint32(8),
-    flags: view.getUint8(13),
-    window: view.getUint16(14),
-    urgent: view.getUint16(18),
-    options: bytes.slice(20, headerBytes),
-    checksum: view.getUint16(16),
-  };
-}
-
-function readUdpLayer(bytes: Uint8Array): UdpLayer | undefined {
-  if (bytes.length < 8) return undefined;
-  const view = viewOf(bytes);
-  return {
-    kind: "udp",
-    sourcePort: view.getUint16(0),
-    targetPort: view.getUint16(2),
-    length: view.getUint16(4),
-    checksum: view.getUint16(6),
-  };
-}
-
-function readIcmpLayer(bytes: Uint8Array): IcmpLayer | undefined {
-  if (bytes.length < 8) return undefined;
-  const view = viewOf(bytes);
-  return {
-    kind: "icmp",
-    type: view.getUint8(0),
-    code: view.getUint8(1),
-    rest: view.getUint32(4),
-    checksum: view.getUint16(2),
-  };
-}
-
-function readTransport(protocol: number, bytes: Uint8Array): Layer | undefined {
-  switch (protocol) {
-    case PROTOCOL.tcp:
-      return readTcpLayer(bytes);
-    case PROTOCOL.udp:
-      return readUdpLayer(bytes);
-    case PROTOCOL.icmp:
-      return readIcmpLayer(bytes);
-    default:
-      return undefined;
-  }
-}
-
-const headerBytesOf = (layer: Layer): number => {
-  switch (layer.kind) {
-    case "ipv4":
-    case "tcp":
-      return 20 + layer.options.length;
-    default:
-      return 8;
-  }
-};
-
 function rest(bytes: Uint8Array): Dissected[] {
   return bytes.length === 0 ? [] : [{ layer: { kind: "payload", bytes: bytes.slice() }, bytes }];
 }
 
-function dissectTransport(ip: Ipv4Layer, bytes: Uint8Array): Dissected[] {
-  if (ip.fragmentOffset > 0) return rest(bytes);
-  if (ip.protocol === PROTOCOL.ipip) return dissectFromIpv4(bytes);
-  const layer = readTransport(ip.protocol, bytes);
+/** What lies behind the end of a packet. */
+function behind(bytes: Uint8Array): Dissected[] {
+  return bytes.length === 0 ? [] : [{ layer: { kind: "trailer", bytes: bytes.slice() }, bytes }];
+}
+
+/** What an IP header's protocol, or an extension header's next header, names. */
+function dissectProtocol(protocol: number, bytes: Uint8Array, isFragment: boolean): Dissected[] {
+  if (isFragment) return rest(bytes);
+  if (protocol === PROTOCOL.ipip) return dissectFromIpv4(bytes);
+  if (protocol === PROTOCOL.ipv6) return dissectFromIpv6(bytes);
+  const layer = readTransport(protocol, bytes);
   if (layer === undefined) return rest(bytes);
-  return [{ layer, bytes }, ...rest(bytes.subarray(headerBytesOf(layer)))];
+  const carried = bytes.subarray(headerBytesOf(layer));
+  if (layer.kind === "udp" && layer.targetPort === UDP_PORT.geneve) {
+    return [{ layer, bytes }, ...dissectFromGeneve(carried)];
+  }
+  return [{ layer, bytes }, ...rest(carried)];
+}
+
+function dissectFromGeneve(bytes: Uint8Array): Dissected[] {
+  const layer = readGeneveLayer(bytes);
+  if (layer === undefined) return rest(bytes);
+  return [{ layer, bytes }, ...dissectFromType(layer.type, bytes.subarray(headerBytesOf(layer)))];
 }
 
 function dissectFromIpv4(bytes: Uint8Array): Dissected[] {
@@ -134,16 +60,58 @@ function dissectFromIpv4(bytes: Uint8Array): Dissected[] {
   const headerBytes = headerBytesOf(ip);
   const end = Math.min(Math.max(ip.totalLength, headerBytes), bytes.length);
   const packet = bytes.subarray(0, end);
-  const after = bytes.subarray(end);
-  const inside = dissectTransport(ip, packet.subarray(headerBytes));
-  const outside: Dissected[] =
-    after.length === 0 ? [] : [{ layer: { kind: "trailer", bytes: after.slice() }, bytes: after }];
-  return [{ layer: ip, bytes: packet }, ...inside, ...outside];
+  const isLater = ip.fragmentOffset > 0;
+  const inside = dissectProtocol(ip.protocol, packet.subarray(headerBytes), isLater);
+  return [{ layer: ip, bytes: packet }, ...inside, ...behind(bytes.subarray(end))];
+}
+
+function dissectFromIpv6(bytes: Uint8Array): Dissected[] {
+  const ip = readIpv6Layer(bytes);
+  if (ip === undefined) return rest(bytes);
+  const headerBytes = headerBytesOf(ip);
+  const end = Math.min(headerBytes + ip.payloadLength, bytes.length);
+  const packet = bytes.subarray(0, end);
+  const layers: Dissected[] = [{ layer: ip, bytes: packet }];
+  let next = ip.nextHeader;
+  let carried = packet.subarray(headerBytes);
+  let isLater = false;
+  while (!isLater) {
+    const layer: Extension | undefined = readExtension(next, carried);
+    if (layer === undefined) break;
+    layers.push({ layer, bytes: carried });
+    next = layer.nextHeader;
+    carried = carried.subarray(headerBytesOf(layer));
+    isLater = layer.kind === "fragment" && layer.fragmentOffset > 0;
+  }
+  return [...layers, ...dissectProtocol(next, carried, isLater), ...behind(bytes.subarray(end))];
+}
+
+function dissectFromArp(bytes: Uint8Array): Dissected[] {
+  const layer = readArpLayer(bytes);
+  if (layer === undefined) return rest(bytes);
+  const end = headerBytesOf(layer);
+  return [{ layer, bytes: bytes.subarray(0, end) }, ...behind(bytes.subarray(end))];
 }
 
 function dissectFromType(type: number, bytes: Uint8Array): Dissected[] {
-  if (type === ETHERTYPE.ipv4) return dissectFromIpv4(bytes);
-  if (type !== ETHERTYPE.vlan || bytes.length < 4) return rest(bytes);
+  switch (type) {
+    case ETHERTYPE.ipv4:
+      return dissectFromIpv4(bytes);
+    case ETHERTYPE.ipv6:
+      return dissectFromIpv6(bytes);
+    case ETHERTYPE.arp:
+      return dissectFromArp(bytes);
+    case ETHERTYPE.ethernet:
+      return dissectFrame(bytes);
+    case ETHERTYPE.vlan:
+      return dissectFromVlan(bytes);
+    default:
+      return rest(bytes);
+  }
+}
+
+function dissectFromVlan(bytes: Uint8Array): Dissected[] {
+  if (bytes.length < 4) return rest(bytes);
   const view = viewOf(bytes);
   const tag = view.getUint16(0);
   const inner = view.getUint16(2);
@@ -169,9 +137,11 @@ export function parseFrame(bytes: Uint8Array): Layer[] {
   return dissectFrame(bytes).map(({ layer }) => layer);
 }
 
-/** The layers of a packet that starts with its IPv4 header, as one quoted in an ICMP error. */
-export function parseIpv4Packet(bytes: Uint8Array): Layer[] {
-  return dissectFromIpv4(bytes).map(({ layer }) => layer);
+/** The layers of a packet that starts with its IP header, as one quoted in an ICMP error. */
+export function parseIpPacket(bytes: Uint8Array): Layer[] {
+  const isIpv6 = (bytes[0] ?? 0) >>> 4 === 6;
+  const dissected = isIpv6 ? dissectFromIpv6(bytes) : dissectFromIpv4(bytes);
+  return dissected.map(({ layer }) => layer);
 }
 
 /** The `index`-th layer of a kind; throws RangeError that lists what is there instead. */
@@ -188,14 +158,60 @@ export function layerOf<K extends Layer["kind"]>(
   return found as Extract<Layer, { kind: K }>;
 }
 
-function transportFault(ip: Ipv4Layer, { layer, bytes }: Dissected): string | undefined {
-  if (layer.kind === "icmp") {
-    return checksumOf(bytes) === 0 ? undefined : "icmp checksum is wrong";
+/** Where a transport is found: what its checksum covers besides itself. */
+interface Around {
+  readonly source: Address;
+  readonly target: Address;
+  /** Only a part of the transport is here. */
+  readonly isPart: boolean;
+}
+
+function aroundOf(layer: Ipv4Layer | Ipv6Layer): Around {
+  const { source, target } = layer;
+  const isPart = layer.kind === "ipv4" && (layer.moreFragments || layer.fragmentOffset > 0);
+  return { source, target, isPart };
+}
+
+function transportFault(around: Around, { layer, bytes }: Dissected): string | undefined {
+  const wrong = `${layer.kind} checksum is wrong`;
+  switch (layer.kind) {
+    case "icmp":
+      return checksumOf(bytes) === 0 ? undefined : wrong;
+    case "sctp": {
+      const own = bytes.slice();
+      own.fill(0, 8, 12);
+      return crc32c(own) === viewOf(bytes).getUint32(8, true) ? undefined : wrong;
+    }
+    case "tcp":
+    case "udp":
+    case "icmpv6": {
+      if (layer.kind === "udp" && layer.checksum === 0) {
+        if (typeof around.source === "number") return undefined;
+        return "udp checksum is 0, which IPv6 forbids";
+      }
+      const { source, target } = around;
+      const sum = pseudoSum(source, target, PROTOCOL[layer.kind], bytes.length);
+      return finishChecksum(sumWords(bytes, sum)) === 0 ? undefined : wrong;
+    }
+    default:
+      return undefined;
   }
-  if (layer.kind !== "tcp" && layer.kind !== "udp") return undefined;
-  if (layer.kind === "udp" && layer.checksum === 0) return undefined;
-  const sum = pseudoSum(ip.source, ip.target, ip.protocol, bytes.length);
-  return finishChecksum(sumWords(bytes, sum)) === 0 ? undefined : `${layer.kind} checksum is wrong`;
+}
+
+function headerFaults({ layer, bytes }: Dissected): string[] {
+  const faults: string[] = [];
+  if (layer.kind === "ipv4") {
+    if (checksumOf(bytes.subarray(0, headerBytesOf(layer))) !== 0) {
+      faults.push(`ipv4 checksum of ${formatAddress(layer.source)} is wrong`);
+    }
+    if (layer.totalLength > bytes.length) {
+      faults.push(`ipv4 length ${layer.totalLength} is beyond the frame's ${bytes.length}`);
+    }
+  }
+  if (layer.kind === "ipv6" && 40 + layer.payloadLength > bytes.length) {
+    faults.push(`ipv6 length ${layer.payloadLength} is beyond the frame's ${bytes.length - 40}`);
+  }
+  return faults;
 }
 
 /**
@@ -204,62 +220,23 @@ function transportFault(ip: Ipv4Layer, { layer, bytes }: Dissected): string | un
  */
 export function frameFaults(frame: Uint8Array): string[] {
   const faults: string[] = [];
-  let ip: Ipv4Layer | undefined;
+  let around: Around | undefined;
   for (const dissected of dissectFrame(frame)) {
-    const { layer, bytes } = dissected;
-    if (layer.kind === "ipv4") {
-      ip = layer;
-      if (checksumOf(bytes.subarray(0, headerBytesOf(layer))) !== 0) {
-        faults.push(`ipv4 checksum of ${formatIpv4(layer.source)} is wrong`);
-      }
-      if (layer.totalLength > bytes.length) {
-        faults.push(`ipv4 length ${layer.totalLength} is beyond the frame's ${bytes.length}`);
-      }
-      continue;
+    const { layer } = dissected;
+    faults.push(...headerFaults(dissected));
+    if (layer.kind === "ipv4" || layer.kind === "ipv6") around = aroundOf(layer);
+    else if (around === undefined) continue;
+    else if (layer.kind === "routing") {
+      around = { ...around, target: finalTarget(layer) ?? around.target };
+    } else if (layer.kind === "fragment") {
+      const isPart = layer.moreFragments || layer.fragmentOffset > 0;
+      around = { ...around, isPart: around.isPart || isPart };
+    } else if (!around.isPart) {
+      const fault = transportFault(around, dissected);
+      if (fault !== undefined) faults.push(fault);
     }
-    if (ip === undefined || ip.moreFragments) continue;
-    const fault = transportFault(ip, dissected);
-    if (fault !== undefined) faults.push(fault);
   }
   return faults;
-}
-
-function formatFlags(flags: number): string {
-  const names = Object.entries(TCP_FLAG).filter(([, bit]) => (flags & bit) !== 0);
-  return names.length === 0 ? "none" : names.map(([name]) => name).join(",");
-}
-
-function formatIpv4Layer(layer: Ipv4Layer): string {
-  const parts = [`ipv4 ${formatIpv4(layer.source)} > ${formatIpv4(layer.target)}`];
-  parts.push(`ttl ${layer.ttl} len ${layer.totalLength}`);
-  if (layer.dscp !== 0 || layer.ecn !== 0) parts.push(`dscp ${layer.dscp} ecn ${layer.ecn}`);
-  if (layer.fragmentOffset !== 0 || layer.moreFragments) {
-    parts.push(`frag ${layer.fragmentOffset}${layer.moreFragments ? "+" : ""}`);
-  }
-  if (layer.options.length > 0) parts.push(`options ${Buffer.from(layer.options).toString("hex")}`);
-  return parts.join(" ");
-}
-
-function formatLayer(layer: Layer): string {
-  switch (layer.kind) {
-    case "ethernet":
-      return `eth ${formatMac(layer.source)} > ${formatMac(layer.target)}`;
-    case "vlan":
-      return `vlan ${layer.id}`;
-    case "ipv4":
-      return formatIpv4Layer(layer);
-    case "tcp":
-      return (
-        `tcp ${layer.sourcePort} > ${layer.targetPort} ${formatFlags(layer.flags)} ` +
-        `seq ${layer.sequence} ack ${layer.acknowledgement}`
-      );
-    case "udp":
-      return `udp ${layer.sourcePort} > ${layer.targetPort} len ${layer.length}`;
-    case "icmp":
-      return `icmp ${layer.type}/${layer.code} rest ${layer.rest}`;
-    default:
-      return `${layer.kind} ${layer.bytes.length} bytes`;
-  }
 }
 
 /** One line for a person: `eth … / ipv4 a > b ttl 64 len 30 / udp 1 > 53 len 10 / payload …`. */

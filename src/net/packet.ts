@@ -1,22 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ANY_IPV4, type Ipv4, writeIpv4 } from "./address.ts";
-import { checksumOf, finishChecksum, pseudoSum, sumWords } from "./checksum.ts";
-import { type Mac, writeMac, ZERO_MAC } from "./mac.ts";
-
-export const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806, vlan: 0x8100, ipv6: 0x86dd } as const;
-export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17 } as const;
-
-/** TCP's flag bits. */
-export const TCP_FLAG = {
-  fin: 0x01,
-  syn: 0x02,
-  rst: 0x04,
-  psh: 0x08,
-  ack: 0x10,
-  urg: 0x20,
-  ece: 0x40,
-  cwr: 0x80,
-} as const;
+import type { Ipv4, Ipv6 } from "./address.ts";
+import type { Mac } from "./mac.ts";
+import { sizeOf, writeLayer } from "./write-layer.ts";
 
 export interface EthernetLayer {
   readonly kind: "ethernet";
@@ -84,6 +69,95 @@ export interface IcmpLayer {
   readonly checksum: number;
 }
 
+export interface ArpLayer {
+  readonly kind: "arp";
+  /** 1 asks, 2 answers. */
+  readonly operation: number;
+  readonly senderMac: Mac;
+  readonly senderAddress: Ipv4;
+  readonly targetMac: Mac;
+  readonly targetAddress: Ipv4;
+}
+
+export interface Ipv6Layer {
+  readonly kind: "ipv6";
+  readonly source: Ipv6;
+  readonly target: Ipv6;
+  readonly nextHeader: number;
+  readonly hopLimit: number;
+  readonly dscp: number;
+  readonly ecn: number;
+  readonly flowLabel: number;
+  /** All that follows the header, in bytes. */
+  readonly payloadLength: number;
+}
+
+/** A list of options (RFC 8200, 4.2). */
+interface OptionsFields {
+  readonly nextHeader: number;
+  /** 6 bytes and any multiple of 8; a builder pads what is shorter. */
+  readonly options: Uint8Array;
+}
+
+export interface HopByHopLayer extends OptionsFields {
+  readonly kind: "hopByHop";
+}
+
+export interface DestinationOptionsLayer extends OptionsFields {
+  readonly kind: "destinationOptions";
+}
+
+export interface RoutingLayer {
+  readonly kind: "routing";
+  readonly nextHeader: number;
+  readonly type: number;
+  readonly segmentsLeft: number;
+  /** What follows the first four bytes: four more and any multiple of 8. */
+  readonly data: Uint8Array;
+}
+
+/** IPv6's fragment header. */
+export interface FragmentLayer {
+  readonly kind: "fragment";
+  readonly nextHeader: number;
+  /** In bytes, a multiple of 8. */
+  readonly fragmentOffset: number;
+  readonly moreFragments: boolean;
+  readonly id: number;
+}
+
+export interface Icmpv6Layer {
+  readonly kind: "icmpv6";
+  readonly type: number;
+  readonly code: number;
+  /** The four bytes after the checksum: the MTU of packet-too-big, the flags of an NDP answer. */
+  readonly rest: number;
+  readonly checksum: number;
+}
+
+/** The header that all chunks of a packet share; they are its payload. */
+export interface SctpLayer {
+  readonly kind: "sctp";
+  readonly sourcePort: number;
+  readonly targetPort: number;
+  readonly verificationTag: number;
+  /** CRC32c of header and chunks, as the four bytes read in network order. */
+  readonly checksum: number;
+}
+
+/** RFC 8926. */
+export interface GeneveLayer {
+  readonly kind: "geneve";
+  /** Of what follows, an EtherType. */
+  readonly type: number;
+  readonly vni: number;
+  readonly control: boolean;
+  /** Some option has its own critical bit set. */
+  readonly critical: boolean;
+  /** A multiple of 4 bytes, at most 252. */
+  readonly options: Uint8Array;
+}
+
 /** Bytes that no layer above explains. */
 export interface PayloadLayer {
   readonly kind: "payload";
@@ -99,10 +173,19 @@ export interface TrailerLayer {
 export type Layer =
   | EthernetLayer
   | VlanLayer
+  | ArpLayer
   | Ipv4Layer
+  | Ipv6Layer
+  | HopByHopLayer
+  | DestinationOptionsLayer
+  | RoutingLayer
+  | FragmentLayer
   | TcpLayer
   | UdpLayer
+  | SctpLayer
   | IcmpLayer
+  | Icmpv6Layer
+  | GeneveLayer
   | PayloadLayer
   | TrailerLayer;
 
@@ -110,11 +193,9 @@ export type Layer =
  * A layer as asked for: what is left out is filled in, lengths, types and checksums rightly.
  * What is given is written as it is, also when it is wrong.
  */
-export type LayerInit = {
-  [K in Layer["kind"]]: { readonly kind: K } & Partial<Omit<Extract<Layer, { kind: K }>, "kind">>;
-}[Layer["kind"]];
+export type LayerInit = { [K in Layer["kind"]]: { readonly kind: K } & Init<K> }[Layer["kind"]];
 
-type Init<K extends Layer["kind"]> = Partial<Omit<Extract<Layer, { kind: K }>, "kind">>;
+export type Init<K extends Layer["kind"]> = Partial<Omit<Extract<Layer, { kind: K }>, "kind">>;
 
 export const ethernet = (fields: Init<"ethernet"> = {}): LayerInit => ({
   kind: "ethernet",
@@ -125,6 +206,27 @@ export const ipv4 = (fields: Init<"ipv4"> = {}): LayerInit => ({ kind: "ipv4", .
 export const tcp = (fields: Init<"tcp"> = {}): LayerInit => ({ kind: "tcp", ...fields });
 export const udp = (fields: Init<"udp"> = {}): LayerInit => ({ kind: "udp", ...fields });
 export const icmp = (fields: Init<"icmp"> = {}): LayerInit => ({ kind: "icmp", ...fields });
+export const arp = (fields: Init<"arp"> = {}): LayerInit => ({ kind: "arp", ...fields });
+export const ipv6 = (fields: Init<"ipv6"> = {}): LayerInit => ({ kind: "ipv6", ...fields });
+export const hopByHop = (fields: Init<"hopByHop"> = {}): LayerInit => ({
+  kind: "hopByHop",
+  ...fields,
+});
+export const destinationOptions = (fields: Init<"destinationOptions"> = {}): LayerInit => ({
+  kind: "destinationOptions",
+  ...fields,
+});
+export const routing = (fields: Init<"routing"> = {}): LayerInit => ({
+  kind: "routing",
+  ...fields,
+});
+export const fragment = (fields: Init<"fragment"> = {}): LayerInit => ({
+  kind: "fragment",
+  ...fields,
+});
+export const icmpv6 = (fields: Init<"icmpv6"> = {}): LayerInit => ({ kind: "icmpv6", ...fields });
+export const sctp = (fields: Init<"sctp"> = {}): LayerInit => ({ kind: "sctp", ...fields });
+export const geneve = (fields: Init<"geneve"> = {}): LayerInit => ({ kind: "geneve", ...fields });
 export const trailer = (bytes: Uint8Array): LayerInit => ({ kind: "trailer", bytes });
 
 /** Payload from bytes, from text (UTF-8), or of `n` counting bytes. */
@@ -139,134 +241,21 @@ export function mssOption(mss: number): Uint8Array {
   return Uint8Array.of(2, 4, mss >>> 8, mss & 255);
 }
 
-const HEADER_BYTES = { ethernet: 14, vlan: 4, ipv4: 20, tcp: 20, udp: 8, icmp: 8 } as const;
+/** A chunk of SCTP, padded to four bytes, for the payload (RFC 9260, 3.2). */
+export function sctpChunk(type: number, flags: number, value: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(4 + ((value.length + 3) & ~3));
+  const length = 4 + value.length;
+  bytes.set([type, flags, length >>> 8, length & 255]);
+  bytes.set(value, 4);
+  return bytes;
+}
 
-function sizeOf(layer: LayerInit): number {
-  switch (layer.kind) {
-    case "payload":
-    case "trailer":
-      return layer.bytes?.length ?? 0;
-    case "ipv4":
-    case "tcp": {
-      const options = layer.options?.length ?? 0;
-      if (options % 4 !== 0 || options > 40) {
-        throw new RangeError(`${layer.kind} options of ${options} bytes: a multiple of 4 up to 40`);
-      }
-      return HEADER_BYTES[layer.kind] + options;
-    }
-    default:
-      return HEADER_BYTES[layer.kind];
+/** An option of Geneve: a class, a type (0x80: critical), and a multiple of 4 bytes. */
+export function geneveOption(space: number, type: number, data: Uint8Array): Uint8Array {
+  if (data.length % 4 !== 0 || data.length > 124) {
+    throw new RangeError(`geneve option of ${data.length} bytes: a multiple of 4 up to 124`);
   }
-}
-
-function etherTypeOf(next: LayerInit | undefined): number {
-  if (next?.kind === "vlan") return ETHERTYPE.vlan;
-  return next?.kind === "ipv4" ? ETHERTYPE.ipv4 : 0xffff;
-}
-
-function protocolOf(next: LayerInit | undefined): number {
-  switch (next?.kind) {
-    case "ipv4":
-      return PROTOCOL.ipip;
-    case "tcp":
-    case "udp":
-    case "icmp":
-      return PROTOCOL[next.kind];
-    default:
-      return 255;
-  }
-}
-
-/** What a layer's writer knows: its own bytes to the end of the packet, and its neighbours. */
-interface Place {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly outer: LayerInit | undefined;
-  readonly next: LayerInit | undefined;
-}
-
-function writeIpv4Layer(layer: Extract<LayerInit, { kind: "ipv4" }>, place: Place): void {
-  const { bytes, view } = place;
-  const options = layer.options ?? new Uint8Array();
-  const headerBytes = 20 + options.length;
-  view.setUint8(0, 0x40 | (headerBytes / 4));
-  view.setUint8(1, ((layer.dscp ?? 0) << 2) | (layer.ecn ?? 0));
-  view.setUint16(2, layer.totalLength ?? bytes.length);
-  view.setUint16(4, layer.id ?? 0);
-  const flags = ((layer.dontFragment ?? true) ? 0x4000 : 0) | (layer.moreFragments ? 0x2000 : 0);
-  view.setUint16(6, flags | ((layer.fragmentOffset ?? 0) >>> 3));
-  view.setUint8(8, layer.ttl ?? 64);
-  view.setUint8(9, layer.protocol ?? protocolOf(place.next));
-  writeIpv4(bytes, 12, layer.source ?? ANY_IPV4);
-  writeIpv4(bytes, 16, layer.target ?? ANY_IPV4);
-  bytes.set(options, 20);
-  view.setUint16(10, layer.checksum ?? checksumOf(bytes.subarray(0, headerBytes)));
-}
-
-function transportChecksum(place: Place, protocol: number): number {
-  const { outer } = place;
-  if (outer?.kind !== "ipv4") return 0;
-  const source = outer.source ?? ANY_IPV4;
-  const target = outer.target ?? ANY_IPV4;
-  return finishChecksum(
-    sumWords(place.bytes, pseudoSum(source, target, protocol, place.bytes.length)),
-  );
-}
-
-function writeTcpLayer(layer: Extract<LayerInit, { kind: "tcp" }>, place: Place): void {
-  const { bytes, view } = place;
-  const options = layer.options ?? new Uint8Array();
-  view.setUint16(0, layer.sourcePort ?? 0);
-  view.setUint16(2, layer.targetPort ?? 0);
-  view.setUint32(4, layer.sequence ?? 0);
-  view.setUint32(8, layer.acknowledgement ?? 0);
-  view.setUint8(12, ((20 + options.length) / 4) << 4);
-  view.setUint8(13, layer.flags ?? TCP_FLAG.ack);
-  view.setUint16(14, layer.window ?? 65535);
-  view.setUint16(18, layer.urgent ?? 0);
-  bytes.set(options, 20);
-  view.setUint16(16, layer.checksum ?? transportChecksum(place, PROTOCOL.tcp));
-}
-
-function writeUdpLayer(layer: Extract<LayerInit, { kind: "udp" }>, place: Place): void {
-  const { bytes, view } = place;
-  view.setUint16(0, layer.sourcePort ?? 0);
-  view.setUint16(2, layer.targetPort ?? 0);
-  view.setUint16(4, layer.length ?? bytes.length);
-  // RFC 768: a computed zero is sent as all ones, zero says "no checksum".
-  view.setUint16(6, layer.checksum ?? (transportChecksum(place, PROTOCOL.udp) || 0xffff));
-}
-
-function writeLayer(layer: LayerInit, place: Place): void {
-  const { bytes, view } = place;
-  switch (layer.kind) {
-    case "ethernet":
-      writeMac(bytes, 0, layer.target ?? ZERO_MAC);
-      writeMac(bytes, 6, layer.source ?? ZERO_MAC);
-      view.setUint16(12, layer.type ?? etherTypeOf(place.next));
-      return;
-    case "vlan":
-      view.setUint16(0, ((layer.priority ?? 0) << 13) | (layer.id ?? 0));
-      view.setUint16(2, layer.type ?? etherTypeOf(place.next));
-      return;
-    case "ipv4":
-      writeIpv4Layer(layer, place);
-      return;
-    case "tcp":
-      writeTcpLayer(layer, place);
-      return;
-    case "udp":
-      writeUdpLayer(layer, place);
-      return;
-    case "icmp":
-      view.setUint8(0, layer.type ?? 8);
-      view.setUint8(1, layer.code ?? 0);
-      view.setUint32(4, layer.rest ?? 0);
-      view.setUint16(2, layer.checksum ?? checksumOf(bytes));
-      return;
-    default:
-      bytes.set(layer.bytes ?? new Uint8Array());
-  }
+  return Uint8Array.of(space >>> 8, space & 255, type, data.length / 4, ...data);
 }
 
 /**
@@ -287,7 +276,7 @@ export function buildPacket(...layers: readonly LayerInit[]): Uint8Array {
     writeLayer(layer, {
       bytes: bytes.subarray(start, end),
       view: new DataView(bytes.buffer, start, end - start),
-      outer: layers[index - 1],
+      before: layers.slice(0, index),
       next: layers[index + 1],
     });
     if (layer.kind === "trailer") end = start;

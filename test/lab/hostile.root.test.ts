@@ -15,13 +15,12 @@ import {
   ipv4,
   type LayerInit,
   mssOption,
-  PROTOCOL,
   payload,
-  TCP_FLAG,
   tcp,
   udp,
   vlan,
 } from "../../src/net/packet.ts";
+import { PROTOCOL, TCP_FLAG } from "../../src/net/protocol.ts";
 import {
   addressOf,
   cuts,

@@ -3,15 +3,8 @@
 
 import type { Ipv4 } from "../../src/net/address.ts";
 import type { Mac } from "../../src/net/mac.ts";
-import {
-  ethernet,
-  ipv4,
-  type LayerInit,
-  payload,
-  TCP_FLAG,
-  tcp,
-  udp,
-} from "../../src/net/packet.ts";
+import { ethernet, ipv4, type LayerInit, payload, tcp, udp } from "../../src/net/packet.ts";
+import { TCP_FLAG } from "../../src/net/protocol.ts";
 import {
   CLIENT,
   NEAR,

@@ -4,7 +4,8 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { formatIpv4, parseIpv4 } from "../../src/net/address.ts";
-import { buildPacket, ethernet, ipv4, TCP_FLAG, tcp } from "../../src/net/packet.ts";
+import { buildPacket, ethernet, ipv4, tcp } from "../../src/net/packet.ts";
+import { TCP_FLAG } from "../../src/net/protocol.ts";
 import type { Play, Scene } from "./scene.ts";
 import { BALANCER, type Stage, VIP, VIP_PORT } from "./stage.ts";
 
