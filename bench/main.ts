@@ -12,6 +12,7 @@ import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
+import { benchNat } from "./nat.ts";
 import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
 import { Results } from "./results.ts";
@@ -21,6 +22,7 @@ type Group = (results: Results, budget: Budget) => void | Promise<void>;
 
 const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
+  snat: benchNat,
   tc: benchTc,
   host: benchBackend,
   live: benchLive,

@@ -30,6 +30,8 @@ export interface RunOptions {
   readonly packets: number;
   readonly verdict: number;
   readonly cpu?: number;
+  /** The device that packets come in by; the loopback device when left out. */
+  readonly ingress?: number;
   /** Carries verdicts out, out of and into this device. */
   readonly live?: { readonly ifindex: number };
 }
@@ -58,13 +60,14 @@ export function openWrapper(): Wrapper {
   const variation = object.map(".data.variation");
   return {
     object,
-    run(program, traffic, { packets, verdict, cpu, live }) {
+    run(program, traffic, { packets, verdict, cpu, ingress, live }) {
       slot.update(ZERO, new Uint8Array(Uint32Array.of(program.fd).buffer));
       variation.update(ZERO, encode(traffic).subarray(0, variation.info.valueSize));
       const { retval, durationNs } = vary.testRun({
         data: traffic.frame,
         repeat: packets,
         ...(cpu === undefined ? {} : { cpu }),
+        ...(ingress === undefined ? {} : { xdp: { ingressIfindex: ingress } }),
         ...(live === undefined ? {} : { liveFrames: {}, xdp: { ingressIfindex: live.ifindex } }),
       });
       if (live === undefined && retval !== verdict) {
