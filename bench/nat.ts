@@ -17,15 +17,8 @@ import {
 } from "../src/datapath/gen/abi.ts";
 import { inNamespace } from "../src/kernel/netns.ts";
 import type { Ipv4 } from "../src/net/address.ts";
-import {
-  buildPacket,
-  ethernet,
-  ipv4,
-  PROTOCOL,
-  TCP_FLAG,
-  tcp,
-  trailer,
-} from "../src/net/packet.ts";
+import { buildPacket, ethernet, ipv4, tcp, trailer } from "../src/net/packet.ts";
+import { PROTOCOL, TCP_FLAG } from "../src/net/protocol.ts";
 import type { Budget } from "./budget.ts";
 import { CLIENT_PORT, CLIENTS, FRAME_BYTES, frameTo } from "./frame.ts";
 import { formatSummary, printTable, type Results } from "./results.ts";

@@ -4,7 +4,6 @@
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 #include "stage/encap.h"
-#include "stage/icmp.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
 #include "stage/nat-xdp.h"
@@ -60,69 +59,27 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 	return SENT_PLAIN;
 }
 
-/* Back to the client out of the device that it came in by. Not inlined: hardly ever runs. */
-static __noinline enum verdict send_frag_needed(struct xdp_md *ctx, const struct packet *packet,
-						__u32 mtu)
-{
-	struct ethhdr *eth = start_of(ctx);
-	__u32 quote_bytes;
-	mac_t client, own;
-	struct iphdr *ip;
-
-	if (!packet || (void *)(eth + 1) > end_of(ctx))
-		return DROP_REWRITE;
-	quote_bytes = icmp_quote_bytes(packet);
-	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
-	if (bpf_xdp_adjust_tail(ctx, (int)(ETH_HLEN + quote_bytes) - (int)packet->frame_bytes) ||
-	    bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
-		return DROP_REWRITE;
-	eth = start_of(ctx);
-	ip = (void *)(eth + 1);
-	if ((void *)ip + ICMP_BYTES > end_of(ctx))
-		return DROP_REWRITE;
-	ethernet_write(eth, client, own);
-	icmp_write(ip, packet, mtu,
-		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
-	return SENT_FRAG_NEEDED;
-}
-
 static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct packet *packet,
 					    __u32 mtu, int *action)
 {
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
 	*action = XDP_TX;
-	return send_frag_needed(ctx, packet, mtu);
+	return aside_frag_needed(ctx, mtu);
 }
 
-/* Both on a copy, so that only here the packet has to be in memory. */
-static __always_inline enum verdict nat_away(struct xdp_md *ctx, struct packet *packet,
-					     const struct service *service, int *action)
+/* With SNAT, to the backend or back to the client. */
+static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet,
+					const struct service *service, int *action)
 {
-	struct packet copy = *packet;
-	enum verdict verdict;
-	struct flow *flow = nat_request(ctx, &copy, service, &verdict);
+	struct aside aside = {.action = XDP_PASS};
+	enum verdict verdict =
+	    service ? aside_nat_away(ctx, service, &aside) : aside_nat_back(ctx, &aside);
 
-	if (flow)
-		verdict = nat_send(ctx, &copy, flow, action);
-	packet->backend = copy.backend;
-	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, &copy, copy.mtu, action) : verdict;
-}
-
-static __always_inline enum verdict nat_back(struct xdp_md *ctx, struct packet *packet, int *action)
-{
-	struct flow *flow = nat_reply(packet);
-	enum verdict verdict;
-	struct packet copy;
-
-	if (!flow)
-		return PASS_NOT_OURS;
-	packet->service = flow->service;
-	packet->backend = flow->pod;
-	copy = *packet;
-	verdict = nat_answer(ctx, &copy, flow, action);
-	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, &copy, copy.mtu, action) : verdict;
+	packet->service = aside.service;
+	packet->backend = aside.backend;
+	*action = aside.action;
+	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, packet, aside.mtu, action) : verdict;
 }
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
@@ -134,10 +91,10 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	__u32 row, extra;
 
 	if (!service)
-		return nat_back(ctx, packet, action);
+		return nat_may_be_reply(packet) ? nat(ctx, packet, NULL, action) : PASS_NOT_OURS;
 	packet->service = service->id;
 	if (unlikely(service->flags & SERVICE_SNAT))
-		return nat_away(ctx, packet, service, action);
+		return nat(ctx, packet, service, action);
 	if (unlikely(!service->backend_count))
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);
@@ -153,12 +110,8 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
 	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
-	if (unlikely(packet->total_bytes + extra > nexthop->mtu)) {
-		/* A copy, so that only here the packet has to be in memory. */
-		struct packet copy = *packet;
-
-		return too_big(ctx, &copy, nexthop->mtu - extra, action);
-	}
+	if (unlikely(packet->total_bytes + extra > nexthop->mtu))
+		return too_big(ctx, packet, nexthop->mtu - extra, action);
 	if (extra)
 		verdict = send_encapsulated(ctx, packet, nexthop, action);
 	else

@@ -264,7 +264,7 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 					const struct service *service, int *action)
 {
 	enum verdict verdict;
-	struct flow *flow = nat_request(skb, packet, service, &verdict);
+	struct flow *flow = nat_flow(skb, packet, service, &verdict);
 
 	if (flow)
 		return nat_send(skb, packet, flow, action);
@@ -382,7 +382,7 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 		service = service_find(packet);
 		if (service)
 			return balance(skb, packet, service, action);
-		flow = nat_reply(packet);
+		flow = nat_may_be_reply(packet) ? nat_reply(packet) : NULL;
 		return flow ? nat_answer(skb, packet, flow, action) : plain(skb, packet, action);
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))

@@ -7,6 +7,13 @@
 
 /* SNAT at tc. */
 
+/* Not inlined, as what follows: the flow has a stack of its own. */
+static __noinline struct flow *nat_flow(struct __sk_buff *skb, struct packet *packet,
+					const struct service *service, enum verdict *verdict)
+{
+	return packet && service && verdict ? nat_request(skb, packet, service, verdict) : NULL;
+}
+
 /* The answer is the caller's. */
 static __always_inline enum verdict nat_too_big(struct packet *packet, const struct way *way)
 {

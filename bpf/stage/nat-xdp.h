@@ -2,21 +2,20 @@
 #ifndef CILIATE_STAGE_NAT_XDP_H
 #define CILIATE_STAGE_NAT_XDP_H
 
+#include "aside.h"
 #include "nat.h"
 #include "xdp.h"
 
-/* SNAT in XDP. What is too big is the caller's to answer: packet->mtu says how much would fit. */
+/* SNAT in XDP. What is too big is the caller's to answer. */
 
-/* To the flow's pod on another node. Not inlined: DSR traffic keeps its registers. */
-static __noinline enum verdict nat_send(struct xdp_md *ctx, struct packet *packet,
-					struct flow *flow, int *action)
+/* To the flow's pod on another node. */
+static __always_inline enum verdict nat_send(struct xdp_md *ctx, struct packet *packet,
+					     struct flow *flow, int *action)
 {
 	void *eth = start_of(ctx);
 	struct nexthop *nexthop;
 	struct translation to;
 
-	if (!packet || !flow || !action)
-		return DROP_REWRITE;
 	nexthop = nat_nexthop(flow, NEXTHOP_EDGE);
 	if (!nexthop)
 		return PASS_UNRESOLVED;
@@ -35,9 +34,9 @@ static __noinline enum verdict nat_send(struct xdp_md *ctx, struct packet *packe
 	return SENT_NAT;
 }
 
-/* A pod's reply, to the flow's client by the FIB. Not inlined, as above. */
-static __noinline enum verdict nat_answer(struct xdp_md *ctx, struct packet *packet,
-					  struct flow *flow, int *action)
+/* A pod's reply, to the flow's client by the FIB. */
+static __always_inline enum verdict nat_answer(struct xdp_md *ctx, struct packet *packet,
+					       struct flow *flow, int *action)
 {
 	struct bpf_fib_lookup fib = {};
 	void *eth = start_of(ctx);
@@ -45,7 +44,7 @@ static __noinline enum verdict nat_answer(struct xdp_md *ctx, struct packet *pac
 	struct translation to;
 	long found;
 
-	if (!packet || !flow || !action || (void *)(ip + 1) > end_of(ctx))
+	if ((void *)(ip + 1) > end_of(ctx))
 		return DROP_REWRITE;
 	if (packet->ttl <= 1)
 		return PASS_TTL;
@@ -68,6 +67,45 @@ static __noinline enum verdict nat_answer(struct xdp_md *ctx, struct packet *pac
 	ethernet_write(eth, fib.dmac, fib.smac);
 	*action = XDP_TX;
 	return SENT_NAT_REPLY;
+}
+
+/* A packet to a service with SERVICE_SNAT. */
+static __noinline enum verdict aside_nat_away(struct xdp_md *ctx, const struct service *service,
+					      struct aside *aside)
+{
+	struct packet packet = {};
+	enum verdict verdict;
+	struct flow *flow;
+
+	if (!service || !aside || !aside_parse(ctx, &packet))
+		return DROP_REWRITE;
+	packet.service = service->id;
+	flow = nat_request(ctx, &packet, service, &verdict);
+	if (flow)
+		verdict = nat_send(ctx, &packet, flow, &aside->action);
+	aside->service = packet.service;
+	aside->backend = packet.backend;
+	aside->mtu = packet.mtu;
+	return verdict;
+}
+
+/* A packet to this node that may be a reply. */
+static __noinline enum verdict aside_nat_back(struct xdp_md *ctx, struct aside *aside)
+{
+	struct packet packet = {};
+	enum verdict verdict;
+	struct flow *flow;
+
+	if (!aside || !aside_parse(ctx, &packet))
+		return DROP_REWRITE;
+	flow = nat_reply(&packet);
+	if (!flow)
+		return PASS_NOT_OURS;
+	aside->service = flow->service;
+	aside->backend = flow->pod;
+	verdict = nat_answer(ctx, &packet, flow, &aside->action);
+	aside->mtu = packet.mtu;
+	return verdict;
 }
 
 #endif

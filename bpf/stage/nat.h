@@ -144,18 +144,15 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 
 /*
  * The flow of a request to a service with SERVICE_SNAT, made if it is new; NULL: see the verdict.
- * With PASS_LOCAL, packet->backend is the pod of this node that it is for. Not inlined: it has a
- * stack of its own.
+ * With PASS_LOCAL, packet->backend is the pod of this node that it is for.
  */
-static __noinline struct flow *nat_request(void *ctx, struct packet *packet,
-					   const struct service *service, enum verdict *verdict)
+static __always_inline struct flow *
+nat_request(void *ctx, struct packet *packet, const struct service *service, enum verdict *verdict)
 {
 	struct backend *backend;
 	struct flow_key key;
 	struct flow *flow;
 
-	if (!packet || !service || !verdict)
-		return NULL;
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&conntrack, &key);
 	*verdict = SENT_NAT;
@@ -208,17 +205,19 @@ static __always_inline struct translation nat_to_pod(const struct packet *packet
 	};
 }
 
+/* Whether a packet is one of those among which replies of pods elsewhere are. */
+static __always_inline bool nat_may_be_reply(const struct packet *packet)
+{
+	return packet->destination == node_address &&
+	       bpf_ntohs(packet->destination_port) >= nat_port_min;
+}
+
 /* The flow of a pod's reply to this node's address. */
 static __always_inline struct flow *nat_reply(const struct packet *packet)
 {
-	struct flow_key key;
-	struct flow *flow;
+	struct flow_key key = flow_key_of(packet, FLOW_REPLY);
+	struct flow *flow = bpf_map_lookup_elem(&conntrack, &key);
 
-	if (packet->destination != node_address ||
-	    bpf_ntohs(packet->destination_port) < nat_port_min)
-		return NULL;
-	key = flow_key_of(packet, FLOW_REPLY);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
 	return flow && flow->flags & FLOW_SNAT ? flow : NULL;
 }
 

@@ -81,11 +81,6 @@ const EDGE = inFile("edge.bpf.c", [
     to: "change",
   },
   { name: "edge: the service's port stays", from: "\ttcp->dest = backend->port;\n", to: "" },
-  {
-    name: "MACs aren't swapped",
-    from: "ethernet_write(eth, client, own);",
-    to: "ethernet_write(eth, own, client);",
-  },
 ]);
 
 const HOST = inFile("host.bpf.c", [
@@ -169,6 +164,14 @@ const TRANSLATION = inFile("stage/translation.h", [
   },
 ]);
 
+const ASIDE = inFile("stage/aside.h", [
+  {
+    name: "MACs aren't swapped",
+    from: "ethernet_write(eth, client, own);",
+    to: "ethernet_write(eth, own, client);",
+  },
+]);
+
 const XDP = inFile("stage/xdp.h", [
   {
     name: "edge: a UDP packet without a checksum gets one",
@@ -202,7 +205,7 @@ const SKB = inFile("stage/skb.h", [
   {
     name: "L4 checksum without ports",
     from: "return !bpf_l4_csum_replace(skb, at, 0, translation_ports(packet, to), flags);",
-    to: "return !bpf_l4_csum_replace(skb, at, 0, ports & 0, flags);",
+    to: "return !bpf_l4_csum_replace(skb, at, 0, 0, flags);",
   },
   {
     name: "neighbours are taken for known",
@@ -263,6 +266,7 @@ const POD = inFile("pod.bpf.c", [
 
 export const REWRITE_MUTANTS: readonly Mutant[] = [
   ...TRANSLATION,
+  ...ASIDE,
   ...XDP,
   ...ENCAP,
   ...CHECKSUM,

@@ -2,6 +2,7 @@
 // Packets to services that are forwarded by SNAT.
 
 import { ServiceFlag } from "../../src/datapath/gen/abi.ts";
+import { payload } from "../../src/net/packet.ts";
 import { OWN_SOCKETS } from "../differential/places.ts";
 import { FAR, GATEWAY_MAC, NEAR, NODE, SILENT, UPLINK_MAC } from "./cluster.ts";
 import {
@@ -75,6 +76,9 @@ function natUdp(more: More = {}, sourcePort = CLIENT_PORT): Packet {
   return udpTo(FAR, 5353, { ...more, ip, udp: { sourcePort, ...more.udp } });
 }
 
+/** Makes the sum of the translated packet to the far pod all ones. */
+const ZERO_SUM = payload(Uint8Array.of(0x98, 0x88));
+
 /** The first packet of a flow to `far`, and what has come before then. */
 export const syn = { packet: arriving(toService("far", SYN)) };
 export const opened = [syn];
@@ -122,6 +126,15 @@ const REQUESTS: readonly Row[] = [
     coming: { packet: arriving(askService("farDns", { udp: { checksum: 0 } })) },
     verdict: "SENT_NAT",
     leaving: viaGateway(natUdp({ udp: { checksum: 0 } })),
+    back: true,
+  },
+  {
+    // RFC 768: 0 means that there is none.
+    title: "a UDP checksum that comes to 0 is sent as all ones",
+    places: BOTH,
+    coming: { packet: arriving([...askService("farDns").slice(0, 2), ZERO_SUM]) },
+    verdict: "SENT_NAT",
+    leaving: viaGateway([...natUdp({ udp: { checksum: 0xffff } }).slice(0, 2), ZERO_SUM]),
     back: true,
   },
   {

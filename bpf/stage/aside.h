@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_ASIDE_H
+#define CILIATE_STAGE_ASIDE_H
+
+#include "icmp.h"
+#include "parse.h"
+#include "xdp.h"
+
+/*
+ * What the edge does aside from its straight way. These functions aren't inlined and read the
+ * packet anew, so that on the straight way it stays in registers.
+ */
+
+/* What became of the packet. */
+struct aside {
+	int action;
+	ipv4_t backend;
+	service_id_t service;
+	__u32 mtu; /* with SENT_FRAG_NEEDED: the largest that the sender may send */
+};
+
+static __always_inline bool aside_parse(struct xdp_md *ctx, struct packet *packet)
+{
+	void *ip = start_of(ctx) + ETH_HLEN;
+
+	packet->frame_bytes = ctx->data_end - ctx->data;
+	packet->l3 = ETH_HLEN;
+	return ip <= end_of(ctx) &&
+	       parse_ipv4(packet, ip, end_of(ctx), packet->frame_bytes - ETH_HLEN) == PARSED_WHOLE;
+}
+
+/* "Fragmentation needed" to the sender, out of the device that the packet came in by. */
+static __noinline enum verdict aside_frag_needed(struct xdp_md *ctx, __u32 mtu)
+{
+	struct packet packet = {};
+	struct ethhdr *eth = start_of(ctx);
+	__u32 quote_bytes;
+	mac_t client, own;
+	struct iphdr *ip;
+
+	if (!aside_parse(ctx, &packet) || (void *)(eth + 1) > end_of(ctx))
+		return DROP_REWRITE;
+	quote_bytes = icmp_quote_bytes(&packet);
+	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
+	if (bpf_xdp_adjust_tail(ctx, (int)(ETH_HLEN + quote_bytes) - (int)packet.frame_bytes) ||
+	    bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
+		return DROP_REWRITE;
+	eth = start_of(ctx);
+	ip = (void *)(eth + 1);
+	if ((void *)ip + ICMP_BYTES > end_of(ctx))
+		return DROP_REWRITE;
+	ethernet_write(eth, client, own);
+	icmp_write(ip, &packet, mtu,
+		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
+	return SENT_FRAG_NEEDED;
+}
+
+#endif
