@@ -61,30 +61,42 @@ export interface Answered extends Connected {
   readonly from: string;
 }
 
-async function exchange(socket: UdpSocket, send: () => void): Promise<Omit<Answered, "peer">> {
-  const answer = once(socket, "message", { signal: AbortSignal.timeout(LIMIT_MS) });
-  const failure = once(socket, "error").then(([error]) => Promise.reject(error));
-  send();
-  const [data, from] = (await Promise.race([answer, failure])) as [Buffer, RemoteInfo];
-  return { backend: data.toString(), from: `${from.address}:${from.port}` };
-}
-
-/** Connects a UDP socket, asks by it and closes it. */
-export async function connectUdp(address: string, port: number): Promise<Answered> {
+/** A UDP socket for as long as `use` takes. */
+export async function withSocket<T>(use: (socket: UdpSocket) => Promise<T>): Promise<T> {
   const socket = createSocket("udp4");
   try {
-    const connected = once(socket, "connect");
-    socket.connect(port, address);
-    await connected;
-    const remote = socket.remoteAddress();
-    const answer = await exchange(socket, () => socket.send("hello"));
-    return { ...answer, peer: `${remote.address}:${remote.port}` };
+    return await use(socket);
   } finally {
     socket.close();
   }
 }
 
+type Sent = (error: Error | null) => void;
+
+async function exchange(
+  socket: UdpSocket,
+  send: (sent: Sent) => void,
+): Promise<Omit<Answered, "peer">> {
+  const answer = once(socket, "message", { signal: AbortSignal.timeout(LIMIT_MS) });
+  // Only this way does dgram tell that a datagram could not be sent.
+  const refusal = new Promise<never>((_, reject) => send((error) => error && reject(error)));
+  const [data, from] = (await Promise.race([answer, refusal])) as [Buffer, RemoteInfo];
+  return { backend: data.toString(), from: `${from.address}:${from.port}` };
+}
+
+/** Connects a UDP socket, asks by it and closes it. */
+export function connectUdp(address: string, port: number): Promise<Answered> {
+  return withSocket(async (socket) => {
+    const connected = once(socket, "connect", { signal: AbortSignal.timeout(LIMIT_MS) });
+    socket.connect(port, address);
+    await connected;
+    const remote = socket.remoteAddress();
+    const answer = await exchange(socket, (sent) => socket.send("hello", sent));
+    return { ...answer, peer: `${remote.address}:${remote.port}` };
+  });
+}
+
 /** Asks by a socket that names its peer with each datagram. */
 export async function sendUdp(socket: UdpSocket, address: string, port: number) {
-  return await exchange(socket, () => socket.send("hello", port, address));
+  return await exchange(socket, (sent) => socket.send("hello", port, address, sent));
 }

@@ -5,8 +5,6 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -28,7 +26,7 @@ import * as sys from "../../src/kernel/ffi.ts";
 import { BpfLink } from "../../src/kernel/link.ts";
 import { namespaceCookie } from "../../src/kernel/netns.ts";
 import { parseIpv4 } from "../../src/net/address.ts";
-import { connectTcp, connectUdp, sendUdp, serveTcp, serveUdp } from "./calls.ts";
+import { connectTcp, connectUdp, sendUdp, serveTcp, serveUdp, withSocket } from "./calls.ts";
 
 const CLONE_NEWNET = 0x4000_0000;
 const TCP = 6;
@@ -237,20 +235,20 @@ async function bothByUdp(): Promise<void> {
 }
 
 async function unconnectedStays(): Promise<void> {
-  const perSocket = await times(MANY, async () => {
-    const socket = createSocket("udp4");
-    const answers = await times(3, () => sendUdp(socket, VIP, 80));
-    const other = await sendUdp(socket, VIP, 82);
-    assert.deepEqual(other, { backend: OTHER_BACKEND, from: `${VIP}:82` });
-    // The same backend, by another of the service's ports.
-    const again = await sendUdp(socket, VIP, 81);
-    assert.deepEqual(again, { backend: OTHER_BACKEND, from: `${VIP}:81` });
-    socket.close();
-    assert.deepEqual(unique(answers.map(({ from }) => from)), [`${VIP}:80`]);
-    const backends = unique(answers.map(({ backend }) => backend));
-    assert.equal(backends.length, 1, "a socket keeps its backend");
-    return backends[0] ?? "";
-  });
+  const perSocket = await times(MANY, () =>
+    withSocket(async (socket) => {
+      const answers = await times(3, () => sendUdp(socket, VIP, 80));
+      const other = await sendUdp(socket, VIP, 82);
+      assert.deepEqual(other, { backend: OTHER_BACKEND, from: `${VIP}:82` });
+      // The same backend, by another of the service's ports.
+      const again = await sendUdp(socket, VIP, 81);
+      assert.deepEqual(again, { backend: OTHER_BACKEND, from: `${VIP}:81` });
+      assert.deepEqual(unique(answers.map(({ from }) => from)), [`${VIP}:80`]);
+      const backends = unique(answers.map(({ backend }) => backend));
+      assert.equal(backends.length, 1, "a socket keeps its backend");
+      return backends[0] ?? "";
+    }),
+  );
   assert.deepEqual(unique(perSocket), [...BACKENDS]);
 }
 
@@ -288,15 +286,9 @@ async function nodePorts(): Promise<void> {
 async function noBackend(): Promise<void> {
   const verdicts = await countedBy(async () => {
     assert.equal(await connectTcp(VIP, 83).catch(codeOf), "ECONNREFUSED");
-    const connected = createSocket("udp4");
-    connected.connect(83, VIP);
-    const [error] = await once(connected, "error");
-    connected.close();
-    assert.equal(codeOf(error), "ECONNREFUSED");
-    const socket = createSocket("udp4");
-    const refused = await new Promise((resolve) => socket.send("hello", 83, VIP, resolve));
-    socket.close();
-    assert.equal(codeOf(refused), "ECONNREFUSED");
+    assert.equal(await connectUdp(VIP, 83).catch(codeOf), "ECONNREFUSED");
+    const sent = withSocket((socket) => sendUdp(socket, VIP, 83));
+    assert.equal(await sent.catch(codeOf), "ECONNREFUSED");
   });
   assert.deepEqual(verdicts, { "drop no backend": 3 });
 }
@@ -318,12 +310,7 @@ async function untouched(): Promise<void> {
 
 async function affinity(): Promise<void> {
   const tcp = await times(MANY, () => connectTcp(VIP, 84));
-  const udp = await times(3, async () => {
-    const socket = createSocket("udp4");
-    const answer = await sendUdp(socket, VIP, 84);
-    socket.close();
-    return answer;
-  });
+  const udp = await times(3, () => withSocket((socket) => sendUdp(socket, VIP, 84)));
   const backends = [...tcp, ...udp].map(({ backend }) => backend);
   assert.equal(unique(backends).length, 1, "a namespace is one client");
 }
@@ -331,9 +318,7 @@ async function affinity(): Promise<void> {
 async function remembered(): Promise<void> {
   const { ports } = scene();
   const known = new Set([...dumpSockets(pins)].map(({ cookie }) => cookie));
-  const socket = createSocket("udp4");
-  for (let i = 0; i < 3; i++) await sendUdp(socket, VIP, 82);
-  socket.close();
+  await withSocket((socket) => times(3, () => sendUdp(socket, VIP, 82)));
   const fresh = [...dumpSockets(pins)].filter(({ cookie }) => !known.has(cookie));
   const [row] = fresh;
   assert.ok(row !== undefined && fresh.length === 1);
@@ -361,9 +346,7 @@ async function connections(): Promise<void> {
   const before = [total(1), total(11)];
   await times(3, () => connectTcp(VIP, 82));
   await times(2, () => connectUdp(VIP, 82));
-  const socket = createSocket("udp4");
-  await sendUdp(socket, VIP, 82);
-  socket.close();
+  await withSocket((socket) => sendUdp(socket, VIP, 82));
   // A datagram of an unconnected socket begins nothing.
   assert.deepEqual([total(1) - (before[0] ?? 0), total(11) - (before[1] ?? 0)], [3, 2]);
 }
