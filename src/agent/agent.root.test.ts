@@ -131,3 +131,15 @@ test("the systemd unit is valid, but for the program that isn't installed here",
     [],
   );
 });
+
+test("without cgroup2, an agent works and says what is missing", async (t) => {
+  const agent = new Agent(t, "socket: {enabled: true}\n");
+  const each = 'grep -o "/[^ ]* cgroup2 " /proc/mounts';
+  const without = `${each} | while read -r at _; do umount -l "$at"; done; exec "$@"`;
+  await agent.start({}, ["unshare", "--mount", "sh", "-c", without, "sh"]).ready();
+  const { state, checks } = agent.json("status");
+  assert.equal(state, "degraded");
+  const { problem } = checks.find(({ name }: { name: string }) => name === "sockets");
+  assert.equal(problem, "no cgroup2 is mounted: mount one, or set socket.enabled to false");
+  assert.match(agent.get("/metrics"), /^ciliate_sockets_closed_total\{protocol="tcp"\} 0$/m);
+});

@@ -11,6 +11,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -29,7 +30,8 @@ const TO_MOUNT_ROOT = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 
 /** Finds the kernel of a version as in `6.1`; `make test-kernels` has fetched it. */
 export function findKernel(root: string, version: string): Kernel {
-  const directory = join(root, ".stamps/kernels", version);
+  // A checkout beside another may share its kernels by a link, which means nothing in the guest.
+  const directory = realpathSync(join(root, ".stamps/kernels", version));
   const images = readdirSync(join(directory, "boot")).filter((name) => name.startsWith("vmlinuz"));
   const [image] = images;
   if (image === undefined) throw new Error(`${directory} holds no kernel: run tools/kernels`);
