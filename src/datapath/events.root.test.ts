@@ -42,7 +42,7 @@ test("events are told while somebody listens, and to each what it wants", async 
   const end = events.listen("drops", (batch) => seen.push(...batch.events));
   assert.notEqual(runtime.lookup(0)?.events, 0);
   run();
-  const limit = performance.now() + 5000;
+  const limit = performance.now() + 30_000;
   while (seen.length === 0 && performance.now() < limit) await delay(2);
   assert.equal(seen.length, 1, "what was before nobody wrote down");
   const [event] = seen;
