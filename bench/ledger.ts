@@ -16,20 +16,26 @@ const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;
 
-/** Instructions by "object function", subprograms too, from the objects that `make bpf` made. */
+/** Instructions by function, subprograms too, of an object that `make bpf` made. */
+export function instructionsOf(path: string): Map<string, number> {
+  const { sections, symbols } = parseElf(readFileSync(path));
+  const code = new Set(
+    sections.filter(({ flags }) => (flags & SECTION_EXECUTABLE) !== 0).map(({ index }) => index),
+  );
+  const functions = symbols.filter(({ type, section }) => type === "func" && code.has(section));
+  const sorted = functions.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return new Map(sorted.map(({ name, size }) => [name, size / INSTRUCTION_BYTES]));
+}
+
+/** Instructions by "object function" of the packet path. */
 export function countInstructions(): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const object of OBJECTS) {
-    const { sections, symbols } = parseElf(readFileSync(`${BUILD}/${object}.bpf.o`));
-    const code = new Set(
-      sections.filter(({ flags }) => (flags & SECTION_EXECUTABLE) !== 0).map(({ index }) => index),
-    );
-    const functions = symbols.filter(({ type, section }) => type === "func" && code.has(section));
-    for (const { name, size } of functions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-      counts.set(`${object} ${name}`, size / INSTRUCTION_BYTES);
-    }
-  }
-  return counts;
+  return new Map(
+    OBJECTS.flatMap((object) =>
+      [...instructionsOf(`${BUILD}/${object}.bpf.o`)].map(
+        ([name, count]) => [`${object} ${name}`, count] as const,
+      ),
+    ),
+  );
 }
 
 /** The same as the ledger has it. */
