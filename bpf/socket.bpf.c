@@ -51,7 +51,9 @@ static __noinline struct frontend *internal_frontend(ipv4_t address, port_t port
 		found = frontend_find(frontend_word(address, port, protocol, FRONTEND_SERVICE));
 	if (found || number < node_port_min || number > node_port_max)
 		return found;
-	found = frontend_find(frontend_word(0, port, protocol, FRONTEND_NODE_PORT));
+	found = frontend_find(frontend_word(0, port, protocol, FRONTEND_INTERNAL));
+	if (!found)
+		found = frontend_find(frontend_word(0, port, protocol, FRONTEND_NODE_PORT));
 	return found && is_of_a_node(address) ? found : NULL;
 }
 

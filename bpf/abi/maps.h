@@ -25,7 +25,8 @@ enum frontend_kind {
 	FRONTEND_SERVICE = 1,	/* address, port, protocol: for clients outside */
 	FRONTEND_ADDRESS = 2,	/* of services; port and protocol are 0 */
 	FRONTEND_NODE_PORT = 3, /* port and protocol at any node; the address is 0 */
-	FRONTEND_INTERNAL = 4,	/* as SERVICE, for pods and for nodes themselves; wins over it */
+	FRONTEND_INTERNAL = 4,	/* as SERVICE, for pods and for nodes themselves; wins over it. With
+				 * address 0 as NODE_PORT, and wins over that */
 	FRONTEND_NODE = 5,	/* an address of a node; `service` is of enum node_address */
 };
 

@@ -84,6 +84,9 @@ const FRONTENDS: readonly (readonly [
   ["0.0.0.0", 30_000, FrontendKind.nodePort, 2],
   ["0.0.0.0", 30_080, FrontendKind.nodePort, 2],
   ["0.0.0.0", 32_767, FrontendKind.nodePort, 2],
+  // A node port that leads elsewhere from outside.
+  ["0.0.0.0", 30_081, FrontendKind.nodePort, 1],
+  ["0.0.0.0", 30_081, FrontendKind.internal, 2],
   // Not in the range of node ports.
   ["0.0.0.0", 29_999, FrontendKind.nodePort, 2],
   ["0.0.0.0", 32_768, FrontendKind.nodePort, 2],
@@ -98,6 +101,7 @@ async function fill(tables: HotTables, ports: Scene["ports"]): Promise<void> {
       key: id + offset,
       value: {
         flags,
+        affinityAge: 0,
         ring: Uint16Array.from({ length: 34 }, (_, slot) => slot % Math.max(1, backends.length)),
         backends: backends.map((address, index) => ({
           address: parseIpv4(address),
@@ -263,6 +267,7 @@ async function nodePorts(): Promise<void> {
   for (const [address, port] of [
     [OTHER_NODE, 30_000],
     [OTHER_NODE, 32_767],
+    [OTHER_NODE, 30_081],
     ["127.0.0.1", 30_080],
     [STRANGER, 30_080],
   ] as const) {
