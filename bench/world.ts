@@ -181,7 +181,7 @@ function imageOf(index: number, local: boolean): ServiceImage {
     return { address, port: TARGET_PORT, local, counter: number + 1, weight: 1 };
   });
   const ring = createRing(backends, ringSizeFor(backends.length));
-  return { flags: 0, ring, backends };
+  return { flags: 0, affinityAge: 0, ring, backends };
 }
 
 /**

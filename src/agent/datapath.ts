@@ -158,6 +158,7 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
 
 function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
   const { outerSource, tables } = config;
+  const nodePorts = config.nodePort.range;
   return {
     objects: OBJECTS,
     pins: config.paths.bpffs,
@@ -168,9 +169,9 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
     },
     constants: {
       nodeAddress: identity.address,
-      natPortMin: 32_768,
-      nodePortMin: 30_000,
-      nodePortMax: 32_767,
+      natPortMin: config.snat.ports.first,
+      nodePortMin: nodePorts === "off" ? 0 : nodePorts.first,
+      nodePortMax: nodePorts === "off" ? 0 : nodePorts.last,
       hashSeed: BigInt(config.hashSeed),
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,

@@ -5,6 +5,7 @@
 import type { Collector } from "../conntrack/collector.ts";
 import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
 import { placeText, verdictText } from "../flow/words.ts";
+import type { ServicePort } from "../lb/rows.ts";
 import { formatIpv4 } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
 import type { NodeDatapath } from "./datapath.ts";
@@ -67,9 +68,8 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
       "counter",
       `${TRAFFIC_HELP[what]} a service, since the agent started.`,
       function* () {
-        for (const { key, service, port, protocol } of lb.ports.rows()) {
-          const labels = { service, port: `${port}/${protocol}` };
-          yield { labels, value: traffic.ofPort(key)[what] };
+        for (const row of lb.ports.rows()) {
+          yield { labels: portLabels(row), value: traffic.ofPort(row.key)[what] };
         }
       },
     );
@@ -78,10 +78,10 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
       "counter",
       `${TRAFFIC_HELP[what]} a backend of a service.`,
       function* () {
-        for (const { service, port, protocol, backends, draining } of lb.ports.rows()) {
-          for (const backend of [...backends, ...draining]) {
+        for (const row of lb.ports.rows()) {
+          for (const backend of [...row.backends, ...row.draining]) {
             const address = `${formatIpv4(backend.address)}:${backend.port}`;
-            const labels = { service, port: `${port}/${protocol}`, backend: address };
+            const labels = { ...portLabels(row), backend: address };
             yield { labels, value: traffic.ofBackend(backend.counter)[what] };
           }
         }
@@ -98,6 +98,12 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
   collect("uncounted_backends_total", "counter", uncounted, () => [
     { value: lb.figures().uncounted },
   ]);
+}
+
+/** A port may have a second row, with pods of this node only. */
+function portLabels({ service, port, protocol, local }: ServicePort) {
+  const labels = { service, port: `${port}/${protocol}` };
+  return local ? { ...labels, policy: "local" } : labels;
 }
 
 /** How full a table is. */

@@ -23,8 +23,9 @@ test("whose flows stay is known from the rows, as soon as all of them are read",
   const unknown = [undefined, undefined];
   assert.deepEqual(judged(), [unknown, unknown, unknown]);
   const attachment = { device: "lxc1", mac: undefined, netns: undefined };
-  endpoints.put({ key: "default/a", address: here, node: "n1", attachment });
-  endpoints.put({ key: "default/b", address: there, node: "n2", attachment: undefined });
+  const hostPorts = undefined;
+  endpoints.put({ key: "default/a", address: here, node: "n1", attachment, hostPorts });
+  endpoints.put({ key: "default/b", address: there, node: "n2", attachment: undefined, hostPorts });
   assert.deepEqual(judged(), [unknown, unknown, unknown]);
   synced();
   assert.deepEqual(judged(), [

@@ -79,7 +79,7 @@ async function run(
   );
 
   // Ids of before, sources, and the way from one to the other.
-  const services = parts.use(createServices(settings, identity, node));
+  const services = parts.use(createServices(settings, identity, node, devices));
   const conntrack = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));

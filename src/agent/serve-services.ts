@@ -4,9 +4,11 @@
 
 import {
   type Backend as ApiBackend,
+  type Frontend as ApiFrontend,
   type ServicePort as ApiPort,
   type Service as ApiService,
   type Traffic as ApiTraffic,
+  type Condition,
   type ServiceBackend,
   type Sync,
   SyncState,
@@ -15,13 +17,16 @@ import type { AgentHandlers } from "../api/server.ts";
 import type { TrafficCount } from "../datapath/metrics.ts";
 import {
   type Backend,
-  objectKey,
+  objectOf,
+  type ScopedFrontend,
   type Service,
   type ServicePort,
   type ServicePortSpec,
+  scopedFrontends,
   servicePortKey,
 } from "../lb/rows.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { ANY_IPV4, formatIpv4 } from "../net/address.ts";
+import { formatPrefix } from "../net/prefix.ts";
 import type { Services } from "./services.ts";
 
 /** Answers the calls that read services. */
@@ -33,7 +38,8 @@ export function createServiceHandlers(
       const refused = new Map([...services.lb.refusals()].map(({ id, text }) => [id, text]));
       for (const service of selectServices(services, namespace, name)) {
         const sync = syncOf(services, service, refused);
-        yield { ...describeService(services, service, backends), sync };
+        const conditions = conditionsOf(services, service, sync);
+        yield { ...describeService(services, service, backends), sync, conditions };
       }
     },
     *listBackends({ namespace, service: name }) {
@@ -45,11 +51,6 @@ export function createServiceHandlers(
 }
 
 function* selectServices({ lb }: Services, namespace: string, name: string): Generator<Service> {
-  if (namespace !== "" && name !== "") {
-    const service = lb.services.get(objectKey(namespace, name));
-    if (service !== undefined) yield service;
-    return;
-  }
   for (const service of lb.services.rows()) {
     if (namespace !== "" && service.namespace !== namespace) continue;
     if (name !== "" && service.name !== name) continue;
@@ -61,26 +62,71 @@ function describeService(
   services: Services,
   service: Service,
   backends: boolean,
-): Omit<ApiService, "sync"> {
+): Omit<ApiService, "sync" | "conditions"> {
   const { manifests } = services;
-  const origin = manifests.origin(`Service ${service.key}`);
+  const { namespace, name, type, addresses, clusterAddresses, policy, healthCheckPort } = service;
+  const { affinityMs, sourceRanges } = policy;
+  const origin = manifests.origin(objectOf(service));
   return {
-    namespace: service.namespace,
-    name: service.name,
-    type: "LoadBalancer",
-    addresses: service.addresses.map(formatIpv4),
-    ports: service.ports.map((spec) => describePort(services, service, spec, backends)),
+    namespace,
+    name,
+    type,
+    addresses: addresses.map(formatIpv4),
+    clusterAddresses: clusterAddresses.map(formatIpv4),
+    externalTrafficPolicy: policy.externalLocal ? "Local" : "Cluster",
+    internalTrafficPolicy: policy.internalLocal ? "Local" : "Cluster",
+    affinitySeconds: affinityMs / 1000,
+    sourceRanges: (sourceRanges ?? []).map(formatPrefix),
+    sourceRangesPolicy: sourceRanges === undefined ? "" : policy.sourceDeny ? "deny" : "allow",
+    healthCheckNodePort: healthCheckPort,
+    ports: service.ports.flatMap((spec) => describeRows(services, service, spec, backends)),
     source: origin === undefined ? "api" : `${origin.file}:${origin.line}`,
   };
 }
 
-function describePort(
-  { lb, traffic }: Services,
+/** What is well with a service, and what isn't. */
+function conditionsOf({ lb, healthChecks }: Services, service: Service, sync: Sync): Condition[] {
+  const conditions = [condition("Programmed", sync.problem)];
+  const rows = lb.ports.by("service", service.key);
+  const bare = rows.filter(({ backends }) => backends.length === 0).map(({ key }) => key);
+  conditions.push(
+    condition("Backends", bare.length === 0 ? "" : `no backend has ${bare.join(", ")}`),
+  );
+  if (service.healthCheckPort > 0) {
+    conditions.push(condition("HealthCheck", healthChecks.problem(service.key) ?? ""));
+  }
+  return conditions;
+}
+
+function condition(name: string, text: string): Condition {
+  return { name, ok: text === "", text };
+}
+
+/** A port's rows in force, those for clients outside first; the port itself when it has none. */
+function describeRows(
+  services: Services,
   { key }: Service,
   spec: ServicePortSpec,
   withBackends: boolean,
+): ApiPort[] {
+  const rows = [false, true]
+    .map((local) => services.lb.ports.get(servicePortKey(key, spec.port, spec.protocol, local)))
+    .filter((row) => row !== undefined)
+    .sort((a, b) => Number(isForOutside(b)) - Number(isForOutside(a)));
+  if (rows.length === 0) return [describePort(services, spec, undefined, withBackends)];
+  return rows.map((row) => describePort(services, spec, row, withBackends));
+}
+
+function isForOutside({ addresses, nodePort }: ServicePort): boolean {
+  return addresses.length > 0 || nodePort > 0;
+}
+
+function describePort(
+  { traffic }: Services,
+  spec: ServicePortSpec,
+  row: ServicePort | undefined,
+  withBackends: boolean,
 ): ApiPort {
-  const row = lb.ports.get(servicePortKey(key, spec.port, spec.protocol));
   const active = row?.backends ?? [];
   const all = row === undefined ? [] : [...row.backends, ...row.draining];
   const counted = all.map(({ counter }) => traffic.ofBackend(counter));
@@ -94,7 +140,16 @@ function describePort(
     activeBackends: active.length,
     backends: withBackends && row !== undefined ? describePortBackends(row, counted) : [],
     traffic: describeTraffic(counted),
+    frontends: row === undefined ? [] : scopedFrontends(row).map(describeFrontend),
+    local: row?.local ?? false,
+    mode: row === undefined ? "" : row.snat ? "snat" : "dsr",
+    nodePort: spec.nodePort,
   };
+}
+
+function describeFrontend({ address, port, inside }: ScopedFrontend): ApiFrontend {
+  const scope = inside ? "inside" : "outside";
+  return { address: address === ANY_IPV4 ? "" : formatIpv4(address), port, scope };
 }
 
 function describePortBackends(row: ServicePort, counted: readonly TrafficCount[]): ApiBackend[] {
@@ -118,6 +173,7 @@ function* describeBackends({ lb, traffic }: Services, service: Service): Generat
         protocol: row.protocol.toUpperCase(),
         servicePort: row.port,
         backend,
+        local: row.local,
       };
     }
   }
@@ -161,10 +217,11 @@ function countSlots({ ring, backends }: ServicePort): number[] {
 /** The worst of a service's ports. */
 function syncOf(
   { lb, reconciler }: Services,
-  { key }: Service,
+  service: Service,
   refused: ReadonlyMap<string, string>,
 ): Sync {
-  const refusal = refused.get(`Service ${key}`);
+  const { key } = service;
+  const refusal = refused.get(objectOf(service));
   if (refusal !== undefined) return { state: SyncState.FAILED, problem: refusal };
   let pending = false;
   for (const row of lb.ports.by("service", key)) {

@@ -95,6 +95,82 @@ function nothing<T>({ decode, size }: Codec<T>): T {
   return decode(new DataView(new ArrayBuffer(size)), 0);
 }
 
+/** What the kernel's tables lead to, each frontend on a line. */
+function frontendLines(agent: Agent): string[] {
+  return agent
+    .json("bpf service list")
+    .map(
+      (row: { frontend: string; kind: string; backends: number; flags: string[] }) =>
+        `${row.kind} ${row.frontend} → ${row.backends} ${row.flags.join(" ")}`,
+    )
+    .sort();
+}
+
+const POLICIES = `apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32500
+  sessionAffinity: ClientIP
+  loadBalancerSourceRanges: [198.51.100.0/24]
+  ports: [{name: http, port: 80, nodePort: 30080}]
+status: {loadBalancer: {ingress: [{ip: 192.0.2.10}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: cache, namespace: default}
+spec: {nodeName: node1, containers: [{ports: [{containerPort: 80, hostPort: 8080}]}]}
+status: {podIP: 10.1.0.9}
+`;
+
+test("every way in to a service is in the kernel's tables, and stays after a kill", async (t) => {
+  const agent = new Agent(t);
+  agent.manifest("policies.yaml", `${POLICIES}---\n${slice("web", "10.1.0.1", "10.1.0.2")}`);
+  await agent.start().ready();
+  const inside = "2 affinity reject";
+  const outside = "0 source_ranges affinity reject";
+  const lines = [
+    `internal 0.0.0.0:30080 → ${inside}`,
+    `internal 10.96.0.1:80 → ${inside}`,
+    `internal 192.0.2.10:80 → ${inside}`,
+    `node port 0.0.0.0:30080 → ${outside}`,
+    "service 10.0.0.1:8080 → 1 reject",
+    `service 192.0.2.10:80 → ${outside}`,
+  ];
+  assert.deepEqual(frontendLines(agent), lines);
+  const service = agent.json("service get web");
+  assert.deepEqual(
+    service.ports.map(({ local, mode }: { local: boolean; mode: string }) => `${local} ${mode}`),
+    ["true dsr", "false dsr"],
+  );
+  assert.equal(agent.json("service get cache").type, "HostPort");
+  const net = `--net=${namespacePath(agent.namespace)}`;
+  const asked = spawnSync("nsenter", [net, "curl", "-s", "http://10.0.0.1:32500/"]);
+  assert.match(String(asked.stdout), /"name":"web"},"localEndpoints":0}/);
+  const ids = agent.json("bpf service list");
+  await agent.end("SIGKILL");
+  await agent.start().ready();
+  assert.deepEqual(agent.json("bpf service list"), ids);
+});
+
+test("another mode is in force after a reload, with the rings of before", async (t) => {
+  const agent = new Agent(t);
+  agent.manifest("web.yaml", documents(service("web", "192.0.2.10"), slice("web", "10.1.0.1")));
+  await agent.start().ready();
+  const [before] = agent.json("bpf service list");
+  agent.configure("mode: snat\nnoBackend: drop\n");
+  assert.equal(agent.ciliate("config reload").code, 0);
+  await until(
+    () => `the mode is not in force: ${frontendLines(agent)}`,
+    () => frontendLines(agent)[0] === "service 192.0.2.10:80 → 1 snat",
+  );
+  const [after] = agent.json("bpf service list");
+  assert.deepEqual([after.id, after.ringSize], [before.id, before.ringSize]);
+});
+
 test("a killed agent's tables are read without it, and the next one keeps the ids", async (t) => {
   const agent = new Agent(t);
   const names = ["a", "b", "c"];

@@ -5,15 +5,19 @@
 import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import { createMapTarget } from "../datapath/map-target.ts";
+import type { Devices } from "../device/devices.ts";
 import { endpointEntries } from "../endpoint/entries.ts";
 import { createEndpointWriter, type EndpointWriter } from "../endpoint/writer.ts";
 import { servicePortEntries } from "../lb/entries.ts";
+import { createHealthChecks, type HealthChecks } from "../lb/health-check.ts";
+import { createHostPorts } from "../lb/host-ports.ts";
 import { readKernelState } from "../lb/kernel-state.ts";
 import type { KernelState } from "../lb/restore.ts";
-import { LbWriter } from "../lb/writer.ts";
+import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
-import { trustedEntries } from "../node/entries.ts";
+import { createNodeAddresses } from "../node/addresses.ts";
+import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
 import { createNodeWriter, type NodeWriter } from "../node/writer.ts";
 import { createSyncGate, type SyncGate } from "../state/gate.ts";
 import { Reconciler } from "../state/reconciler.ts";
@@ -35,6 +39,7 @@ export interface Services extends AsyncDisposable {
   readonly manifests: ManifestSource;
   readonly api: ApiSource;
   readonly traffic: Traffic;
+  readonly healthChecks: HealthChecks;
   /** Opens when all rows of now are in their tables. */
   readonly loaded: SyncGate;
   /** Opens when nothing of before can be missing any more: then what no row wants is removed. */
@@ -54,31 +59,36 @@ function targetsOf({ tables, datapath, formerOwners, endpoints }: NodeDatapath) 
     frontends: tables.frontends,
     targets: createMapTarget(datapath.maps.targets),
     formerOwners,
+    sourceRanges: createMapTarget(datapath.maps.sourceRanges),
     endpoints,
     trusted: createMapTarget(datapath.maps.trusted),
   };
 }
 
-/** Takes the ids of before from the kernel's tables, and puts the way to them together. */
-export function createServices(
-  settings: Settings,
+/** The tables' writers, with the ids of before from the kernel's tables. */
+function openWriters(
+  config: Config,
   identity: NodeIdentity,
   node: NodeDatapath,
-): Services {
-  const { config } = settings;
-  const loaded = createSyncGate();
-  const complete = createSyncGate();
+  devices: Devices,
+  gates: { readonly loaded: SyncGate; readonly complete: SyncGate },
+) {
   const nodes = createNodeWriter();
   const endpoints = createEndpointWriter();
+  const addresses = createNodeAddresses({
+    devices,
+    nodes: nodes.nodes,
+    address: identity.address,
+  });
   const { sizes, maps } = node.datapath;
   const kernel = readKernelState(node.tables, maps.targets, node.formerOwners);
   const lb = new LbWriter({
     node: identity.name,
     endpoints: endpoints.endpoints,
     nodes: nodes.nodes,
-    loaded,
-    complete,
+    ...gates,
     kernel,
+    nodePorts: config.nodePort.range === "off" ? undefined : config.nodePort.range,
     limits: {
       servicePorts: sizes.serviceIds - 1,
       backends: sizes.counterStride - 1,
@@ -86,17 +96,70 @@ export function createServices(
     },
     timing: { udpMs: config.conntrack.udp },
   });
-  const reconciler: ServiceReconciler = new Reconciler({
-    targets: targetsOf(node),
-    gate: complete,
+  const hostPorts = createHostPorts({
+    node: identity.name,
+    endpoints: endpoints.endpoints,
+    addresses: addresses.addresses,
+    writer: lb,
   });
-  const { encapsulate } = config;
+  const healthChecks = createHealthChecks({
+    services: lb.services,
+    ports: lb.ports,
+    addresses: addresses.addresses,
+  });
+  return { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks };
+}
+
+type AllWriters = ReturnType<typeof openWriters>;
+
+function openReconciler(
+  config: Config,
+  nodeName: string,
+  node: NodeDatapath,
+  { nodes, addresses, endpoints, lb }: AllWriters,
+  gate: SyncGate,
+): ServiceReconciler {
+  const reconciler: ServiceReconciler = new Reconciler({ targets: targetsOf(node), gate });
+  const options = { encapsulate: config.encapsulate, jiffies: node.ticks.fromMs };
   reconciler.add(nodes.trusted, trustedEntries);
-  reconciler.add(endpoints.endpoints, (row) => endpointEntries(identity.name, row));
-  reconciler.add(lb.ports, (row) => servicePortEntries({ encapsulate }, row));
+  reconciler.add(addresses.addresses, nodeAddressEntries);
+  reconciler.add(endpoints.endpoints, (row) => endpointEntries(nodeName, row));
+  reconciler.add(lb.ports, (row) => servicePortEntries(options, row));
+  return reconciler;
+}
+
+/** Takes what live keys of the node's file say, now and later. */
+function followSettings(settings: Settings, { nodes, addresses, lb }: AllWriters): void {
+  const follow = ({ trustedSources, nodePort, conntrack, mode, noBackend }: Config): void => {
+    nodes.trustPrefixes(trustedSources);
+    addresses.serve(nodePort.addresses);
+    lb.setUdpTimeout(conntrack.udp);
+    lb.setDefaults({ mode, reject: noBackend === "reject" });
+  };
+  follow(settings.config);
+  settings.onChange(follow);
+}
+
+/** Takes the ids of before from the kernel's tables, and puts the way to them together. */
+export function createServices(
+  settings: Settings,
+  identity: NodeIdentity,
+  node: NodeDatapath,
+  devices: Devices,
+): Services {
+  const { config } = settings;
+  const loaded = createSyncGate();
+  const complete = createSyncGate();
+  const writers = openWriters(config, identity, node, devices, { loaded, complete });
+  const { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks } = writers;
+  const reconciler = openReconciler(config, identity.name, node, writers, complete);
 
   const traffic = createTraffic(lb.ports, node.counters, countersIn(kernel));
-  const { api, parser } = openApi(config.paths.runtime, { lb, endpoints, nodes }, loaded, complete);
+  const { api, parser } = openApi(config.paths.runtime, {
+    writers: { lb, endpoints, nodes },
+    warnings: () => healthChecks.problems(),
+    gates: { loaded, complete },
+  });
   const manifests = new ManifestSource({
     directories: config.manifests,
     sink: api.files,
@@ -105,16 +168,17 @@ export function createServices(
   });
   // What was before is let go of only when what is now has its rows.
   const made = complete.register("services");
-  void loaded.opened.then(() => lb.settled()).then(made);
+  void loaded.opened
+    .then(() => hostPorts.follow())
+    .then(() => lb.settled())
+    .then(() => {
+      made();
+      healthChecks.start();
+    });
   loaded.complete();
   complete.complete();
 
-  const follow = ({ trustedSources, conntrack }: Config): void => {
-    nodes.trustPrefixes(trustedSources);
-    lb.setUdpTimeout(conntrack.udp);
-  };
-  follow(config);
-  settings.onChange(follow);
+  followSettings(settings, writers);
 
   return {
     nodeName: identity.name,
@@ -125,6 +189,7 @@ export function createServices(
     manifests,
     api,
     traffic,
+    healthChecks,
     loaded,
     complete,
     start() {
@@ -132,12 +197,16 @@ export function createServices(
       manifests.start();
     },
     async settled() {
+      hostPorts.follow();
       await lb.settled();
       await reconciler.idle();
     },
     async [Symbol.asyncDispose]() {
       await manifests.close();
       await parser.close();
+      await healthChecks[Symbol.asyncDispose]();
+      hostPorts[Symbol.dispose]();
+      addresses[Symbol.dispose]();
       traffic[Symbol.dispose]();
       lb.close();
       reconciler.close();
@@ -145,14 +214,21 @@ export function createServices(
   };
 }
 
-function openApi(runtime: string, writers: Writers, loaded: SyncGate, complete: SyncGate) {
+interface ApiParts {
+  readonly writers: Writers;
+  readonly warnings: () => Iterable<LbRefusal>;
+  readonly gates: { readonly loaded: SyncGate; readonly complete: SyncGate };
+}
+
+function openApi(runtime: string, { writers, warnings, gates }: ApiParts) {
   const parser = new ParserPool({ workers: 1 });
   const api = createApiSource({
     writers,
     kept: openAppliedFiles(join(runtime, "applied"), parser),
     parser,
-    loaded: loaded.register("api"),
-    complete: complete.register("api"),
+    warnings,
+    loaded: gates.loaded.register("api"),
+    complete: gates.complete.register("api"),
   });
   return { api, parser };
 }

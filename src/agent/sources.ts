@@ -7,8 +7,8 @@ import { ApiError } from "../api/error.ts";
 import type { ObjectName } from "../api/gen/ciliate.ts";
 import type { EndpointWriter } from "../endpoint/writer.ts";
 import { type Kind, type ManifestRow, type ManifestRows, objectId } from "../lb/shape/object.ts";
-import type { LbWriter } from "../lb/writer.ts";
-import { type ManifestSink, rowKey } from "../lb/yaml/claims.ts";
+import type { LbRefusal, LbWriter } from "../lb/writer.ts";
+import { type ManifestSink, type Refusal, rowKey } from "../lb/yaml/claims.ts";
 import type { ManifestObject } from "../lb/yaml/manifest.ts";
 import { ManifestFileError, type ParserPool } from "../lb/yaml/pool.ts";
 import type { NodeWriter } from "../node/writer.ts";
@@ -43,6 +43,8 @@ export interface ApiSourceOptions {
   readonly writers: Writers;
   readonly kept: AppliedFiles;
   readonly parser: Pick<ParserPool, "parseText">;
+  /** What of the rows is in force but for a part of it, by others than the writers. */
+  readonly warnings?: () => Iterable<LbRefusal>;
   /** Called once, when everything that can be read has been put. */
   readonly loaded: () => void;
   /** Called once, when nothing is missing any more of what was accepted before. */
@@ -82,10 +84,7 @@ export function createApiSource(options: ApiSourceOptions): ApiSource {
       if (behind === undefined) deleteRow(writers, kind, key);
       else putRow(writers, behind);
     },
-    *refusals() {
-      yield* writers.lb.refusals();
-      for (const warning of writers.lb.warnings()) yield { ...warning, severity: "warning" };
-    },
+    refusals: () => refusalsOf(options),
   };
   const put = (row: ManifestRow): void => {
     given.set(rowId(row), row);
@@ -149,6 +148,12 @@ export function createApiSource(options: ApiSourceOptions): ApiSource {
         return deleted;
       }),
   };
+}
+
+function* refusalsOf({ writers, warnings }: ApiSourceOptions): Generator<Refusal> {
+  yield* writers.lb.refusals();
+  for (const warning of writers.lb.warnings()) yield { ...warning, severity: "warning" };
+  for (const warning of warnings?.() ?? []) yield { ...warning, severity: "warning" };
 }
 
 function checkRoom(given: ReadonlyMap<string, unknown>, objects: readonly AppliedObject[]): void {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ServiceId } from "../datapath/gen/abi.ts";
 import type { CountersReader, TrafficCount } from "../datapath/metrics.ts";
-import type { Backend, CounterId, ServicePort } from "../lb/rows.ts";
+import { type Backend, type CounterId, DEFAULT_POLICY, type ServicePort } from "../lb/rows.ts";
 import { parseIpv4 } from "../net/address.ts";
 import { createTable } from "../state/table.ts";
 import { createTraffic } from "./traffic.ts";
@@ -58,7 +58,15 @@ function portOf(
     name: "",
     port: 80,
     protocol: "tcp",
+    local: false,
     addresses: [],
+    inside: [],
+    nodePort: 0,
+    insideNodePort: 0,
+    atNode: false,
+    policy: DEFAULT_POLICY,
+    snat: false,
+    reject: true,
     backends: backends.map(backend),
     ring: new Uint16Array(0),
     draining: draining.map(backend),

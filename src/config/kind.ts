@@ -144,6 +144,28 @@ export const prefix: Kind<Prefix4> = {
   plain: formatPrefix,
 };
 
+/** Ports from one to another, both included. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Ports as `30000-32767`. */
+export const portRange: Kind<PortRange> = scalarKind(
+  "two ports such as 30000-32767",
+  (value) => {
+    const [, from, to] = /^(\d{1,5})-(\d{1,5})$/.exec(String(value)) ?? [];
+    const [first, last] = [Number(from), Number(to)];
+    return first > 0 && first <= last && last <= 65535 ? { first, last } : undefined;
+  },
+  formatPortRange,
+);
+
+/** `30000-32767`. */
+export function formatPortRange({ first, last }: PortRange): string {
+  return `${first}-${last}`;
+}
+
 /** Where a server listens. */
 export interface Listen {
   readonly address: Ipv4;

@@ -92,6 +92,15 @@ test("values that are right alone and wrong together are refused", () => {
     faults("devices: [eth0, eth0]\n"),
     "c.yaml:1:1: devices: a device stands here twice",
   );
+  assert.equal(
+    faults("nodePort: {range: 30000-33000}\n"),
+    "c.yaml:1:1: nodePort.range: 30000-33000 has ports of snat.ports, which are 32768-65535",
+  );
+  assert.equal(faults("nodePort: {range: 30000-33000}\nsnat: {ports: 40000-65535}\n"), "none");
+  assert.equal(
+    faults("snat: {ports: 40000-50000}\n"),
+    "c.yaml:1:1: snat.ports: expected ports from 1024 or more up to 65535",
+  );
   assert.match(faults(`paths: {socket: /${"x".repeat(95)}}\n`), /too long: the kernel takes/);
 });
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
-import { quote } from "./kind.ts";
+import { formatPortRange, quote } from "./kind.ts";
 import { nearest } from "./nearest.ts";
 import { type AnySection, type Config, fields, isSection, schema } from "./schema.ts";
 import { type Problem, readYaml, type YamlEntry, type YamlMap, type YamlNode } from "./yaml.ts";
@@ -137,9 +137,24 @@ function checkTogether(config: Config, reading: Reading): void {
   if (Array.isArray(config.devices) && new Set(config.devices).size < config.devices.length) {
     refuse("devices", "a device stands here twice");
   }
+  checkPorts(config, refuse);
   const socket = socketPath(config);
   if (Buffer.byteLength(socket) > 90) {
     refuse("paths.socket", `${socket} is too long: the kernel takes socket paths of 107 bytes`);
+  }
+}
+
+function checkPorts(
+  { nodePort, snat }: Config,
+  refuse: (path: string, text: string) => void,
+): void {
+  const { first, last } = snat.ports;
+  if (first < 1024 || last !== 65_535) {
+    refuse("snat.ports", "expected ports from 1024 or more up to 65535");
+  }
+  if (nodePort.range !== "off" && nodePort.range.last >= first) {
+    const [ours, theirs] = [formatPortRange(snat.ports), formatPortRange(nodePort.range)];
+    refuse("nodePort.range", `${theirs} has ports of snat.ports, which are ${ours}`);
   }
 }
 

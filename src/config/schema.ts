@@ -17,6 +17,7 @@ import {
   listen,
   parseDuration,
   path,
+  portRange,
   prefix,
   text,
   wordOr,
@@ -118,6 +119,16 @@ export const schema = section("", {
     choice("all", "first"),
     "all",
     "Which packets of a flow to another node travel in IP-in-IP: `all` of them, or only the `first` (TCP SYN, and every packet that isn't TCP), which leaves later packets the full MTU.",
+  ),
+  mode: live(
+    choice("dsr", "snat", "hybrid"),
+    "dsr",
+    "How services reach backends on other nodes: `dsr` keeps the client's address, and replies go straight to the client; `snat` puts this node's address in its place, and replies come back here; `hybrid` is TCP by DSR and the rest by SNAT. A service's annotation wins.",
+  ),
+  noBackend: live(
+    choice("reject", "drop"),
+    "reject",
+    "What clients of a service without backends get: a `reject` (RST, or ICMP port unreachable), or a counted `drop`.",
   ),
   outerSource: restart(
     wordOr(["node"], prefix),
@@ -232,6 +243,25 @@ export const schema = section("", {
       ),
     },
   ),
+  nodePort: section("Ports at which every node serves services.", {
+    range: restart(
+      wordOr(["off"], portRange),
+      { first: 30_000, last: 32_767 },
+      "Node ports that are served; the same as the cluster's own range. `off`: none are.",
+    ),
+    addresses: live(
+      wordOr(["auto"], list(prefix, 64)),
+      "auto",
+      "At which of this node's addresses node ports and host ports are served: those in any of these prefixes. `auto` is all addresses of its devices, but those of loopback.",
+    ),
+  }),
+  snat: section("Clients of SNAT, which backends of other nodes see as this node.", {
+    ports: restart(
+      portRange,
+      { first: 32_768, last: 65_535 },
+      "Ports of this node that clients get; the last one has to be 65535. What the node itself sends from these ports to the same pod and port is told apart, but best kept apart by `net.ipv4.ip_local_port_range`.",
+    ),
+  }),
   manifests: restart(
     list(path, 16),
     ["/etc/ciliate/manifests"],

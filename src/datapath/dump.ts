@@ -13,8 +13,8 @@ import {
   BackendFlag,
   FlowDirection,
   type Frontend,
-  FrontendKind,
   flowFlagNames,
+  frontendKindNames,
   maps,
   placeNames,
   type Service,
@@ -23,10 +23,13 @@ import {
 } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
 import { type CountersReader, openCounters, openMetrics } from "./metrics.ts";
+import { leadsToService } from "./tables/hash.ts";
 
 /** An address and port that packets are looked up by, and the service row it leads to. */
 export interface FrontendDump {
   readonly frontend: string;
+  /** Who asks for it: service (from outside), internal, or node port (at every node). */
+  readonly kind: string;
   readonly protocol: string;
   readonly row: number;
   readonly id: number;
@@ -139,6 +142,7 @@ export function* dumpFrontends(directory: string): Generator<FrontendDump> {
     const service = services.at(frontend.service);
     yield {
       frontend: endpoint(frontend.address, frontend.port),
+      kind: frontendKindNames[frontend.kind]?.replaceAll("_", " ") ?? "unknown",
       protocol: protocolName(frontend.protocol),
       row: frontend.service,
       id: service.id,
@@ -241,7 +245,7 @@ function* eachFrontend(directory: string): Generator<Frontend> {
   using buckets = openRows(directory, maps.frontends);
   for (let index = 0; index < buckets.count; index += 1) {
     for (const frontend of buckets.at(index).slot) {
-      if (frontend.kind === FrontendKind.service) yield frontend;
+      if (leadsToService(frontend.kind)) yield frontend;
     }
   }
 }

@@ -86,7 +86,7 @@ describe("loading the packet path", () => {
   beforeEach(removePins);
 
   test("pins its maps, and uses them again the next time", async () => {
-    const image = { flags: 0, ring: new Uint16Array(0), backends: [] };
+    const image = { flags: 0, affinityAge: 0, ring: new Uint16Array(0), backends: [] };
     let mapId = 0;
     {
       using first = openDatapath(OPTIONS);
@@ -111,7 +111,7 @@ describe("loading the packet path", () => {
     {
       using first = openDatapath(OPTIONS);
       using tables = await tablesOf(first);
-      const image = { flags: 0, ring: new Uint16Array(0), backends: [] };
+      const image = { flags: 0, affinityAge: 0, ring: new Uint16Array(0), backends: [] };
       await tables.images.apply([{ key: 5, value: image }]);
       await tables.frontends.apply([{ key, value: 5 }]);
       const target = { port: 8080 as Port, flags: 1, counter: 3 };

@@ -6,7 +6,13 @@ import { endpointEntries } from "./entries.ts";
 import { createEndpointWriter } from "./writer.ts";
 
 const attachment = { device: "lxc1", mac: undefined, netns: undefined };
-const pod = { key: "default/web-1", address: parseIpv4("10.0.1.10"), node: "n1", attachment };
+const pod = {
+  key: "default/web-1",
+  address: parseIpv4("10.0.1.10"),
+  node: "n1",
+  attachment,
+  hostPorts: undefined,
+};
 
 test("only a pod that is attached to this node needs something in its kernel", () => {
   assert.deepEqual(endpointEntries("n1", pod), [

@@ -13,6 +13,18 @@ export interface Endpoint {
   readonly node: string;
   /** How this node reaches it; undefined for pods of other nodes. */
   readonly attachment: Attachment | undefined;
+  /** Ports of its node that are its own; undefined: none. */
+  readonly hostPorts: readonly HostPort[] | undefined;
+}
+
+/** A port of a node that leads to a pod on it. */
+export interface HostPort {
+  readonly port: number;
+  /** Where the pod serves it. */
+  readonly podPort: number;
+  readonly protocol: "tcp" | "udp";
+  /** Undefined: all of the node's. */
+  readonly address: Ipv4 | undefined;
 }
 
 export interface Attachment {

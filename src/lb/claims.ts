@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { formatIpv4 } from "../net/address.ts";
+import { ANY_IPV4, formatIpv4 } from "../net/address.ts";
 import type { Table } from "../state/table.ts";
 import { type Frontend, frontendNumber, frontendsOf, type Service } from "./rows.ts";
 
@@ -93,7 +93,8 @@ function precedes(a: Service, b: Service): boolean {
   return aMs === bMs ? a.key < b.key : aMs < bMs;
 }
 
-/** `192.0.2.10:80/tcp`. */
+/** `192.0.2.10:80/tcp`, `node port 30080/tcp`. */
 export function formatFrontend({ address, port, protocol }: Frontend): string {
+  if (address === ANY_IPV4) return `node port ${port}/${protocol}`;
   return `${formatIpv4(address)}:${port}/${protocol}`;
 }

@@ -4,14 +4,16 @@ import {
   type Port,
   ServiceFlag,
   type ServiceId,
+  type SourceRange,
+  type SourceRangeKey,
   type Target,
   TargetFlag,
   type TargetKey,
 } from "../datapath/gen/abi.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { ANY_IPV4, type Ipv4 } from "../net/address.ts";
 import type { Backend, FormerOwners, Protocol, ServicePort } from "./rows.ts";
 
-/** What clients send to, or (kind ADDRESS, port and protocol 0) an address that is of services. */
+/** What clients send to; port and protocol are 0 for the kinds of addresses. */
 export interface FrontendKey {
   readonly address: Ipv4;
   readonly port: number;
@@ -24,6 +26,8 @@ export interface FrontendKey {
 export interface ServiceImage {
   /** ServiceFlag, ORed. */
   readonly flags: number;
+  /** For how long a client's backend is remembered, in jiffies. */
+  readonly affinityAge: number;
   /** Slot → index into `backends`; empty when there are none. */
   readonly ring: Uint16Array;
   readonly backends: readonly Backend[];
@@ -33,13 +37,23 @@ export interface ServiceImage {
 export type ServicePortEntry =
   | { readonly target: "targets"; readonly key: TargetKey; readonly value: Target }
   | { readonly target: "formerOwners"; readonly key: ServiceId; readonly value: FormerOwners }
+  | {
+      readonly target: "sourceRanges";
+      readonly key: SourceRangeKey;
+      readonly value: SourceRange;
+    }
   | { readonly target: "images"; readonly key: ServiceId; readonly value: ServiceImage }
-  /** The service that it leads to, 0 for kind ADDRESS. */
+  /** The service that it leads to; of the kinds of addresses, what it is. */
   | { readonly target: "frontends"; readonly key: FrontendKey; readonly value: number };
 
 export interface ServicePortOptions {
   readonly encapsulate: "all" | "first";
+  /** Jiffies of a time span. */
+  readonly jiffies: (spanMs: number) => number;
 }
+
+/** The part of a key of source_ranges that always has to match. */
+const SERVICE_BITS = 32;
 
 const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17 };
 
@@ -51,23 +65,57 @@ export function servicePortEntries(
   options: ServicePortOptions,
   row: ServicePort,
 ): ServicePortEntry[] {
-  const { id, backends, draining, former, ring, addresses, port } = row;
+  const { id, backends, draining, former, ring } = row;
   const entries: ServicePortEntry[] = [];
   for (const pod of backends) if (pod.local) entries.push(target(id, pod, TargetFlag.active));
   for (const pod of draining) if (pod.local) entries.push(target(id, pod, 0));
   if (former !== undefined) entries.push({ target: "formerOwners", key: id, value: former });
-  const flags =
-    (options.encapsulate === "first" ? ServiceFlag.encapsulateFirst : 0) |
-    (former === undefined ? 0 : ServiceFlag.formerOwners);
-  entries.push({ target: "images", key: id, value: { flags, ring, backends } });
+  for (const { address, length } of rangesOf(row) ?? []) {
+    const key = { prefixLength: SERVICE_BITS + length, service: id, address };
+    entries.push({ target: "sourceRanges", key, value: { listed: 1 } });
+  }
+  const affinityAge = options.jiffies(row.policy.affinityMs);
+  const image = { flags: flagsOf(options, row), affinityAge, ring, backends };
+  entries.push({ target: "images", key: id, value: image });
+  addFrontends(entries, row);
+  return entries;
+}
+
+/** Only clients outside are asked where they come from. */
+function rangesOf({ addresses, nodePort, policy }: ServicePort) {
+  return addresses.length > 0 || nodePort > 0 ? policy.sourceRanges : undefined;
+}
+
+function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
+  const { former, snat, reject, policy } = row;
+  const { affinityMs, sourceDeny } = policy;
+  const isLimited = rangesOf(row) !== undefined;
+  const flags: readonly (readonly [boolean, number])[] = [
+    [encapsulate === "first", ServiceFlag.encapsulateFirst],
+    [former !== undefined, ServiceFlag.formerOwners],
+    [snat, ServiceFlag.snat],
+    [isLimited, ServiceFlag.sourceRanges],
+    [isLimited && sourceDeny, ServiceFlag.sourceDeny],
+    [affinityMs > 0, ServiceFlag.affinity],
+    [reject, ServiceFlag.reject],
+  ];
+  return flags.reduce((sum, [isSet, flag]) => (isSet ? sum | flag : sum), 0);
+}
+
+function addFrontends(entries: ServicePortEntry[], row: ServicePort): void {
+  const { id, addresses, inside, nodePort, insideNodePort, atNode } = row;
   const protocol = PROTOCOL_NUMBERS[row.protocol];
+  const add = (address: Ipv4, port: number, kind: FrontendKind): void => {
+    entries.push({ target: "frontends", key: { address, port, protocol, kind }, value: id });
+  };
   for (const address of addresses) {
     const any = { address, port: 0, protocol: 0, kind: FrontendKind.address };
-    const key = { address, port, protocol, kind: FrontendKind.service };
-    entries.push({ target: "frontends", key: any, value: 0 });
-    entries.push({ target: "frontends", key, value: id });
+    if (!atNode) entries.push({ target: "frontends", key: any, value: 0 });
+    add(address, row.port, FrontendKind.service);
   }
-  return entries;
+  for (const address of inside) add(address, row.port, FrontendKind.internal);
+  if (nodePort > 0) add(ANY_IPV4, nodePort, FrontendKind.nodePort);
+  if (insideNodePort > 0) add(ANY_IPV4, insideNodePort, FrontendKind.internal);
 }
 
 function target(service: ServiceId, pod: Backend, flags: number): ServicePortEntry {

@@ -2,7 +2,7 @@
 // What the kernel's tables hold when the agent starts.
 
 import type { FormerOwnersTarget } from "../datapath/former-owners.ts";
-import type { ServiceId, Target, TargetKey } from "../datapath/gen/abi.ts";
+import { FrontendKind, type ServiceId, type Target, type TargetKey } from "../datapath/gen/abi.ts";
 import type { TypedMap } from "../datapath/maps.ts";
 import type { HotTables } from "../datapath/tables/tables.ts";
 import type { KernelState } from "./restore.ts";
@@ -18,10 +18,11 @@ export function readKernelState(
 ): KernelState {
   const services = [...tables.found()].map(({ id, frontends, image }) => ({
     id: id as ServiceId,
-    frontends: frontends.map(({ address, port, protocol }) => ({
+    frontends: frontends.map(({ address, port, protocol, kind }) => ({
       address,
       port,
       protocol: protocol === UDP ? ("udp" as const) : ("tcp" as const),
+      inside: kind === FrontendKind.internal,
     })),
     ring: image.ring,
     backends: image.backends.map(({ address, port, counter }) => ({

@@ -25,7 +25,7 @@ function setUp() {
   });
   const addNode = (name: string): void => nodes.set({ name, addresses: [], podPrefixes: [] });
   const addPod = (key: string, node: string): void =>
-    endpoints.set({ key, address: POD, node, attachment: undefined });
+    endpoints.set({ key, address: POD, node, attachment: undefined, hostPorts: undefined });
   const liveness = new Liveness({ endpoints, nodes, slices });
   return { endpoints, nodes, slices, addNode, addPod, liveness };
 }

@@ -6,17 +6,19 @@ import { changeRingInSteps, countSlots, type OwnedRing, withoutDead } from "./fo
 import type { Liveness } from "./liveness.ts";
 import { createRingInSteps, ringSizeFor } from "./maglev.ts";
 import type { PortNumbers } from "./port-numbers.ts";
+import type { PortPlan } from "./port-plan.ts";
 import type { Restored, RestoredPort } from "./restore.ts";
 import {
   type Backend,
   type CounterId,
   type EndpointSlice,
   type FormerOwners,
-  type Frontend,
+  type ForwardingMode,
+  type Protocol,
   type Service,
   type ServicePort,
   type ServicePortSpec,
-  servicePortKey,
+  scopedFrontends,
 } from "./rows.ts";
 import { type Candidate, findCandidates, type Selection, selectBackends } from "./selection.ts";
 
@@ -38,8 +40,16 @@ export interface Strangers {
   readonly pods: readonly Candidate[];
 }
 
+/** What services have that say nothing of it. */
+export interface ServiceDefaults {
+  readonly mode: ForwardingMode;
+  /** Whether clients are told when there is no backend. */
+  readonly reject: boolean;
+}
+
 /** One round of making ports. */
 export interface Round {
+  readonly defaults: ServiceDefaults;
   readonly nowMs: number;
   readonly joinMs: number;
   readonly udpMs: number;
@@ -110,18 +120,23 @@ export class PortMaker {
     return this.#strange.values();
   }
 
-  /** Makes or refreshes a port's row. When it has to be looked at again, whatever happens. */
+  /**
+   * Makes or refreshes a port's row. A new one goes on from `sibling`, which had its clients
+   * before. When it has to be looked at again, whatever happens.
+   */
   async make(
     service: Service,
-    spec: ServicePortSpec,
+    plan: PortPlan,
     slices: readonly EndpointSlice[],
     round: Round,
+    sibling?: ServicePort,
   ): Promise<number> {
-    const key = servicePortKey(service.key, spec.port, spec.protocol);
-    let before = this.#before(key, service, spec, round);
-    const candidates = findCandidates(spec, slices);
+    const { key, spec, local } = plan;
+    let before = this.#before(plan, round, sibling);
+    const all = findCandidates(spec, slices, service.policy.publishNotReady);
+    const candidates = local ? all.filter((pod) => this.#isLocal(pod)) : all;
     this.#noteStrangers(key, service, candidates);
-    const selection = this.#select(key, before, candidates, round);
+    const selection = this.#select(plan, before, candidates, round);
     const size = service.ringSize ?? ringSizeFor(selection.ring.length + selection.others.length);
     const ring = await makeRing(before.row, selection.ring, size, round);
     const to = { ring, owners: selection.ring.map(({ address }) => address) };
@@ -134,21 +149,8 @@ export class PortMaker {
     const id = before.id ?? this.#numbers.allocateId(key, service.key);
     if (id === undefined) return Number.POSITIVE_INFINITY;
     const { backends, draining } = this.#backends(before, selection, round);
-    // One literal, here and for backends: what a spread makes takes twice the memory.
-    const row: ServicePort = {
-      key,
-      id,
-      service: service.key,
-      name: spec.name,
-      port: spec.port,
-      protocol: spec.protocol,
-      addresses: service.addresses,
-      backends,
-      ring,
-      draining,
-      former,
-    };
-    this.#put(row, before);
+    const pods = { id, backends, ring, draining, former };
+    this.#put(makeRow(service, plan, pods, round.defaults), before);
     return Math.min(former?.expiresAtMs ?? Number.POSITIVE_INFINITY, this.#nextJoin(key));
   }
 
@@ -167,9 +169,15 @@ export class PortMaker {
     this.#options.ports.delete(key);
   }
 
-  #before(key: string, service: Service, spec: ServicePortSpec, round: Round): Before {
+  #before(plan: PortPlan, round: Round, sibling: ServicePort | undefined): Before {
+    const { key } = plan;
     const row = this.#options.ports.get(key);
-    if (row === undefined) return this.#restored(service, spec, round);
+    if (row === undefined) {
+      const restored = this.#restored(plan, round);
+      if (restored !== NOTHING_BEFORE || !sibling?.ring.length) return restored;
+      const owners = sibling.backends.map(({ address }) => address);
+      return { ...NOTHING_BEFORE, ring: { ring: sibling.ring, owners }, former: sibling.former };
+    }
     const { id, former } = row;
     const pods = new Map<Ipv4, Known>();
     for (const backend of [...row.backends, ...row.draining]) {
@@ -181,10 +189,9 @@ export class PortMaker {
     return { id, row, restored: undefined, ring, former, pods };
   }
 
-  #restored(service: Service, spec: ServicePortSpec, round: Round): Before {
-    const { port, protocol } = spec;
-    const frontends = service.addresses.map((address): Frontend => ({ address, port, protocol }));
-    const restored = this.#options.restored.find(frontends);
+  #restored(plan: PortPlan, round: Round): Before {
+    const { port, protocol } = plan.spec;
+    const restored = this.#options.restored.find(scopedFrontends({ ...plan, port, protocol }));
     if (restored === undefined) return NOTHING_BEFORE;
     const pods = new Map<Ipv4, Known>();
     for (const [address, { port: at, counter, local }] of restored.backends) {
@@ -204,15 +211,22 @@ export class PortMaker {
   }
 
   /** Chooses among the pods, and keeps the time for those that are new. */
-  #select(key: string, before: Before, candidates: readonly Candidate[], round: Round): Selection {
+  #select(
+    { key, local }: PortPlan,
+    before: Before,
+    candidates: readonly Candidate[],
+    round: Round,
+  ): Selection {
+    // What only this node knows, no other one has to hear of.
+    const joinMs = local ? 0 : round.joinMs;
     const waiting = this.#joining.get(key);
     const still = new Map<Ipv4, number>();
     for (const { address } of candidates) {
       const untilMs = waiting?.get(address);
       const isNew = before.pods !== undefined && !before.pods.has(address);
       if (untilMs !== undefined && untilMs > round.nowMs) still.set(address, untilMs);
-      else if (untilMs === undefined && isNew && round.joinMs > 0) {
-        still.set(address, round.nowMs + round.joinMs);
+      else if (untilMs === undefined && isNew && joinMs > 0) {
+        still.set(address, round.nowMs + joinMs);
       }
     }
     const { liveness } = this.#options;
@@ -269,7 +283,7 @@ export class PortMaker {
       node,
       state,
     }: Selection["ring"][number]): Backend => {
-      const local = (node === "" ? liveness.nodeOfPod(address) : node) === thisNode;
+      const local = this.#isLocal({ address, node });
       return make({ address, port, weight, node, local, state });
     };
     const backends = selection.ring.map(toBackend);
@@ -281,6 +295,11 @@ export class PortMaker {
       draining.push(make({ address, port, weight: 0, node: thisNode, local, state: "left" }));
     }
     return { backends, draining: draining.sort((a, b) => a.address - b.address) };
+  }
+
+  #isLocal({ address, node }: Pick<Candidate, "address" | "node">): boolean {
+    const { node: thisNode, liveness } = this.#options;
+    return (node === "" ? liveness.nodeOfPod(address) : node) === thisNode;
   }
 
   #put(row: ServicePort, before: Before): void {
@@ -315,6 +334,41 @@ export class PortMaker {
       if (row !== undefined) ports.set({ ...row, former: undefined });
     }
   }
+}
+
+/** One literal, here and for backends: what a spread makes takes twice the memory. */
+function makeRow(
+  { key: service, policy }: Service,
+  plan: PortPlan,
+  pods: Pick<ServicePort, "id" | "backends" | "ring" | "draining" | "former">,
+  { mode, reject }: ServiceDefaults,
+): ServicePort {
+  const { spec } = plan;
+  return {
+    key: plan.key,
+    id: pods.id,
+    service,
+    name: spec.name,
+    port: spec.port,
+    protocol: spec.protocol,
+    local: plan.local,
+    addresses: plan.addresses,
+    inside: plan.inside,
+    nodePort: plan.nodePort,
+    insideNodePort: plan.insideNodePort,
+    atNode: plan.atNode,
+    policy,
+    snat: isSnat(policy.mode ?? mode, spec.protocol),
+    reject,
+    backends: pods.backends,
+    ring: pods.ring,
+    draining: pods.draining,
+    former: pods.former,
+  };
+}
+
+function isSnat(mode: ForwardingMode, protocol: Protocol): boolean {
+  return mode === "snat" || (mode === "hybrid" && protocol !== "tcp");
 }
 
 /** The ring of these members: the one that the row has, if it is the same. */
@@ -365,7 +419,13 @@ function isSameRow(a: ServicePort, b: ServicePort): boolean {
     a.name === b.name &&
     isSameList(a.backends, b.backends) &&
     isSameList(a.draining, b.draining) &&
-    isSameList(a.addresses, b.addresses)
+    isSameList(a.addresses, b.addresses) &&
+    isSameList(a.inside, b.inside) &&
+    a.nodePort === b.nodePort &&
+    a.insideNodePort === b.insideNodePort &&
+    a.policy === b.policy &&
+    a.snat === b.snat &&
+    a.reject === b.reject
   );
 }
 

@@ -3,14 +3,14 @@ import type { ServiceId } from "../datapath/gen/abi.ts";
 import type { Ipv4 } from "../net/address.ts";
 import { type OwnedRing, packSlots } from "./former-owners.ts";
 import type { PortNumbers } from "./port-numbers.ts";
-import { type CounterId, type FormerOwners, type Frontend, frontendNumber } from "./rows.ts";
+import { type CounterId, type FormerOwners, type ScopedFrontend, scopedNumber } from "./rows.ts";
 
 // What the kernel's tables hold at start, so that ids stay and flows of before keep their owners.
 
 /** A service port as the tables have it. */
 export interface KernelService {
   readonly id: ServiceId;
-  readonly frontends: readonly Frontend[];
+  readonly frontends: readonly ScopedFrontend[];
   /** Slot → index into `backends`. */
   readonly ring: Uint16Array;
   readonly backends: readonly KernelBackend[];
@@ -78,14 +78,14 @@ export class Restored {
       const owners = backends.map(({ address }) => address);
       const former = packSlots(ring.length, formerOwners.get(id) ?? [], Number.POSITIVE_INFINITY);
       this.#ports.set(id, { id, ring: { ring, owners }, backends: known, former });
-      for (const frontend of frontends) this.#byFrontend.set(frontendNumber(frontend), id);
+      for (const frontend of frontends) this.#byFrontend.set(scopedNumber(frontend), id);
     }
   }
 
   /** The port that has had one of these frontends, unless it is taken. */
-  find(frontends: readonly Frontend[]): RestoredPort | undefined {
+  find(frontends: readonly ScopedFrontend[]): RestoredPort | undefined {
     for (const frontend of frontends) {
-      const id = this.#byFrontend.get(frontendNumber(frontend));
+      const id = this.#byFrontend.get(scopedNumber(frontend));
       const port = id === undefined ? undefined : this.#ports.get(id);
       if (port !== undefined) return port;
     }

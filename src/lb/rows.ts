@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServiceId } from "../datapath/gen/abi.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { ANY_IPV4, type Ipv4 } from "../net/address.ts";
+import type { Prefix4 } from "../net/prefix.ts";
 
 export type Protocol = "tcp" | "udp";
 
@@ -15,22 +16,64 @@ export interface Service {
   readonly key: ObjectKey;
   readonly namespace: string;
   readonly name: string;
-  /** As Kubernetes calls it: ClusterIP, LoadBalancer, … */
+  /** As Kubernetes calls it: ClusterIP, LoadBalancer, …; HostPort for the ports of a pod. */
   readonly type: string;
-  /** Addresses that clients use: load balancer and external IPs, sorted, each once. */
+  /** Addresses for clients outside: load balancer and external IPs, sorted, each once. */
   readonly addresses: readonly Ipv4[];
+  /** Addresses for pods and nodes only: cluster IPs, sorted, each once. */
+  readonly clusterAddresses: readonly Ipv4[];
   readonly ports: readonly ServicePortSpec[];
+  readonly policy: ServicePolicy;
+  /** Where nodes tell whether they have a backend; 0: nowhere. */
+  readonly healthCheckPort: number;
   /** Slots of the ring, where an annotation names them. */
   readonly ringSize: number | undefined;
   /** Milliseconds since 1970, where the object says it: the older of two rivals wins. */
   readonly createdMs: number | undefined;
 }
 
+/** The type of a service that a pod's host ports make. */
+export const HOST_PORT_TYPE = "HostPort";
+
+/** Who may use a service, and which way its packets go. */
+export interface ServicePolicy {
+  /** externalTrafficPolicy Local: clients outside get pods of the node that they came to. */
+  readonly externalLocal: boolean;
+  /** internalTrafficPolicy Local: cluster IPs lead to pods of the client's node. */
+  readonly internalLocal: boolean;
+  /** For how long a client keeps its backend after its last connection, in ms; 0: not at all. */
+  readonly affinityMs: number;
+  /** Clients outside that may use the service, or may not; undefined: all may. */
+  readonly sourceRanges: readonly Prefix4[] | undefined;
+  /** Whether the source ranges are those that may not. */
+  readonly sourceDeny: boolean;
+  /** Undefined: as the node's file says. */
+  readonly mode: ForwardingMode | undefined;
+  /** Whether pods count as ready in any case. */
+  readonly publishNotReady: boolean;
+}
+
+/** How packets get to backends of other nodes; `hybrid` is TCP by DSR and the rest by SNAT. */
+export type ForwardingMode = "dsr" | "snat" | "hybrid";
+
+/** What a service has that says nothing of it. */
+export const DEFAULT_POLICY: ServicePolicy = {
+  externalLocal: false,
+  internalLocal: false,
+  affinityMs: 0,
+  sourceRanges: undefined,
+  sourceDeny: false,
+  mode: undefined,
+  publishNotReady: false,
+};
+
 export interface ServicePortSpec {
   /** Empty when the service has one port without a name. */
   readonly name: string;
   readonly port: number;
   readonly protocol: Protocol;
+  /** At every node; 0: none. */
+  readonly nodePort: number;
 }
 
 /** An EndpointSlice. Key: `key`. */
@@ -38,8 +81,14 @@ export interface EndpointSlice {
   readonly key: ObjectKey;
   /** The Service that it is a part of. */
   readonly service: ObjectKey;
-  readonly ports: readonly ServicePortSpec[];
+  readonly ports: readonly SlicePort[];
   readonly endpoints: readonly SliceEndpoint[];
+}
+
+export interface SlicePort {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: Protocol;
 }
 
 export interface SliceEndpoint {
@@ -79,15 +128,24 @@ export interface Backend {
   readonly state: BackendState;
 }
 
-/** One port of a service as it is in force: what the packet path has a row for. Key: `key`. */
-export interface ServicePort {
+/**
+ * One port of a service as it is in force: what the packet path has a row for. A port has a second
+ * one when a traffic policy says that some clients get pods of this node only. Key: `key`.
+ */
+export interface ServicePort extends PortFrontends {
   readonly key: string;
   readonly id: ServiceId;
   readonly service: ObjectKey;
   readonly name: string;
   readonly port: number;
   readonly protocol: Protocol;
-  readonly addresses: readonly Ipv4[];
+  /** Whether only pods of this node get flows. */
+  readonly local: boolean;
+  readonly policy: ServicePolicy;
+  /** Whether backends of other nodes get this node's address as the client's. */
+  readonly snat: boolean;
+  /** Whether clients are told when there is no backend. */
+  readonly reject: boolean;
   /** Who gets new flows, in the order to which the ring's slots point. */
   readonly backends: readonly Backend[];
   /** Slot → index into `backends`; empty when there is none. A function of backends and size. */
@@ -117,31 +175,87 @@ export interface FormerOwners {
   readonly expiresAtMs: number;
 }
 
+/** Where a row's clients find it. */
+export interface PortFrontends {
+  /** For clients outside; for pods and nodes too, unless another row has them for these. */
+  readonly addresses: readonly Ipv4[];
+  /** For pods and nodes. */
+  readonly inside: readonly Ipv4[];
+  /** At every node, as `addresses`; 0: none. */
+  readonly nodePort: number;
+  /** At every node, as `inside`; 0: none. */
+  readonly insideNodePort: number;
+  /** Whether the addresses are the node's own, which are more than the service's. */
+  readonly atNode: boolean;
+}
+
 /** Where clients find a service port. */
 export interface Frontend {
+  /** 0 for a node port. */
   readonly address: Ipv4;
   readonly port: number;
   readonly protocol: Protocol;
+}
+
+/** A frontend with those that it is for: everybody, or pods and nodes only. */
+export interface ScopedFrontend extends Frontend {
+  readonly inside: boolean;
 }
 
 export function objectKey(namespace: string, name: string): ObjectKey {
   return `${namespace}/${name}`;
 }
 
-/** Every frontend of a service. */
-export function frontendsOf(service: Service): Frontend[] {
-  return service.ports.flatMap(({ port, protocol }) =>
-    service.addresses.map((address) => ({ address, port, protocol })),
-  );
+/** The object that makes a service: `Service default/web`, or the Pod with the host ports. */
+export function objectOf({ type, namespace, name }: Service): string {
+  return `${type === HOST_PORT_TYPE ? "Pod" : "Service"} ${objectKey(namespace, name)}`;
 }
 
-/** `default/web:80/tcp`. */
-export function servicePortKey(service: ObjectKey, port: number, protocol: Protocol): string {
-  return `${service}:${port}/${protocol}`;
+/** Every frontend of a service, each once. */
+export function frontendsOf(service: Service): Frontend[] {
+  const { addresses, clusterAddresses, ports } = service;
+  return ports.flatMap(({ port, protocol, nodePort }) => [
+    ...[...addresses, ...clusterAddresses].map((address) => ({ address, port, protocol })),
+    ...(nodePort === 0 ? [] : [{ address: ANY_IPV4, port: nodePort, protocol }]),
+  ]);
+}
+
+/** Every frontend that leads to a row. */
+export function scopedFrontends(
+  row: PortFrontends & { readonly port: number; readonly protocol: Protocol },
+): ScopedFrontend[] {
+  const { addresses, inside, nodePort, insideNodePort, port, protocol } = row;
+  const at = (address: Ipv4, where: number, isInside: boolean): ScopedFrontend => ({
+    address,
+    port: where,
+    protocol,
+    inside: isInside,
+  });
+  return [
+    ...addresses.map((address) => at(address, port, false)),
+    ...inside.map((address) => at(address, port, true)),
+    ...(nodePort === 0 ? [] : [at(ANY_IPV4, nodePort, false)]),
+    ...(insideNodePort === 0 ? [] : [at(ANY_IPV4, insideNodePort, true)]),
+  ];
+}
+
+/** `default/web:80/tcp`; of the row with pods of this node only: `default/web:80/tcp/local`. */
+export function servicePortKey(
+  service: ObjectKey,
+  port: number,
+  protocol: Protocol,
+  local = false,
+): string {
+  return `${service}:${port}/${protocol}${local ? "/local" : ""}`;
 }
 
 /** A frontend as one number, different for each. */
 export function frontendNumber(frontend: Frontend): number {
   const word = frontend.port * 2 + (frontend.protocol === "udp" ? 1 : 0);
   return frontend.address * 2 ** 17 + word;
+}
+
+/** The same, different for who it is for. */
+export function scopedNumber(frontend: ScopedFrontend): number {
+  return frontendNumber(frontend) * 2 + (frontend.inside ? 1 : 0);
 }

@@ -34,11 +34,13 @@ export interface SelectionContext {
 
 /**
  * The pods that slices name for one port of a service, each address once. A pod is told from
- * others by its address: where slices name it twice, ready wins, then the lower port.
+ * others by its address: where slices name it twice, ready wins, then the lower port. With
+ * `publishNotReady` all count as ready.
  */
 export function findCandidates(
-  port: ServicePortSpec,
+  port: Pick<ServicePortSpec, "name" | "protocol">,
   slices: Iterable<EndpointSlice>,
+  publishNotReady = false,
 ): Candidate[] {
   const found = new Map<Ipv4, Candidate>();
   for (const { ports, endpoints } of slices) {
@@ -47,7 +49,8 @@ export function findCandidates(
     );
     if (match === undefined) continue;
     for (const { address, ready, serving, terminating, node, weight } of endpoints) {
-      const condition = ready ? "ready" : serving && terminating ? "finishing" : "not-ready";
+      const isReady = ready || publishNotReady;
+      const condition = isReady ? "ready" : serving && terminating ? "finishing" : "not-ready";
       const candidate: Candidate = { address, port: match.port, weight, node, condition };
       const rival = found.get(address);
       if (rival === undefined || preference(candidate, rival) > 0) found.set(address, candidate);

@@ -6,9 +6,11 @@ import type { Node } from "../node/rows.ts";
 import { createSyncGate } from "../state/gate.ts";
 import { createTable } from "../state/table.ts";
 import { eachSlot } from "./former-owners.ts";
+import type { PortRange } from "./port-plan.ts";
 import type { KernelState } from "./restore.ts";
 import {
   type Backend,
+  DEFAULT_POLICY,
   type EndpointSlice,
   objectKey,
   type Protocol,
@@ -33,7 +35,10 @@ export function service(name: string, options: Partial<Service> & { port?: strin
     name,
     type: "LoadBalancer",
     addresses: [ip("192.0.2.10")],
-    ports: [{ name: "", port: Number(port), protocol: protocol as Protocol }],
+    clusterAddresses: [],
+    ports: [{ name: "", port: Number(port), protocol: protocol as Protocol, nodePort: 0 }],
+    policy: DEFAULT_POLICY,
+    healthCheckPort: 0,
     ringSize: undefined,
     createdMs: undefined,
     ...options,
@@ -76,6 +81,7 @@ export function createBench(
     kernel?: KernelState;
     limits?: Partial<LbLimits>;
     timing?: Partial<LbTiming>;
+    nodePorts?: PortRange;
     loaded?: boolean;
   } = {},
 ) {
@@ -106,6 +112,7 @@ export function createBench(
         return () => timers.delete(timer);
       },
     },
+    nodePorts: options.nodePorts ?? { first: 30_000, last: 32_767 },
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
   });
   if (options.loaded !== false) say.loaded();

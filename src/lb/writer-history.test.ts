@@ -25,7 +25,13 @@ test("pods whose Pod row has gone are no former owners, after a moment's grace",
   const { writer, endpoints, settled, advance, port } = createBench();
   for (const last of [1, 2, 3]) {
     const key = `default/web-${last}`;
-    endpoints.set({ key, address: ip(last), node: "n2", attachment: undefined });
+    endpoints.set({
+      key,
+      address: ip(last),
+      node: "n2",
+      attachment: undefined,
+      hostPorts: undefined,
+    });
   }
   writer.putService(service("web"));
   writer.putSlice(slice("web", ["1", "2", "3"]));
@@ -61,7 +67,13 @@ test("pods that never had a Pod row are forgotten two hours after they were name
 
 test("a pod whose Pod row went while a slice named it is dead when no slice does", async () => {
   const { writer, endpoints, settled, advance, port } = createBench();
-  endpoints.set({ key: "default/web-2", address: ip(2), node: "n2", attachment: undefined });
+  endpoints.set({
+    key: "default/web-2",
+    address: ip(2),
+    node: "n2",
+    attachment: undefined,
+    hostPorts: undefined,
+  });
   writer.putService(service("web"));
   writer.putSlice(slice("web", ["1", "2"]));
   await settled();
@@ -143,7 +155,7 @@ test("a pod of this node that left the service is still delivered to while it li
     [2, "n2"],
   ] as const) {
     const key = `default/web-${last}`;
-    endpoints.set({ key, address: ip(last), node, attachment: undefined });
+    endpoints.set({ key, address: ip(last), node, attachment: undefined, hostPorts: undefined });
   }
   writer.putService(service("web"));
   writer.putSlice(slice("web", ["1", "2", "3@n2"]));
@@ -209,7 +221,7 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
       services: [
         {
           id: row.id,
-          frontends: [{ address: ip("192.0.2.10"), port: 80, protocol: "tcp" }],
+          frontends: [{ address: ip("192.0.2.10"), port: 80, protocol: "tcp", inside: false }],
           ring: row.ring,
           backends: row.backends,
         },
@@ -237,7 +249,13 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
   again.writer.putSlice(gone);
   again.writer.putSlice(slice("web", ["2@n2"]));
   again.writer.deleteSlice(gone.key);
-  again.endpoints.set({ key: "default/1", address: ip(1), node: "n1", attachment: undefined });
+  again.endpoints.set({
+    key: "default/1",
+    address: ip(1),
+    node: "n1",
+    attachment: undefined,
+    hostPorts: undefined,
+  });
   await again.settled();
   const restored = again.port();
   assert.equal(restored?.id, 2);
@@ -260,7 +278,7 @@ test("numbers from before that nobody takes are free once nothing can be missing
       services: [
         {
           id: 1 as never,
-          frontends: [{ address: ip("192.0.2.99"), port: 80, protocol: "tcp" }],
+          frontends: [{ address: ip("192.0.2.99"), port: 80, protocol: "tcp", inside: false }],
           ring: new Uint16Array(0),
           backends: [{ address: ip(7), port: 80, counter: 1 as never }],
         },

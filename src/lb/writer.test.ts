@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createRing } from "./maglev.ts";
+import { DEFAULT_POLICY } from "./rows.ts";
 import { createBench, endpoint, ip, service, show, slice } from "./testing.ts";
 
 test("a service and its slices make a service port, backends in order of address", async () => {
@@ -18,7 +19,15 @@ test("a service and its slices make a service port, backends in order of address
     name: "",
     port: 80,
     protocol: "tcp",
+    local: false,
     addresses: [ip("192.0.2.10")],
+    inside: [],
+    nodePort: 0,
+    insideNodePort: 0,
+    atNode: false,
+    policy: DEFAULT_POLICY,
+    snat: false,
+    reject: true,
     draining: [],
     former: undefined,
   });
@@ -86,9 +95,9 @@ test("a pod that slices name twice counts once, as ready if any says so", async 
 test("ports are found by name and protocol", async () => {
   const { writer, settled, port } = createBench();
   const ports = [
-    { name: "http", port: 80, protocol: "tcp" },
-    { name: "dns", port: 53, protocol: "udp" },
-    { name: "dns-tcp", port: 53, protocol: "tcp" },
+    { name: "http", port: 80, protocol: "tcp", nodePort: 0 },
+    { name: "dns", port: 53, protocol: "udp", nodePort: 0 },
+    { name: "dns-tcp", port: 53, protocol: "tcp", nodePort: 0 },
   ] as const;
   writer.putService(service("web", { ports }));
   writer.putSlice({

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { isDeepStrictEqual } from "node:util";
 import type { Endpoint } from "../endpoint/rows.ts";
 import { formatIpv4, type Ipv4 } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
@@ -8,16 +9,17 @@ import { type Cursor, createTable, type ReadTable } from "../state/table.ts";
 import { FrontendClaims, formatFrontend } from "./claims.ts";
 import { formerAddresses } from "./former-owners.ts";
 import { Liveness } from "./liveness.ts";
-import { PortMaker, type Round } from "./port-maker.ts";
+import { PortMaker, type Round, type ServiceDefaults } from "./port-maker.ts";
 import { PortNumbers } from "./port-numbers.ts";
+import { formatRange, isNodePort, type PortRange, planPorts } from "./port-plan.ts";
 import { type KernelState, NO_KERNEL_STATE, Restored } from "./restore.ts";
 import {
   type EndpointSlice,
   frontendNumber,
   frontendsOf,
+  objectOf,
   type Service,
   type ServicePort,
-  servicePortKey,
 } from "./rows.ts";
 
 /** Where time comes from; tests bring their own. */
@@ -36,6 +38,9 @@ export interface LbWriterOptions {
   /** Opens when nothing of what the kernel holds can be missing any more: frees unclaimed ids. */
   readonly complete: SyncGate;
   readonly kernel?: KernelState;
+  /** Undefined: node ports are not served. */
+  readonly nodePorts?: PortRange | undefined;
+  readonly defaults?: ServiceDefaults;
   readonly limits: LbLimits;
   readonly timing?: Partial<LbTiming>;
   readonly clock?: WriterClock;
@@ -57,6 +62,8 @@ export interface LbTiming {
   /** For how long the event loop may be held. */
   readonly budgetMs: number;
 }
+
+const DEFAULTS: ServiceDefaults = { mode: "dsr", reject: true };
 
 const TIMING: LbTiming = { joinMs: 500, udpMs: 60_000, budgetMs: 5 };
 
@@ -113,7 +120,9 @@ export class LbWriter {
     },
   });
   readonly #loaded: SyncGate;
+  readonly #nodePorts: PortRange | undefined;
   #timing: LbTiming;
+  #defaults: ServiceDefaults;
   readonly #clock: WriterClock;
   readonly #claims = new FrontendClaims(this.#services);
   readonly #liveness: Liveness;
@@ -137,6 +146,8 @@ export class LbWriter {
     this.ports = this.#ports;
     this.#loaded = options.loaded;
     this.#timing = { ...TIMING, ...options.timing };
+    this.#nodePorts = options.nodePorts;
+    this.#defaults = options.defaults ?? DEFAULTS;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     const { endpoints, nodes } = options;
     this.#liveness = new Liveness({ endpoints, nodes, slices: this.#slices });
@@ -187,16 +198,16 @@ export class LbWriter {
   *refusals(): Generator<LbRefusal> {
     for (const { service, frontend, owner } of this.#claims.contests()) {
       const what = formatFrontend(frontend);
-      const text = `${what} is Service ${owner.key}'s: take it out of one of them`;
+      const text = `${what} is ${objectOf(owner)}'s: take it out of one of them`;
       const kept = this.#services.has(service.key);
-      yield { id: `Service ${service.key}`, field: "spec", text, kept };
+      yield { id: objectOf(service), field: "spec", text, kept };
     }
     for (const [service, text] of this.#numbers.refused()) {
-      yield { id: `Service ${service}`, field: "spec.ports", text, kept: false };
+      yield { id: this.#objectOf(service), field: "spec.ports", text, kept: false };
     }
   }
 
-  /** What is in force but for a part of it: pods that name a node which nobody knows. */
+  /** What is in force but for a part of it: pods of unknown nodes, node ports out of range. */
   *warnings(): Generator<LbRefusal> {
     for (const { port, service, pods } of this.#maker.strangers()) {
       for (const [node, [first, ...others] = []] of Map.groupBy(pods, (pod) => pod.node)) {
@@ -205,7 +216,27 @@ export class LbWriter {
         const text =
           `backend ${formatIpv4(first.address)}${more} of ${port} left out: there is no Node ` +
           `"${node}": apply its Node object, or correct nodeName in the EndpointSlice`;
-        yield { id: `Service ${service}`, field: "", text, kept: false };
+        yield { id: this.#objectOf(service), field: "", text, kept: false };
+      }
+    }
+    yield* this.#strayNodePorts();
+  }
+
+  #objectOf(key: string): string {
+    const service = this.#services.get(key);
+    return service === undefined ? `Service ${key}` : objectOf(service);
+  }
+
+  /** Node ports where none are served. */
+  *#strayNodePorts(): Generator<LbRefusal> {
+    const range = this.#nodePorts;
+    const where = range === undefined ? "none are served" : `served are ${formatRange(range)}`;
+    for (const { key, ports } of this.#services.rows()) {
+      for (const [index, { nodePort }] of ports.entries()) {
+        if (nodePort === 0 || isNodePort(range, nodePort)) continue;
+        const text = `node port ${nodePort} is left out: ${where} (nodePort.range)`;
+        const field = `spec.ports[${index}].nodePort`;
+        yield { id: `Service ${key}`, field, text, kept: false };
       }
     }
   }
@@ -224,6 +255,14 @@ export class LbWriter {
   /** Takes another lifetime of UDP flows from now on. */
   setUdpTimeout(udpMs: number): void {
     this.#timing = { ...this.#timing, udpMs };
+  }
+
+  /** Takes another default of what services don't say from now on. */
+  setDefaults(defaults: ServiceDefaults): void {
+    if (isDeepStrictEqual(this.#defaults, defaults)) return;
+    this.#defaults = defaults;
+    for (const key of this.#services.keys()) this.#dirty.add(key);
+    this.#wake();
   }
 
   figures() {
@@ -291,7 +330,8 @@ export class LbWriter {
       const { joinMs, udpMs } = this.#timing;
       const nowMs = this.#clock.nowMs();
       const isCurrent = (service: Service): boolean => this.#services.get(key) === service;
-      await this.#makeService(key, { nowMs, joinMs, udpMs, breathe, isCurrent });
+      const defaults = this.#defaults;
+      await this.#makeService(key, { nowMs, joinMs, udpMs, defaults, breathe, isCurrent });
       // One after the other, until no id is free or nobody lacks one.
       const [refused] = this.#numbers.hasFreeIds ? this.#numbers.refused() : [];
       if (refused !== undefined) this.#dirty.add(refused[0]);
@@ -377,10 +417,10 @@ export class LbWriter {
 
   async #makeService(key: string, round: Round): Promise<void> {
     const service = this.#services.get(key);
-    // Without an address nobody can ask for it.
-    const specs = service === undefined || service.addresses.length === 0 ? [] : service.ports;
-    const wanted = new Set(specs.map((spec) => servicePortKey(key, spec.port, spec.protocol)));
-    for (const row of this.#ports.by("service", key)) {
+    const plans = service === undefined ? [] : planPorts(service, this.#nodePorts);
+    const wanted = new Set(plans.map((plan) => plan.key));
+    const before = this.#ports.by("service", key);
+    for (const row of before) {
       if (wanted.has(row.key)) continue;
       this.#maker.remove(row.key);
     }
@@ -388,8 +428,9 @@ export class LbWriter {
     let nextMs = Number.POSITIVE_INFINITY;
     if (service !== undefined) {
       const slices = this.#slices.by("service", key);
-      for (const spec of specs) {
-        nextMs = Math.min(nextMs, await this.#maker.make(service, spec, slices, round));
+      for (const plan of plans) {
+        const sibling = before.find((row) => row.key === plan.sibling);
+        nextMs = Math.min(nextMs, await this.#maker.make(service, plan, slices, round, sibling));
       }
     }
     if (Number.isFinite(nextMs)) this.#alarms.set(key, nextMs);

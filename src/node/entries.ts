@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Trust, type Trusted, type TrustedKey } from "../datapath/gen/abi.ts";
-import type { TrustedSource } from "./rows.ts";
+import {
+  FrontendKind,
+  NodeAddress,
+  Trust,
+  type Trusted,
+  type TrustedKey,
+} from "../datapath/gen/abi.ts";
+import type { Ipv4 } from "../net/address.ts";
+import type { NodeAddressRow, TrustedSource } from "./rows.ts";
 
 /** A prefix in the table of trusted sources. */
 export interface TrustedEntry {
@@ -14,4 +21,22 @@ export function trustedEntries({ prefix, trust }: TrustedSource): TrustedEntry[]
   const { address, length: prefixLength } = prefix;
   const kind = trust === "node" ? Trust.node : Trust.loadBalancer;
   return [{ target: "trusted", key: { prefixLength, address }, value: { kind } }];
+}
+
+/** A node's address among what packets are looked up by. */
+export interface NodeAddressEntry {
+  readonly target: "frontends";
+  readonly key: {
+    readonly address: Ipv4;
+    readonly port: 0;
+    readonly protocol: 0;
+    readonly kind: FrontendKind;
+  };
+  readonly value: NodeAddress;
+}
+
+/** What an address of a node needs in the kernel. */
+export function nodeAddressEntries({ address, served }: NodeAddressRow): NodeAddressEntry[] {
+  const key = { address, port: 0, protocol: 0, kind: FrontendKind.node } as const;
+  return [{ target: "frontends", key, value: served ? NodeAddress.own : NodeAddress.other }];
 }

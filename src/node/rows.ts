@@ -20,3 +20,12 @@ export interface TrustedSource {
   readonly prefix: Prefix4;
   readonly trust: Trust;
 }
+
+/** An address of a node. Key: `address`. */
+export interface NodeAddressRow {
+  readonly address: Ipv4;
+  /** Whether it is this node's. */
+  readonly own: boolean;
+  /** Whether this node serves node ports there. */
+  readonly served: boolean;
+}

@@ -66,7 +66,7 @@ function setUp(t: TestContext) {
   };
   putPort();
   const putPod = (key: string, address: Ipv4): void => {
-    endpoints.set({ key, address, node: "n1", attachment: undefined });
+    endpoints.set({ key, address, node: "n1", attachment: undefined, hostPorts: undefined });
   };
   putPod("default/a", POD);
   putPod("default/b", OTHER);

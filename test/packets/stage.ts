@@ -66,7 +66,7 @@ export async function openStage(more = ""): Promise<Stage> {
   const devices = parts.use(openDevices({ namespace: world.path, failed }));
   const identity = { name: "this", address: NODE, mtu: MTU };
   const node = parts.use(await openNodeDatapath({ config, identity, devices, log }));
-  const services = parts.use(createServices(settings, identity, node));
+  const services = parts.use(createServices(settings, identity, node, devices));
   await fill(node, services);
   const runner = new Runner(node.datapath);
   parts.defer(() => runner.close());

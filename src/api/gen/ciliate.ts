@@ -225,13 +225,38 @@ export interface ListServicesResponse {
 export interface Service {
   readonly namespace: string;
   readonly name: string;
-  /** As Kubernetes calls it: LoadBalancer, ClusterIP. */
+  /** As Kubernetes calls it: LoadBalancer, ClusterIP, …; HostPort for the host ports of a pod. */
   readonly type: string;
+  /** For clients outside: load balancer and external IPs. */
   readonly addresses: readonly string[];
   readonly ports: readonly ServicePort[];
   /** Where it comes from: file and line, or "api". */
   readonly source: string;
-  readonly sync: Sync | undefined;
+  readonly sync:
+    | Sync
+    | undefined;
+  /** For pods and nodes only. */
+  readonly clusterAddresses: readonly string[];
+  /** Cluster or Local. */
+  readonly externalTrafficPolicy: string;
+  readonly internalTrafficPolicy: string;
+  /** For how long a client keeps its backend after its last connection; 0: not at all. */
+  readonly affinitySeconds: number;
+  /** Prefixes of clients outside that may use it or may not; see the policy. */
+  readonly sourceRanges: readonly string[];
+  /** allow or deny; empty: there are no source ranges. */
+  readonly sourceRangesPolicy: string;
+  /** Where nodes tell by HTTP whether they have a backend; 0: nowhere. */
+  readonly healthCheckNodePort: number;
+  readonly conditions: readonly Condition[];
+}
+
+/** Whether something is as it should be. */
+export interface Condition {
+  readonly name: string;
+  readonly ok: boolean;
+  /** What is wrong; empty when nothing is. */
+  readonly text: string;
 }
 
 export interface ServicePort {
@@ -247,7 +272,29 @@ export interface ServicePort {
   /** Backends that get new connections. */
   readonly activeBackends: number;
   readonly backends: readonly Backend[];
-  readonly traffic: Traffic | undefined;
+  readonly traffic:
+    | Traffic
+    | undefined;
+  /** Where clients find it. A port whose clients differ by a traffic policy is there twice. */
+  readonly frontends: readonly Frontend[];
+  /** Only pods of this node get its connections. */
+  readonly local: boolean;
+  /** How backends on other nodes are reached: dsr or snat. */
+  readonly mode: string;
+  /** At every node; 0: none. */
+  readonly nodePort: number;
+}
+
+/** Where clients find a service port. */
+export interface Frontend {
+  /** Empty: any node's. */
+  readonly address: string;
+  readonly port: number;
+  /**
+   * Who is led there: "outside" (and who is inside, unless a frontend for these is there too), or
+   * "inside": pods and nodes only.
+   */
+  readonly scope: string;
 }
 
 export interface Backend {
@@ -296,7 +343,11 @@ export interface ServiceBackend {
   readonly portName: string;
   readonly protocol: string;
   readonly servicePort: number;
-  readonly backend: Backend | undefined;
+  readonly backend:
+    | Backend
+    | undefined;
+  /** In the ring that has pods of this node only. */
+  readonly local: boolean;
 }
 
 export interface GetConfigRequest {
@@ -1483,7 +1534,23 @@ export const ListServicesResponse: MessageFns<ListServicesResponse> = {
 };
 
 function createBaseService(): Service {
-  return { namespace: "", name: "", type: "", addresses: [], ports: [], source: "", sync: undefined };
+  return {
+    namespace: "",
+    name: "",
+    type: "",
+    addresses: [],
+    ports: [],
+    source: "",
+    sync: undefined,
+    clusterAddresses: [],
+    externalTrafficPolicy: "",
+    internalTrafficPolicy: "",
+    affinitySeconds: 0,
+    sourceRanges: [],
+    sourceRangesPolicy: "",
+    healthCheckNodePort: 0,
+    conditions: [],
+  };
 }
 
 export const Service: MessageFns<Service> = {
@@ -1508,6 +1575,30 @@ export const Service: MessageFns<Service> = {
     }
     if (message.sync !== undefined) {
       Sync.encode(message.sync, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.clusterAddresses) {
+      writer.uint32(66).string(v!);
+    }
+    if (message.externalTrafficPolicy !== "") {
+      writer.uint32(74).string(message.externalTrafficPolicy);
+    }
+    if (message.internalTrafficPolicy !== "") {
+      writer.uint32(82).string(message.internalTrafficPolicy);
+    }
+    if (message.affinitySeconds !== 0) {
+      writer.uint32(88).uint32(message.affinitySeconds);
+    }
+    for (const v of message.sourceRanges) {
+      writer.uint32(98).string(v!);
+    }
+    if (message.sourceRangesPolicy !== "") {
+      writer.uint32(106).string(message.sourceRangesPolicy);
+    }
+    if (message.healthCheckNodePort !== 0) {
+      writer.uint32(112).uint32(message.healthCheckNodePort);
+    }
+    for (const v of message.conditions) {
+      Condition.encode(v!, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1581,6 +1672,70 @@ export const Service: MessageFns<Service> = {
             message.sync = Sync.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.clusterAddresses.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.externalTrafficPolicy = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.internalTrafficPolicy = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.affinitySeconds = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.sourceRanges.push(reader.string());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.sourceRangesPolicy = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.healthCheckNodePort = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.conditions.push(Condition.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1605,6 +1760,93 @@ export const Service: MessageFns<Service> = {
     message.ports = object.ports?.map((e) => ServicePort.fromPartial(e)) || [];
     message.source = object.source ?? "";
     message.sync = (object.sync !== undefined && object.sync !== null) ? Sync.fromPartial(object.sync) : undefined;
+    message.clusterAddresses = object.clusterAddresses?.map((e) => e) || [];
+    message.externalTrafficPolicy = object.externalTrafficPolicy ?? "";
+    message.internalTrafficPolicy = object.internalTrafficPolicy ?? "";
+    message.affinitySeconds = object.affinitySeconds ?? 0;
+    message.sourceRanges = object.sourceRanges?.map((e) => e) || [];
+    message.sourceRangesPolicy = object.sourceRangesPolicy ?? "";
+    message.healthCheckNodePort = object.healthCheckNodePort ?? 0;
+    message.conditions = object.conditions?.map((e) => Condition.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCondition(): Condition {
+  return { name: "", ok: false, text: "" };
+}
+
+export const Condition: MessageFns<Condition> = {
+  encode(message: Condition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.ok !== false) {
+      writer.uint32(16).bool(message.ok);
+    }
+    if (message.text !== "") {
+      writer.uint32(26).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Condition {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCondition() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ok = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Condition>): Condition {
+    return Condition.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Condition>): Condition {
+    const message = createBaseCondition() as any;
+    message.name = object.name ?? "";
+    message.ok = object.ok ?? false;
+    message.text = object.text ?? "";
     return message;
   },
 };
@@ -1620,6 +1862,10 @@ function createBaseServicePort(): ServicePort {
     activeBackends: 0,
     backends: [],
     traffic: undefined,
+    frontends: [],
+    local: false,
+    mode: "",
+    nodePort: 0,
   };
 }
 
@@ -1651,6 +1897,18 @@ export const ServicePort: MessageFns<ServicePort> = {
     }
     if (message.traffic !== undefined) {
       Traffic.encode(message.traffic, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.frontends) {
+      Frontend.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.local !== false) {
+      writer.uint32(88).bool(message.local);
+    }
+    if (message.mode !== "") {
+      writer.uint32(98).string(message.mode);
+    }
+    if (message.nodePort !== 0) {
+      writer.uint32(104).uint32(message.nodePort);
     }
     return writer;
   },
@@ -1740,6 +1998,38 @@ export const ServicePort: MessageFns<ServicePort> = {
             message.traffic = Traffic.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.frontends.push(Frontend.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.local = reader.bool();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.mode = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.nodePort = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1768,6 +2058,89 @@ export const ServicePort: MessageFns<ServicePort> = {
     message.traffic = (object.traffic !== undefined && object.traffic !== null)
       ? Traffic.fromPartial(object.traffic)
       : undefined;
+    message.frontends = object.frontends?.map((e) => Frontend.fromPartial(e)) || [];
+    message.local = object.local ?? false;
+    message.mode = object.mode ?? "";
+    message.nodePort = object.nodePort ?? 0;
+    return message;
+  },
+};
+
+function createBaseFrontend(): Frontend {
+  return { address: "", port: 0, scope: "" };
+}
+
+export const Frontend: MessageFns<Frontend> = {
+  encode(message: Frontend, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.scope !== "") {
+      writer.uint32(26).string(message.scope);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Frontend {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFrontend() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.scope = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Frontend>): Frontend {
+    return Frontend.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Frontend>): Frontend {
+    const message = createBaseFrontend() as any;
+    message.address = object.address ?? "";
+    message.port = object.port ?? 0;
+    message.scope = object.scope ?? "";
     return message;
   },
 };
@@ -2193,7 +2566,7 @@ export const ListBackendsResponse: MessageFns<ListBackendsResponse> = {
 };
 
 function createBaseServiceBackend(): ServiceBackend {
-  return { namespace: "", service: "", portName: "", protocol: "", servicePort: 0, backend: undefined };
+  return { namespace: "", service: "", portName: "", protocol: "", servicePort: 0, backend: undefined, local: false };
 }
 
 export const ServiceBackend: MessageFns<ServiceBackend> = {
@@ -2215,6 +2588,9 @@ export const ServiceBackend: MessageFns<ServiceBackend> = {
     }
     if (message.backend !== undefined) {
       Backend.encode(message.backend, writer.uint32(50).fork()).join();
+    }
+    if (message.local !== false) {
+      writer.uint32(56).bool(message.local);
     }
     return writer;
   },
@@ -2280,6 +2656,14 @@ export const ServiceBackend: MessageFns<ServiceBackend> = {
             message.backend = Backend.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.local = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2305,6 +2689,7 @@ export const ServiceBackend: MessageFns<ServiceBackend> = {
     message.backend = (object.backend !== undefined && object.backend !== null)
       ? Backend.fromPartial(object.backend)
       : undefined;
+    message.local = object.local ?? false;
     return message;
   },
 };

@@ -21,7 +21,7 @@ export const listBackends: Run = async (context) => {
   }
   const rows = found.map((row) => [
     `${row.namespace}/${row.service}`,
-    `${row.servicePort}/${row.protocol}`,
+    `${row.servicePort}/${row.protocol}${row.local ? " local" : ""}`,
     ...(row.backend === undefined ? [] : backendCells(row.backend)),
   ]);
   const columns = [{ title: "SERVICE" }, { title: "PORT" }, ...BACKEND_COLUMNS];

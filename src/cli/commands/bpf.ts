@@ -65,6 +65,7 @@ export const listFrontends = listing({
   read: (dumps, directory) => dumps.dumpFrontends(directory),
   columns: [
     { title: "FRONTEND" },
+    { title: "KIND" },
     { title: "PROTOCOL" },
     right("ID"),
     right("ROW"),
@@ -74,6 +75,7 @@ export const listFrontends = listing({
   ],
   cells: (row) => [
     row.frontend,
+    row.kind,
     row.protocol,
     row.id,
     row.row,

@@ -38,8 +38,10 @@ export const getService: Run = async (context) => {
 const COLUMNS = [
   { title: "NAMESPACE" },
   { title: "NAME" },
+  { title: "TYPE" },
   { title: "ADDRESS" },
   { title: "PORT" },
+  { title: "MODE" },
   { title: "BACKENDS", align: "right" },
   { title: "RING", align: "right" },
   { title: "CONNECTIONS", align: "right" },
@@ -52,8 +54,10 @@ function serviceRows(service: Service): Cell[][] {
   return service.ports.map((port) => [
     service.namespace,
     service.name,
-    service.addresses.join(",") || "-",
+    service.type,
+    addressText(service, port),
     portText(port),
+    port.local ? `${port.mode} local` : port.mode || "-",
     backendCount(port),
     port.ringSize,
     port.traffic?.connections ?? 0,
@@ -63,9 +67,23 @@ function serviceRows(service: Service): Cell[][] {
   ]);
 }
 
-function portText(port: ServicePort): string {
-  const name = port.name === "" ? "" : ` ${port.name}`;
-  return `${port.port}/${port.protocol}${name}`;
+/** Addresses for clients outside, then those for pods and nodes. */
+function addressText(service: Service, { frontends }: ServicePort): string {
+  if (frontends.length === 0) return service.addresses.join(",") || "-";
+  return ["outside", "inside"]
+    .map((scope) => [scope, frontends.filter((one) => one.scope === scope)] as const)
+    .filter(([, found]) => found.length > 0)
+    .map(([scope, found]) => {
+      const list = found.map(({ address }) => address || "nodes").join(",");
+      return scope === "inside" ? `${list} (inside)` : list;
+    })
+    .join(" ");
+}
+
+/** `80/TCP http`, `80:30080/TCP` with a node port. */
+function portText({ port, nodePort, protocol, name, frontends }: ServicePort): string {
+  const isAtNodes = frontends.some(({ address }) => address === "");
+  return `${port}${isAtNodes ? `:${nodePort}` : ""}/${protocol}${name === "" ? "" : ` ${name}`}`;
 }
 
 function backendCount({ activeBackends, backendCount: all }: ServicePort): Cell {
@@ -85,16 +103,49 @@ function showService(output: Output, service: Service): void {
   output.write(
     `${output.paint("bold", `${service.namespace}/${service.name}`)}  ${service.type}\n`,
   );
-  output.write(`addresses  ${service.addresses.join(", ") || "-"}\n`);
+  for (const [title, text] of factsOf(service)) output.write(`${title.padEnd(11)}${text}\n`);
   output.write(`from       ${service.source}\n`);
   output.write(`state      ${shown}\n`);
   if (service.sync !== undefined && service.sync.problem !== "") {
     output.write(`problem    ${output.paint("red", service.sync.problem)}\n`);
   }
+  for (const { ok, text } of service.conditions) {
+    if (ok || text === service.sync?.problem) continue;
+    output.write(`but        ${output.paint("yellow", text)}\n`);
+  }
   for (const port of service.ports) {
     const ring = port.ringSize === 0 ? "" : `, ring of ${port.ringSize}`;
-    output.write(`\nport ${output.paint("bold", portText(port))}, id ${port.id}${ring}\n`);
+    const mode = port.mode === "" ? "" : `, by ${port.mode}`;
+    const local = port.local ? ", pods of this node only" : "";
+    const title = output.paint("bold", portText(port));
+    output.write(`\nport ${title}, id ${port.id}${ring}${mode}${local}\n`);
+    for (const { address, port: at, scope } of port.frontends) {
+      output.write(`  ${address || "any node"}:${at} from ${scope}\n`);
+    }
     const rows = port.backends.map(backendCells);
     output.table({ columns: BACKEND_COLUMNS, rows, empty: "no backends" });
   }
+}
+
+/** What a service has besides its ports, as far as it has it. */
+function factsOf(service: Service): (readonly [title: string, text: string])[] {
+  const { affinitySeconds, sourceRanges, sourceRangesPolicy, healthCheckNodePort } = service;
+  const { externalTrafficPolicy, internalTrafficPolicy } = service;
+  const facts: [boolean, string, string][] = [
+    [true, "addresses", service.addresses.join(", ") || "-"],
+    [service.clusterAddresses.length > 0, "inside", service.clusterAddresses.join(", ")],
+    [
+      [externalTrafficPolicy, internalTrafficPolicy].includes("Local"),
+      "policy",
+      `from outside ${externalTrafficPolicy}, from inside ${internalTrafficPolicy}`,
+    ],
+    [affinitySeconds > 0, "affinity", `by client, for ${affinitySeconds} s`],
+    [
+      sourceRangesPolicy !== "",
+      "clients",
+      `${sourceRangesPolicy} ${sourceRanges.join(", ") || "none"}`,
+    ],
+    [healthCheckNodePort > 0, "health", `asked at port ${healthCheckNodePort}`],
+  ];
+  return facts.filter(([isThere]) => isThere).map(([, title, text]) => [title, text]);
 }

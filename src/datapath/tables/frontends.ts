@@ -2,8 +2,15 @@
 // The hash table from address, port and protocol to a row of services, in mapped memory.
 
 import { formatIpv4 } from "../../net/address.ts";
-import { FrontendKind } from "../gen/abi.ts";
-import { bucketOf, type FrontendKey, frontendId, highWord, keyOfWords, lowWord } from "./hash.ts";
+import {
+  bucketOf,
+  type FrontendKey,
+  frontendId,
+  highWord,
+  keyOfWords,
+  leadsToService,
+  lowWord,
+} from "./hash.ts";
 import { BUCKET_SLOTS, FRONTEND, PROBES, type Region, WORDS } from "./memory.ts";
 import type { Quarantine } from "./quarantine.ts";
 
@@ -73,7 +80,7 @@ export class FrontendTable {
     for (const slot of this.#slotsOf.get(service) ?? []) this.#lead(slot, row);
   }
 
-  /** Makes a key lead to a service, whose row this is. Throws TableFull. */
+  /** Makes a key lead to a service, whose row this is; of service 0, say this. Throws TableFull. */
   put(key: FrontendKey, service: number, row: number): void {
     const id = frontendId(key);
     const placed = this.#placed.get(id);
@@ -182,8 +189,7 @@ export class FrontendTable {
         Atomics.store(pairs, slot * 2, 0n);
         continue;
       }
-      const isService = key.kind === FrontendKind.service;
-      const service = isService ? idOf(words[at + FRONTEND.service] ?? 0) : 0;
+      const service = leadsToService(key.kind) ? idOf(words[at + FRONTEND.service] ?? 0) : 0;
       const placed = { key, slot, service };
       this.#state[slot] = SLOT.used;
       this.#placed.set(id, placed);

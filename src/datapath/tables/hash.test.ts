@@ -15,8 +15,8 @@ function* someKeys(count: number): Generator<FrontendKey> {
     return state;
   };
   for (let index = 0; index < count; index++) {
-    const kind = ((next() >>> 30) % 2 === 0 ? 1 : 2) as FrontendKind;
-    const protocol = kind === 2 ? 0 : (next() >>> 31) * 11 + 6;
+    const kind = (1 + ((next() >>> 16) % 5)) as FrontendKind;
+    const protocol = kind === 2 || kind === 5 ? 0 : (next() >>> 31) * 11 + 6;
     yield { address: ipv4FromNumber(next()), port: next() >>> 16, protocol, kind };
   }
 }
@@ -41,7 +41,9 @@ test("a key's bucket is the one of the packet path", () => {
 });
 
 test("different keys have different ids", () => {
-  const keys = [...someKeys(20_000)];
+  const some = [...someKeys(4000)];
+  const kinds = [1, 2, 3, 4, 5] as const;
+  const keys = [...some, ...some.flatMap((key) => kinds.map((kind) => ({ ...key, kind })))];
   const texts = new Set(keys.map((key) => JSON.stringify(key)));
   assert.equal(new Set(keys.map(frontendId)).size, texts.size);
 });

@@ -4,7 +4,7 @@
 import type { Ipv4 } from "../../net/address.ts";
 import { FrontendKind } from "../gen/abi.ts";
 
-/** What clients send to, or (kind ADDRESS, port and protocol 0) an address that is of services. */
+/** What clients send to; port and protocol are 0 for the kinds of addresses. */
 export interface FrontendKey {
   readonly address: Ipv4;
   readonly port: number;
@@ -15,14 +15,25 @@ export interface FrontendKey {
 
 const TCP = 6;
 const UDP = 17;
+/** What three bits hold. */
+const MAX_KIND = 7;
 const MULTIPLIER = { low: 0x7f4a7c15, high: 0x9e3779b9 } as const;
 
 /** The key as a number (or, for what we never write, a text) that is different for each. */
 export function frontendId(key: FrontendKey): number | string {
   const { address, port, protocol, kind } = key;
   const code = protocol === TCP ? 1 : protocol === UDP ? 2 : protocol === 0 ? 0 : 3;
-  if (code === 3 || kind > FrontendKind.address) return `${address}:${port}/${protocol}/${kind}`;
-  return address * 2 ** 20 + port * 16 + code * 4 + kind;
+  if (code === 3 || kind > MAX_KIND) return `${address}:${port}/${protocol}/${kind}`;
+  return address * 2 ** 21 + port * 32 + code * 8 + kind;
+}
+
+/** Whether keys of a kind lead to services; else they say what an address is. */
+export function leadsToService(kind: number): boolean {
+  return (
+    kind === FrontendKind.service ||
+    kind === FrontendKind.internal ||
+    kind === FrontendKind.nodePort
+  );
 }
 
 /** The key's first four bytes as they lie in memory, read as a little-endian number. */

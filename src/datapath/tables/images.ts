@@ -31,6 +31,8 @@ export interface BackendImage {
 export interface ServiceImage {
   /** ServiceFlag, ORed. */
   readonly flags: number;
+  /** For how long a client's backend is remembered, in jiffies. */
+  readonly affinityAge: number;
   /** Slot → index into `backends`; empty when there are none. */
   readonly ring: Uint16Array;
   readonly backends: readonly BackendImage[];
@@ -138,6 +140,7 @@ export class ImageTable {
     const first = placed.ring.start * RING_ROW_SLOTS;
     return {
       flags: row.flags,
+      affinityAge: row.affinityAge,
       changed: row.changed,
       ring: rings.halves.slice(first, first + (placed.ring.count === 0 ? 0 : row.ringSize)),
       backends: this.#readBackends(placed.backends),
@@ -150,7 +153,7 @@ export class ImageTable {
     const old = before ?? EMPTY;
     const sameBackends = before !== undefined && this.#hasBackends(old.backends, image.backends);
     const sameRing = before !== undefined && this.#hasRing(old, image.ring);
-    if (sameBackends && sameRing && this.#flagsOf(old.row) === image.flags) {
+    if (sameBackends && sameRing && this.#hasTerms(old.row, image)) {
       this.#settleStale(id);
       return;
     }
@@ -248,12 +251,14 @@ export class ImageTable {
       backendCount: image.backends.length,
       flags: image.flags,
       changed: changed as Jiffies,
-      affinityAge: 0,
+      affinityAge: image.affinityAge,
     });
   }
 
-  #flagsOf(row: number): number {
-    return Service.decode(this.#context.memory.services.view, row * Service.size).flags;
+  #hasTerms(row: number, image: ServiceImage): boolean {
+    const { view } = this.#context.memory.services;
+    const { flags, affinityAge } = Service.decode(view, row * Service.size);
+    return flags === image.flags && affinityAge === image.affinityAge;
   }
 
   #changedOf(row: number): number {

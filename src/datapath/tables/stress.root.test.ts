@@ -39,6 +39,7 @@ function imageOf(id: number, generation: number): ServiceImage {
   const size = [61, 97, 131][generation % 3] ?? 61;
   return {
     flags: generation & 0xffff,
+    affinityAge: generation,
     ring: Uint16Array.from({ length: size }, (_, slot) => (slot + generation) % count),
     backends: Array.from({ length: count }, (_, index) => ({
       address: ipv4FromNumber(0x0a000000 + index),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Ipv4, ipv4FromNumber, parseIpv4 } from "../../net/address.ts";
-import { Backend, Frontend, FrontendKind, Service } from "../gen/abi.ts";
+import { ANY_IPV4, type Ipv4, ipv4FromNumber, parseIpv4 } from "../../net/address.ts";
+import { Backend, Frontend, FrontendKind, NodeAddress, Service } from "../gen/abi.ts";
 import { createHotMaps } from "../testdata/hot-maps.ts";
 import { bucketOf, type FrontendKey, highWord, lowWord } from "./hash.ts";
 import type { NexthopSource, ServiceImage } from "./images.ts";
@@ -19,6 +19,7 @@ function key(port: number, address: Ipv4 = VIP): FrontendKey {
 function image(count: number, changes: Partial<ServiceImage> = {}): ServiceImage {
   return {
     flags: 0,
+    affinityAge: 0,
     ring: count === 0 ? new Uint16Array(0) : Uint16Array.from({ length: 41 }, (_, i) => i % count),
     backends: Array.from({ length: count }, (_, index) => ({
       address: ipv4FromNumber(0x0a000001 + index),
@@ -270,6 +271,47 @@ describe("hot tables", () => {
     assert.deepEqual([...f.tables.frontends.keys()], [address]);
   });
 
+  test("an address of a node says whose it is, and no service's row is read there", async () => {
+    await using f = await open();
+    await put(f.tables, 1, image(2));
+    const node = { address: VIP, port: 0, protocol: 0, kind: FrontendKind.node };
+    await lead(f.tables, node, NodeAddress.other);
+    assert.equal(find(f, node)?.row, NodeAddress.other);
+    await lead(f.tables, node, NodeAddress.own);
+    assert.equal(find(f, node)?.row, NodeAddress.own);
+    await f.restart();
+    assert.deepEqual([...f.tables.found()], []);
+    await put(f.tables, 1, image(3));
+    assert.equal(find(f, node)?.row, NodeAddress.own);
+  });
+
+  test("a service keeps its row by whatever kind of frontend leads to it", async () => {
+    await using f = await open();
+    const node = { ...key(30_080), address: ANY_IPV4, kind: FrontendKind.nodePort };
+    const inside = { ...key(80), kind: FrontendKind.internal };
+    await put(f.tables, 7, image(2));
+    await put(f.tables, 8, image(3, { affinityAge: 1234 }));
+    await lead(f.tables, node, 7);
+    await lead(f.tables, inside, 8);
+    await f.restart();
+    assert.deepEqual(
+      [...f.tables.found()].map(({ id, frontends, image: { affinityAge } }) => [
+        id,
+        frontends,
+        affinityAge,
+      ]),
+      [
+        [7, [node], 0],
+        [8, [inside], 1234],
+      ],
+    );
+    await put(f.tables, 7, image(4));
+    assert.equal(find(f, node)?.id, 7);
+    const { row } = find(f, inside) ?? {};
+    await put(f.tables, 8, image(3, { affinityAge: 99 }));
+    assert.notEqual(find(f, inside)?.row, row);
+  });
+
   test("a frontend of a removed image has no backend", async () => {
     await using f = await open();
     await put(f.tables, 7, image(2));
@@ -335,6 +377,7 @@ describe("hot tables", () => {
       key: index + 1,
       value: {
         flags: 0,
+        affinityAge: 0,
         ring,
         backends: Array.from({ length: 10 }, (__, backend) => ({
           address: ipv4FromNumber(0x0a000000 + index * 10 + backend),

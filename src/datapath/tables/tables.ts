@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hot tables as targets of a reconciler (src/state/target.ts), restored from what is in memory.
 
-import { FrontendKind } from "../gen/abi.ts";
 import type { MapRefusal } from "../maps.ts";
 import { FrontendTable, TableFull } from "./frontends.ts";
-import { type FrontendKey, frontendId } from "./hash.ts";
+import { type FrontendKey, frontendId, leadsToService } from "./hash.ts";
 import { type BackendImage, ImageTable, type NexthopSource, type ServiceImage } from "./images.ts";
 import { FRONTEND, type HotMaps, mapTables, type TableMemory, WORDS } from "./memory.ts";
 import { type Grace, Quarantine } from "./quarantine.ts";
@@ -24,7 +23,7 @@ export interface TableTarget<K, V> {
 /** A service found in the tables. */
 export interface FoundService {
   readonly id: number;
-  /** Of kind SERVICE. */
+  /** Of the kinds that lead to services. */
   readonly frontends: readonly FrontendKey[];
   /** Backends, their counters, and slot → index of a backend: who owned each slot. */
   readonly image: ServiceImage;
@@ -54,7 +53,7 @@ export interface HotTablesOptions {
 export interface HotTables extends Disposable {
   /** Key: service id. Written before, and removed after, the frontends that lead there. */
   readonly images: TableTarget<number, ServiceImage>;
-  /** Value: service id; 0 for keys of kind ADDRESS. */
+  /** Value: service id; for the kinds of addresses, what programs read there. */
   readonly frontends: TableTarget<FrontendKey, number>;
   /** What was there at the start, or is now. */
   found(): Generator<FoundService>;
@@ -116,7 +115,7 @@ function assemble(
 function* liveRows({ frontends: { words } }: TableMemory): Generator<number> {
   for (let at = 0; at < words.length; at += WORDS.frontend) {
     const high = words[at + FRONTEND.portProtocolKind] ?? 0;
-    if (high >>> 24 === FrontendKind.service) yield words[at + FRONTEND.service] ?? 0;
+    if (leadsToService(high >>> 24)) yield words[at + FRONTEND.service] ?? 0;
   }
 }
 
@@ -147,7 +146,10 @@ function frontendTarget(
     idOf: frontendId,
     same: (a, b) => a === b,
     apply: (batch) =>
-      putAll(batch, quarantine, (key, id) => frontends.put(key, id, images.rowOf(id))),
+      putAll(batch, quarantine, (key, value) => {
+        if (leadsToService(key.kind)) frontends.put(key, value, images.rowOf(value));
+        else frontends.put(key, 0, value);
+      }),
     remove(batch) {
       for (const { key } of batch) frontends.remove(key);
       return [];
@@ -187,6 +189,7 @@ function sameImage(a: ServiceImage, b: ServiceImage): boolean {
   return (
     a === b ||
     (a.flags === b.flags &&
+      a.affinityAge === b.affinityAge &&
       (a.ring === b.ring || sameSlots(a.ring, b.ring)) &&
       (a.backends === b.backends ||
         (a.backends.length === b.backends.length &&
@@ -214,7 +217,7 @@ function sameBackend(a: BackendImage, b: BackendImage | undefined): boolean {
 function* findServices(images: ImageTable, frontends: FrontendTable): Generator<FoundService> {
   const keys = new Map<number, FrontendKey[]>();
   for (const [key, id] of frontends.entries()) {
-    if (key.kind !== FrontendKind.service) continue;
+    if (!leadsToService(key.kind)) continue;
     const list = keys.get(id);
     if (list === undefined) keys.set(id, [key]);
     else list.push(key);

@@ -12,9 +12,20 @@ export const ANNOTATIONS = {
   weights: "ciliate.io/weights",
   /** On a Service: slots of the ring. */
   ringSize: "ciliate.io/maglev-table-size",
+  /** On a Service: `dsr`, `snat` or `hybrid`. */
+  mode: "ciliate.io/forwarding-mode",
+  /** On a Service: whether its source ranges are those that `allow`, or those to `deny`. */
+  rangesPolicy: "ciliate.io/src-ranges-policy",
   device: "ciliate.io/device",
   mac: "ciliate.io/mac",
   netns: "ciliate.io/netns",
+} as const;
+
+/** Others' annotations that mean something here; ours win. */
+export const KNOWN_ANNOTATIONS = {
+  mode: "service.cilium.io/forwarding-mode",
+  rangesPolicy: "service.cilium.io/src-ranges-policy",
+  ranges: "service.beta.kubernetes.io/load-balancer-source-ranges",
 } as const;
 
 const TOP_KEYS: ReadonlySet<string> = new Set(["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -63,18 +74,18 @@ export function readMeta(root: Field, topKeys = TOP_KEYS): Meta | undefined {
   return { name, namespace, createdMs };
 }
 
-/** The annotations that are ours; a fault for one that this kind of object can't have. */
+/** The allowed annotations; a fault for one of ours that this kind of object can't have. */
 export function readAnnotations(
   root: Field,
   allowed: readonly string[],
 ): ReadonlyMap<string, { readonly text: string; readonly field: Field }> {
   const found = new Map<string, { text: string; field: Field }>();
   for (const { key, text, field } of root.get("metadata").get("annotations").texts()) {
-    if (!key.startsWith(PREFIX)) continue;
     if (allowed.includes(key)) {
       found.set(key, { text, field });
       continue;
     }
+    if (!key.startsWith(PREFIX)) continue;
     const near = nearest(key, allowed);
     const hint = near === undefined ? "" : `; did you mean "${near}"?`;
     field.fault(`annotation "${key}" means nothing here${hint}`);
@@ -99,12 +110,13 @@ export function readPort(field: Field): number | undefined {
   return field.absent ? field.refuse(expected) : field.integer(expected, 1, 65535);
 }
 
-/** `tcp` where the object doesn't say; undefined with a fault for what we can't balance. */
+/** `tcp` where the object doesn't say; undefined, with a warning for what can't be balanced. */
 export function readProtocol(field: Field): "tcp" | "udp" | undefined {
   if (field.absent || field.value === "TCP") return "tcp";
   if (field.value === "UDP") return "udp";
-  if (field.value === "SCTP") return field.fault("SCTP is not supported: expected TCP or UDP");
-  return field.refuse("TCP or UDP");
+  if (field.value !== "SCTP") return field.refuse("TCP, UDP or SCTP");
+  field.warn("the port is left out: SCTP is not balanced yet");
+  return undefined;
 }
 
 const PORT_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Attachment, Endpoint } from "../../endpoint/rows.ts";
+import type { Attachment, Endpoint, HostPort } from "../../endpoint/rows.ts";
 import { tryParseMac } from "../../net/mac.ts";
 import { objectKey } from "../rows.ts";
 import type { Field } from "./field.ts";
-import { ANNOTATIONS, readAddress, readAnnotations, readMeta } from "./meta.ts";
+import {
+  ANNOTATIONS,
+  readAddress,
+  readAnnotations,
+  readMeta,
+  readPort,
+  readProtocol,
+} from "./meta.ts";
 
 /**
  * Reads a v1 Pod: its address, its node and, from annotations, how the node reaches it. A pod
@@ -24,7 +31,8 @@ export function readPod(root: Field): Endpoint | undefined {
   const address = readAddress(podIp);
   if (node === undefined || node === "") root.get("spec").get("nodeName").refuse("a node's name");
   if (meta === undefined || node === undefined || address === undefined) return undefined;
-  return { key: objectKey(meta.namespace, meta.name), address, node, attachment };
+  const key = objectKey(meta.namespace, meta.name);
+  return { key, address, node, attachment, hostPorts: readHostPorts(root.get("spec")) };
 }
 
 function readAttachment(root: Field): Attachment | undefined {
@@ -44,4 +52,25 @@ function readAttachment(root: Field): Attachment | undefined {
   const namespace = found.get(netns);
   if (namespace?.text === "") namespace.field.refuse("a name or a path of a network namespace");
   return { device: name.text, mac: parsed, netns: namespace?.text };
+}
+
+/** Only of containers that have networks of their own: with the host's, its ports are theirs. */
+function readHostPorts(spec: Field): HostPort[] | undefined {
+  if (spec.get("hostNetwork").value === true) return undefined;
+  const found: HostPort[] = [];
+  for (const container of spec.get("containers").items()) {
+    for (const item of container.get("ports").items()) {
+      const hostPort = item.get("hostPort");
+      if (hostPort.absent || hostPort.value === 0) continue;
+      const port = readPort(hostPort);
+      const podPort = readPort(item.get("containerPort"));
+      const protocol = readProtocol(item.get("protocol"));
+      const hostIp = item.get("hostIP");
+      const isAny = hostIp.absent || ["", "0.0.0.0", "::"].includes(String(hostIp.value));
+      const address = isAny ? undefined : readAddress(hostIp);
+      if (port === undefined || podPort === undefined || protocol === undefined) continue;
+      if (isAny || address !== undefined) found.push({ port, podPort, protocol, address });
+    }
+  }
+  return found.length === 0 ? undefined : found;
 }

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../../net/address.ts";
+import { isDeepStrictEqual } from "node:util";
+import { AddressError, type Ipv4, isIpv4 } from "../../net/address.ts";
+import { type Prefix4, parseInterfaceAddress, prefixOf } from "../../net/prefix.ts";
 import { RING_SIZES } from "../maglev.ts";
-import { objectKey, type Service, type ServicePortSpec } from "../rows.ts";
+import {
+  DEFAULT_POLICY,
+  type ForwardingMode,
+  objectKey,
+  type Service,
+  type ServicePolicy,
+  type ServicePortSpec,
+} from "../rows.ts";
 import type { Field } from "./field.ts";
 import {
   ANNOTATIONS,
+  KNOWN_ANNOTATIONS,
   readAddress,
   readAnnotations,
   readMeta,
@@ -45,7 +55,29 @@ const PORT_KEYS: ReadonlySet<string> = new Set([
   "targetPort",
 ]);
 
-const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
+
+const NODE_PORT_TYPES: ReadonlySet<string> = new Set(["NodePort", "LoadBalancer"]);
+
+const TRAFFIC_POLICIES = ["Cluster", "Local"] as const;
+
+const IP_MODES = ["VIP", "Proxy"] as const;
+
+const MODES: readonly ForwardingMode[] = ["dsr", "snat", "hybrid"];
+
+const DAY_SECONDS = 86_400;
+
+/** What Kubernetes takes for a session's length where a service doesn't say. */
+const AFFINITY_SECONDS = 10_800;
+
+const SERVICE_ANNOTATIONS: readonly string[] = [
+  ANNOTATIONS.ringSize,
+  ANNOTATIONS.mode,
+  ANNOTATIONS.rangesPolicy,
+  ...Object.values(KNOWN_ANNOTATIONS),
+];
+
+type Annotations = ReturnType<typeof readAnnotations>;
 
 /** The most ports that one service can have; a limit against nonsense. */
 const MAX_PORTS = 1000;
@@ -55,61 +87,58 @@ export function readService(root: Field): Service | undefined {
   const meta = readMeta(root);
   const spec = root.get("spec").only(SPEC_KEYS);
   if (spec.absent) spec.refuse("a map");
-  checkUnsupported(spec);
-  const addresses = readAddresses(root);
+  const annotations = readAnnotations(root, SERVICE_ANNOTATIONS);
+  const type = readWord(spec.get("type"), TYPES) ?? "ClusterIP";
+  const found = readAddresses(root, type);
   const list = spec.get("ports");
-  const ports = readPorts(list);
+  const ports = readPorts(list, NODE_PORT_TYPES.has(type));
   // Whatever else is wrong with the list has been told.
-  const empty = list.absent || (Array.isArray(list.value) && list.value.length === 0);
-  if (addresses.length > 0 && empty) list.fault("expected a port");
-  const ringSize = readRingSize(root);
+  const isEmpty = list.absent || (Array.isArray(list.value) && list.value.length === 0);
+  const isFound = found.addresses.length + found.clusterAddresses.length > 0;
+  if (isFound && isEmpty) list.fault("expected a port");
+  const policy = readPolicy(spec, annotations);
+  const ringSize = readRingSize(annotations);
   if (meta === undefined) return undefined;
   const { namespace, name, createdMs } = meta;
-  const type = spec.get("type").text() ?? "ClusterIP";
-  return {
-    key: objectKey(namespace, name),
-    namespace,
-    name,
-    type,
-    addresses,
-    ports,
-    ringSize,
-    createdMs,
-  };
+  const healthCheckPort = readHealthCheckPort(spec, type, policy);
+  const key = objectKey(namespace, name);
+  const identity = { key, namespace, name, type };
+  return { ...identity, ...found, ports, policy, healthCheckPort, ringSize, createdMs };
 }
 
-/** Refuses what would be unsafe or surprising to leave out, and names what is left out. */
-function checkUnsupported(spec: Field): void {
-  const type = spec.get("type");
-  if (!type.absent && !TYPES.includes(String(type.value)))
-    type.refuse(`one of ${TYPES.join(", ")}`);
-  if (type.value === "NodePort") type.warn("node ports are not served yet, external IPs are");
-  const ranges = spec.get("loadBalancerSourceRanges");
-  if (ranges.items().length > 0) {
-    ranges.fault("source ranges are not supported yet, and the service would be open to all");
-  }
-  const affinity = spec.get("sessionAffinity");
-  if (!affinity.absent && affinity.value !== "None") {
-    affinity.fault('session affinity is not supported yet: expected "None"');
-  }
-  const policy = spec.get("externalTrafficPolicy");
-  if (policy.value === "Local") {
-    policy.warn("served like Cluster: the client's address is kept in any case");
-  } else if (!policy.absent && policy.value !== "Cluster") policy.refuse("Cluster or Local");
+/** The port where nodes tell whether they have a backend, if the service's policy makes it so. */
+function readHealthCheckPort(spec: Field, type: string, { externalLocal }: ServicePolicy): number {
+  const port = readOptionalPort(spec.get("healthCheckNodePort"));
+  return type === "LoadBalancer" && externalLocal ? port : 0;
 }
 
-function readAddresses(root: Field): Ipv4[] {
+/** The addresses by which a service is found: none where it is left to others. */
+function readAddresses(root: Field, type: string): Pick<Service, "addresses" | "clusterAddresses"> {
   const spec = root.get("spec");
+  const clusterFields = [spec.get("clusterIP"), ...spec.get("clusterIPs").items()].filter(
+    ({ absent, value }) => !absent && value !== "",
+  );
   const fields = spec.get("externalIPs").items();
-  if (spec.get("type").value === "LoadBalancer") {
+  if (type === "LoadBalancer") {
     const wanted = spec.get("loadBalancerIP");
     if (!wanted.absent && wanted.value !== "") fields.push(wanted);
     for (const ingress of root.get("status").get("loadBalancer").get("ingress").items()) {
       const ip = ingress.get("ip");
+      // Its load balancer wants the traffic, and sends it on to node ports.
+      if (readWord(ingress.get("ipMode"), IP_MODES) === "Proxy") continue;
       if (!ip.absent) fields.push(ip);
       else if (ingress.get("hostname").absent) ingress.refuse("an ip or a hostname");
     }
   }
+  const isHeadless = clusterFields.some(({ value }) => value === "None");
+  if (type === "ExternalName" || isHeadless) return { addresses: [], clusterAddresses: [] };
+  const addresses = readEach(fields);
+  const clusterAddresses = readEach(clusterFields).filter((one) => !addresses.includes(one));
+  return { addresses, clusterAddresses };
+}
+
+/** Sorted, each once. */
+function readEach(fields: readonly Field[]): Ipv4[] {
   const found = new Set<Ipv4>();
   for (const field of fields) {
     const address = readAddress(field);
@@ -125,17 +154,19 @@ function isServable(address: Ipv4): boolean {
   return first !== 0 && first !== 127 && first < 224;
 }
 
-function readPorts(list: Field): ServicePortSpec[] {
+function readPorts(list: Field, withNodePorts: boolean): ServicePortSpec[] {
   const items = list.items();
   if (items.length > MAX_PORTS) list.fault(`${items.length} ports: expected at most ${MAX_PORTS}`);
   const ports: ServicePortSpec[] = [];
   const names = new Set<string>();
   const numbers = new Set<string>();
+  const nodePorts = new Set<string>();
   for (const item of items) {
     item.only(PORT_KEYS);
     const port = readPort(item.get("port"));
     const protocol = readProtocol(item.get("protocol"));
     const name = readPortName(item.get("name"));
+    const nodePort = withNodePorts ? readOptionalPort(item.get("nodePort")) : 0;
     const target = item.get("targetPort");
     if (typeof target.value === "number") readPort(target);
     else target.text("a port number or a port's name");
@@ -146,13 +177,102 @@ function readPorts(list: Field): ServicePortSpec[] {
     if (numbers.has(`${port}/${protocol}`)) item.fault(`the second port ${port}/${protocol}`);
     names.add(name);
     numbers.add(`${port}/${protocol}`);
-    ports.push({ name, port, protocol });
+    const second = nodePort > 0 && nodePorts.has(`${nodePort}/${protocol}`);
+    if (second) item.get("nodePort").fault(`the second node port ${nodePort}/${protocol}`);
+    nodePorts.add(`${nodePort}/${protocol}`);
+    ports.push({ name, port, protocol, nodePort });
   }
   return ports;
 }
 
-function readRingSize(root: Field): number | undefined {
-  const found = readAnnotations(root, [ANNOTATIONS.ringSize]).get(ANNOTATIONS.ringSize);
+/** 0 where the object has none. */
+function readOptionalPort(field: Field): number {
+  if (field.absent || field.value === 0) return 0;
+  return readPort(field) ?? 0;
+}
+
+function readPolicy(spec: Field, annotations: Annotations): ServicePolicy {
+  const policy: ServicePolicy = {
+    externalLocal: readWord(spec.get("externalTrafficPolicy"), TRAFFIC_POLICIES) === "Local",
+    internalLocal: readWord(spec.get("internalTrafficPolicy"), TRAFFIC_POLICIES) === "Local",
+    affinityMs: readAffinity(spec),
+    ...readSourceRanges(spec, annotations),
+    mode: readMode(annotations),
+    publishNotReady: spec.get("publishNotReadyAddresses").flag() ?? false,
+  };
+  // Most services have nothing to say: they share what they have.
+  return isDeepStrictEqual(policy, DEFAULT_POLICY) ? DEFAULT_POLICY : policy;
+}
+
+function readAffinity(spec: Field): number {
+  const affinity = readWord(spec.get("sessionAffinity"), ["None", "ClientIP"]);
+  const config = spec.get("sessionAffinityConfig").only(new Set(["clientIP"]));
+  const clientIp = config.get("clientIP").only(new Set(["timeoutSeconds"]));
+  const expected = `seconds from 1 to ${DAY_SECONDS}`;
+  const seconds = clientIp.get("timeoutSeconds").integer(expected, 1, DAY_SECONDS);
+  return affinity === "ClientIP" ? (seconds ?? AFFINITY_SECONDS) * 1000 : 0;
+}
+
+function readSourceRanges(
+  spec: Field,
+  annotations: Annotations,
+): Pick<ServicePolicy, "sourceRanges" | "sourceDeny"> {
+  const items = spec.get("loadBalancerSourceRanges").items();
+  const old = annotations.get(KNOWN_ANNOTATIONS.ranges);
+  const texts = items.map((field) => ({ field, text: field.text("a prefix") ?? "" }));
+  // As in Kubernetes, the annotation stands for a field that is empty.
+  if (items.length === 0 && old !== undefined && old.text.trim() !== "") {
+    for (const text of old.text.split(",")) texts.push({ field: old.field, text });
+  }
+  const ranges = texts.flatMap(({ field, text }) => readRange(field, text.trim()) ?? []);
+  const found = annotations.get(ANNOTATIONS.rangesPolicy);
+  const policy = found ?? annotations.get(KNOWN_ANNOTATIONS.rangesPolicy);
+  const sourceDeny = policy?.text === "deny";
+  if (policy !== undefined && !sourceDeny && policy.text !== "allow") {
+    policy.field.refuse("allow or deny");
+  }
+  // Ranges of which none can be read would be faults: those of IPv6 allow nobody here.
+  return { sourceRanges: texts.length === 0 ? undefined : ranges, sourceDeny };
+}
+
+/** As Kubernetes reads it, which takes 10.0.0.1/8 for 10.0.0.0/8. */
+function readRange(field: Field, text: string): Prefix4 | undefined {
+  try {
+    const { address, length } = parseInterfaceAddress(text);
+    if (isIpv4(address)) return prefixOf(address, length);
+    field.warn(`${text} is left out: IPv6 is not supported yet`);
+    return undefined;
+  } catch (error) {
+    if (error instanceof AddressError) return field.fault(error.message);
+    throw error;
+  }
+}
+
+function readMode(annotations: Annotations): ForwardingMode | undefined {
+  const ours = annotations.get(ANNOTATIONS.mode);
+  const found = ours ?? annotations.get(KNOWN_ANNOTATIONS.mode);
+  const modes = ours === undefined ? MODES.filter((mode) => mode !== "hybrid") : MODES;
+  const mode = modes.find((one) => one === found?.text);
+  if (found !== undefined && mode === undefined) found.field.refuse(oneOf(modes));
+  return mode;
+}
+
+/** One of some words; undefined when it is absent or, with a fault, something else. */
+function readWord<const Word extends string>(
+  field: Field,
+  words: readonly Word[],
+): Word | undefined {
+  if (field.absent) return undefined;
+  const found = words.find((word) => word === field.value);
+  return found ?? field.refuse(oneOf(words));
+}
+
+function oneOf(words: readonly string[]): string {
+  return words.length === 2 ? words.join(" or ") : `one of ${words.join(", ")}`;
+}
+
+function readRingSize(annotations: Annotations): number | undefined {
+  const found = annotations.get(ANNOTATIONS.ringSize);
   if (found === undefined) return undefined;
   const size = Number(found.text);
   if (RING_SIZES.includes(size)) return size;

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Ipv4, tryParseIpv4 } from "../../net/address.ts";
 import { MAX_WEIGHT } from "../maglev.ts";
-import {
-  type EndpointSlice,
-  objectKey,
-  type ServicePortSpec,
-  type SliceEndpoint,
-} from "../rows.ts";
+import { type EndpointSlice, objectKey, type SliceEndpoint, type SlicePort } from "../rows.ts";
 import type { Field } from "./field.ts";
 import {
   ANNOTATIONS,
@@ -81,7 +76,7 @@ export function readSlice(root: Field): EndpointSlice | undefined {
   };
 }
 
-function readPorts(list: Field): ServicePortSpec[] {
+function readPorts(list: Field): SlicePort[] {
   const names = new Set<string>();
   return list.items().flatMap((item) => {
     item.only(PORT_KEYS);

@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { EndpointSlice, Service, ServicePortSpec, SliceEndpoint } from "../rows.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { Ipv4 } from "../../net/address.ts";
+import {
+  DEFAULT_POLICY,
+  type EndpointSlice,
+  type Service,
+  type ServicePortSpec,
+  type SliceEndpoint,
+  type SlicePort,
+} from "../rows.ts";
 import type { ManifestRow } from "../shape/object.ts";
 import type { ParsedDocument } from "./protocol.ts";
 
@@ -8,6 +17,8 @@ const texts = new Map<string, string>();
 
 /** Texts kept at most; beyond, they are merely not shared. */
 const MAX_TEXTS = 100_000;
+
+const NONE: readonly Ipv4[] = [];
 
 /**
  * What comes from another thread brings a copy of every text, in objects that take more room than
@@ -35,16 +46,19 @@ function internRow(content: ManifestRow): ManifestRow {
 }
 
 function internService(row: Service): Service {
-  const { key, namespace, name, type, addresses, ports, ringSize, createdMs } = row;
+  const { key, namespace, name, type, addresses, clusterAddresses, ports, policy } = row;
   return {
     key,
     namespace: one(namespace),
     name,
     type: one(type),
-    addresses,
-    ports: ports.map(internPort),
-    ringSize,
-    createdMs,
+    addresses: addresses.length === 0 ? NONE : addresses,
+    clusterAddresses: clusterAddresses.length === 0 ? NONE : clusterAddresses,
+    ports: ports.map(internServicePort),
+    policy: isDeepStrictEqual(policy, DEFAULT_POLICY) ? DEFAULT_POLICY : policy,
+    healthCheckPort: row.healthCheckPort,
+    ringSize: row.ringSize,
+    createdMs: row.createdMs,
   };
 }
 
@@ -57,7 +71,11 @@ function internSlice({ key, service, ports, endpoints }: EndpointSlice): Endpoin
   };
 }
 
-function internPort({ name, port, protocol }: ServicePortSpec): ServicePortSpec {
+function internServicePort({ name, port, protocol, nodePort }: ServicePortSpec): ServicePortSpec {
+  return { name: one(name), port, protocol: one(protocol), nodePort };
+}
+
+function internPort({ name, port, protocol }: SlicePort): SlicePort {
   return { name: one(name), port, protocol: one(protocol) };
 }
 
