@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_NAT_H
 #define CILIATE_STAGE_NAT_H
 
+#include <linux/errno.h>
 #include "conntrack.h"
 #include "service.h"
 #include "translation.h"
@@ -13,8 +14,6 @@
 
 /* Candidates for a port of this node when the client's own can't be kept. */
 #define NAT_TRIES 32
-
-#define NAT_EEXIST 17
 
 /* The part of struct bpf_sock_tuple that IPv4 has. */
 struct nat_tuple {
@@ -49,22 +48,23 @@ static __always_inline bool nat_port_used(void *ctx, const struct flow *flow, __
 	return true;
 }
 
-/* Makes the REPLY entry; 0, -NAT_EEXIST when another flow has its key, or what the kernel says. */
-static __always_inline long nat_take_port(const struct flow *flow, __u8 protocol)
+/* Makes the REPLY entry; 0, -EEXIST when another flow has its key, or what the kernel says. */
+static __always_inline int nat_take_port(const struct flow *flow, __u8 protocol)
 {
 	struct flow_key key = reply_key(flow, protocol);
-	long failed = bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
+	/* An int: before Linux 6.4 the upper half isn't the sign. */
+	int failed = bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
 	struct flow *other;
 
-	if (failed != -NAT_EEXIST)
+	if (failed != -EEXIST)
 		return failed;
 	other = bpf_map_lookup_elem(&conntrack, &key);
 	if (!other)
-		return -NAT_EEXIST;
+		return -EEXIST;
 	if (flow_is_over(other))
 		flow_delete(other, protocol);
 	else if (!flow_is_same(other, flow))
-		return -NAT_EEXIST;
+		return -EEXIST;
 	return bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY);
 }
 
@@ -84,7 +84,7 @@ static __always_inline enum verdict nat_choose(void *ctx, struct flow *flow,
 					       const struct packet *packet)
 {
 	for (__u32 try = 0; try <= NAT_TRIES; try++) {
-		long failed;
+		int failed;
 
 		flow->alias_port = nat_candidate(packet, try);
 		if (!flow->alias_port || nat_port_used(ctx, flow, packet->protocol))
@@ -92,7 +92,7 @@ static __always_inline enum verdict nat_choose(void *ctx, struct flow *flow,
 		failed = nat_take_port(flow, packet->protocol);
 		if (!failed)
 			return SENT_NAT;
-		if (failed != -NAT_EEXIST)
+		if (failed != -EEXIST)
 			return DROP_CONNTRACK_FULL;
 	}
 	return DROP_NAT_EXHAUSTED;

@@ -139,7 +139,7 @@ const NAT = inFile("stage/nat.h", [
   },
   {
     name: "SNAT: ports of other flows are taken",
-    from: "\telse if (!flow_is_same(other, flow))\n\t\treturn -NAT_EEXIST;\n",
+    from: "\telse if (!flow_is_same(other, flow))\n\t\treturn -EEXIST;\n",
     to: "",
   },
   {
