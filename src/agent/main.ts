@@ -19,6 +19,7 @@ import { lockPins, lockRuntime } from "./lock.ts";
 import { giveMemoryBack, trimRegularly } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
+import { warnOfLocalPorts } from "./port-ranges.ts";
 import { logProblems } from "./problem-log.ts";
 import { createServiceHandlers } from "./serve-services.ts";
 import { createServices, type Services } from "./services.ts";
@@ -74,6 +75,7 @@ async function run(
     }),
   );
   const identity = identifyNode(config, devices);
+  warnOfLocalPorts(config.nodePort.range, log);
   const node = parts.use(
     await openNodeDatapath({ config, identity, devices, log: telemetry.log("datapath") }),
   );

@@ -27,7 +27,7 @@ function rowOf(file: string): unknown {
   return JSON.parse(
     JSON.stringify(object?.content?.row, (key, value) => {
       if (key === "address" && typeof value === "object") return formatPrefix(value);
-      if (key === "address") return formatIpv4(value);
+      if (key === "address") return value === undefined ? value : formatIpv4(value);
       if (key === "addresses") return value.map(formatIpv4);
       if (key === "podPrefixes") return value.map(formatPrefix);
       if (key === "mac") return formatMac(value);
@@ -124,6 +124,22 @@ test("a Pod gives its address, its node and how it is attached", () => {
     node: "n1",
     attachment: { device: "lxc1", mac: "02:00:00:00:00:0a", netns: "/run/netns/web-1" },
   });
+});
+
+test("a Pod gives the ports of its node that are its own", () => {
+  const pod = (spec: string): string => `{"apiVersion":"v1","kind":"Pod",
+    "metadata":{"name":"web-1"},"status":{"podIP":"10.0.1.10"},"spec":{"nodeName":"n1",${spec}}}`;
+  const containers = `"containers":[{"ports":[{"containerPort":80,"hostPort":8080},
+    {"containerPort":81},{"containerPort":53,"hostPort":53,"protocol":"UDP","hostIP":"10.0.0.1"}]},
+    {"ports":[{"containerPort":82,"hostPort":8082,"hostIP":"0.0.0.0"}]}]`;
+  const { hostPorts } = rowOf(pod(containers)) as { hostPorts: unknown };
+  assert.deepEqual(hostPorts, [
+    { port: 8080, podPort: 80, protocol: "tcp" },
+    { port: 53, podPort: 53, protocol: "udp", address: "10.0.0.1" },
+    { port: 8082, podPort: 82, protocol: "tcp" },
+  ]);
+  const own = rowOf(pod(`"hostNetwork":true,${containers}`)) as { hostPorts?: unknown };
+  assert.equal(own.hostPorts, undefined);
 });
 
 test("a Node gives its internal addresses and its pods' prefixes", () => {
