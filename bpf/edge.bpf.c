@@ -9,6 +9,7 @@
 #include "stage/nat-xdp.h"
 #include "stage/parse.h"
 #include "stage/service.h"
+#include "stage/source.h"
 
 static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
 						      const struct nexthop *nexthop, int *action)
@@ -93,8 +94,12 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (!service)
 		return nat_may_be_reply(packet) ? nat(ctx, packet, NULL, action) : PASS_NOT_OURS;
 	packet->service = service->id;
-	if (unlikely(service->flags & SERVICE_SNAT))
-		return nat(ctx, packet, service, action);
+	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
+		if (service->flags & SERVICE_SNAT)
+			return nat(ctx, packet, service, action);
+		if (source_refused(service, packet->source))
+			return DROP_SOURCE_RANGE;
+	}
 	if (unlikely(!service->backend_count))
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);

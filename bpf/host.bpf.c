@@ -11,6 +11,7 @@
 #include "stage/owners.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
+#include "stage/source.h"
 #include "stage/too-big.h"
 
 /* Ethernet, outer and inner IPv4 with all options, and a TCP header. */
@@ -283,6 +284,8 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	packet->service = service->id;
 	if (service->flags & SERVICE_SNAT)
 		return nat(skb, packet, service, action);
+	if (source_refused(service, packet->source))
+		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
 		return DROP_NO_BACKEND;
 	backend = backend_select(service, packet);

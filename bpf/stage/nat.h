@@ -5,6 +5,7 @@
 #include <linux/errno.h>
 #include "conntrack.h"
 #include "service.h"
+#include "source.h"
 #include "translation.h"
 
 /*
@@ -167,6 +168,9 @@ nat_request(void *ctx, struct packet *packet, const struct service *service, enu
 		}
 		flow_delete(flow, packet->protocol);
 	}
+	*verdict = DROP_SOURCE_RANGE;
+	if (source_refused(service, packet->source))
+		return NULL;
 	*verdict = DROP_NO_BACKEND;
 	if (!service->backend_count)
 		return NULL;

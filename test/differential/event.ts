@@ -104,6 +104,8 @@ export interface ServiceEvent {
   readonly service: number;
   readonly encapsulateFirst: boolean;
   readonly snat: boolean;
+  /** Indexes into PREFIXES_OF_CLIENTS; undefined: it has no source ranges. */
+  readonly sources: { readonly listed: readonly number[]; readonly deny: boolean } | undefined;
   /** Pods that own slots. */
   readonly backends: readonly number[];
   /** The first of them of each slot. */

@@ -14,7 +14,15 @@ import type {
   StateEvent,
 } from "./event.ts";
 import { THE_NODE } from "./event.ts";
-import { CLIENT_PORTS, CLIENTS, PODS, PODS_OF_NODE, PREFIXES, SERVICE_PORTS } from "./places.ts";
+import {
+  CLIENT_PORTS,
+  CLIENTS,
+  PODS,
+  PODS_OF_NODE,
+  PREFIXES,
+  PREFIXES_OF_CLIENTS,
+  SERVICE_PORTS,
+} from "./places.ts";
 import { Prng } from "./prng.ts";
 
 const NODES = [0, 1] as const;
@@ -223,6 +231,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     service,
     encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
     snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
+    sources: prng.chance(12) ? sources(prng) : undefined,
     backends,
     ring,
     targets: targets(prng, node, backends),
@@ -232,6 +241,12 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
       ? prng.pick(["row", "ring", "slots", "backends", "nexthop"] as const)
       : undefined,
   };
+}
+
+function sources(prng: Prng): ServiceEvent["sources"] {
+  const deny = prng.chance(50);
+  const listed = [...PREFIXES_OF_CLIENTS.keys()].filter(() => prng.chance(deny ? 25 : 60));
+  return { listed, deny };
 }
 
 function formerOwners(prng: Prng, ringSize: number): ServiceEvent["former"] {

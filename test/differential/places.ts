@@ -70,6 +70,15 @@ export const PREFIXES = [
   "0.0.0.0/0",
 ].map(parsePrefix4);
 
+/** Prefixes that services may list as those of their clients. */
+export const PREFIXES_OF_CLIENTS = [
+  "198.51.100.7/32",
+  "198.51.100.0/24",
+  "203.0.113.0/28",
+  "128.0.0.0/1",
+  "0.0.0.0/0",
+].map(parsePrefix4);
+
 export interface Gateway {
   readonly device: "up0" | "up1";
   readonly address: Ipv4;

@@ -21,7 +21,7 @@ const LIMITS: Limits = {
   formerOwners: 1024,
   endpoints: 16,
   nodes: 16,
-  sourceRanges: 16,
+  sourceRanges: 64,
   affinities: 16,
   sockets: 16,
   flows: 512,

@@ -23,6 +23,7 @@ import {
   PODS,
   PODS_OF_NODE,
   PREFIXES,
+  PREFIXES_OF_CLIENTS,
   podDevice,
   podMac,
   SERVICE_PORTS,
@@ -80,6 +81,7 @@ function removeService(twin: Twin, service: number): void {
     twin.putTarget(id, second, undefined);
     twin.putFormerOwners(id, second, undefined);
   }
+  twin.putSourceRanges(id, []);
   const others = SERVICE_PORTS.some(
     (other, index) =>
       index !== service &&
@@ -121,6 +123,8 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     const flags = backends.includes(pod) ? 1 : 0;
     twin.putTarget(id, PODS[pod] ?? 0, { port, flags, counter: counterOf(service, pod) });
   }
+  const listed = (event.sources?.listed ?? []).flatMap((one) => PREFIXES_OF_CLIENTS[one] ?? []);
+  twin.putSourceRanges(id, listed);
   if (broken === "row") return;
   twin.putService(service, {
     id,
@@ -131,9 +135,15 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     flags:
       (event.encapsulateFirst ? SERVICE.encapsulateFirst : 0) |
       (event.snat ? SERVICE.snat : 0) |
+      sourceFlags(event) |
       (event.former.length > 0 ? SERVICE.formerOwners : 0),
     changed: (jiffies - event.changedJiffiesAgo) >>> 0,
   });
+}
+
+function sourceFlags({ sources }: ServiceEvent): number {
+  if (sources === undefined) return 0;
+  return SERVICE.sourceRanges | (sources.deny ? SERVICE.sourceDeny : 0);
 }
 
 function putNodeAddress(twin: Twin, event: Extract<StateEvent, { kind: "node address" }>): void {

@@ -15,6 +15,7 @@ import type { Limits } from "../../src/datapath/sizes.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
 import type { Mac } from "../../src/net/mac.ts";
+import type { Prefix4 } from "../../src/net/prefix.ts";
 import { bucketOf } from "../model/hash.ts";
 import { Node, type Surroundings } from "../model/node.ts";
 import {
@@ -204,6 +205,27 @@ export class Twin {
     }
   }
 
+  /** All ranges that a service lists. */
+  putSourceRanges(service: number, ranges: readonly Prefix4[]): void {
+    const { tables } = this.model;
+    const { sourceRanges } = this.real.maps;
+    const keyOf = (prefixLength: number, address: number) => ({
+      prefixLength: 32 + prefixLength,
+      service: service as ServiceId,
+      address: address as Ipv4,
+    });
+    for (const range of tables.sourceRanges) {
+      if (range.service !== service) continue;
+      sourceRanges.delete(keyOf(range.prefixLength, range.address));
+    }
+    const others = tables.sourceRanges.filter((range) => range.service !== service);
+    const added = ranges.map(({ address, length }) => ({ service, address, prefixLength: length }));
+    tables.sourceRanges = [...others, ...added];
+    for (const { address, length } of ranges) {
+      sourceRanges.update(keyOf(length, address), { listed: 1 });
+    }
+  }
+
   putFormerOwners(service: number, slot: number, owners: readonly number[] | undefined): void {
     const key = { service: service as ServiceId, slot };
     const text = pairKey(service, slot);
@@ -276,6 +298,7 @@ export class Twin {
       this.putNexthop(row, EMPTY_NEXTHOP);
     }
     this.putTrusted([]);
+    for (const { service } of [...tables.sourceRanges]) this.putSourceRanges(service, []);
     for (const address of [...tables.endpoints.keys()]) this.putEndpoint(address, undefined);
     for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);
     for (const [key] of [...maps.formerOwners.entries()]) maps.formerOwners.delete(key);

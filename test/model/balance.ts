@@ -73,6 +73,7 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   const service = serviceRow(node, row);
   if ((service.flags & SERVICE.snat) !== 0) return nat(node, place, { input, ip, l4, service });
   // 4.
+  if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotOf(hash, service.ringSize);

@@ -53,6 +53,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
     node.remove(replyKeyOf(flow, ip.protocol));
   }
   // 2.
+  if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = hashOf(node, request);
   const backend = backendOfSlot(node, service, slotOf(hash, service.ringSize));

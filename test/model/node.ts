@@ -4,7 +4,15 @@
 
 import { balance } from "./balance.ts";
 import { bucketOf } from "./hash.ts";
-import { KIND, NODE_ADDRESS, PLACE, type Place, VERDICT, type Verdict } from "./numbers.ts";
+import {
+  KIND,
+  NODE_ADDRESS,
+  PLACE,
+  type Place,
+  SERVICE,
+  VERDICT,
+  type Verdict,
+} from "./numbers.ts";
 import type { Ipv4, L4 } from "./packet.ts";
 import { fromPod } from "./pod.ts";
 import {
@@ -17,6 +25,7 @@ import {
   type Limits,
   type LimitWindow,
   pairKey,
+  type Service,
   type Tables,
 } from "./tables.ts";
 
@@ -221,14 +230,29 @@ export class Node {
     let kind: number | undefined;
     for (const prefix of this.tables.trusted) {
       const { prefixLength } = prefix;
-      const shift = 2 ** (32 - prefixLength);
-      if (Math.floor(address / shift) !== Math.floor(prefix.address / shift)) continue;
-      if (prefixLength <= longest) continue;
+      if (!isIn(address, prefix) || prefixLength <= longest) continue;
       longest = prefixLength;
       kind = prefix.kind;
     }
     return kind;
   }
+
+  /** *Source ranges*: whether a service's clients may have an address. */
+  admits(service: Service, client: number): boolean {
+    if ((service.flags & SERVICE.sourceRanges) === 0) return true;
+    const isListed = this.tables.sourceRanges.some(
+      (range) => range.service === service.id && isIn(client, range),
+    );
+    return isListed !== ((service.flags & SERVICE.sourceDeny) !== 0);
+  }
+}
+
+function isIn(
+  address: number,
+  prefix: { readonly address: number; readonly prefixLength: number },
+): boolean {
+  const size = 2 ** (32 - prefix.prefixLength);
+  return Math.floor(address / size) === Math.floor(prefix.address / size);
 }
 
 /** Jiffies from `then` to `now`, which count modulo 2^32. */

@@ -64,7 +64,13 @@ export const KIND = {
 } as const;
 /** Whose an address of a node is. */
 export const NODE_ADDRESS = { own: 1, other: 2 } as const;
-export const SERVICE = { encapsulateFirst: 1, formerOwners: 2, snat: 4 } as const;
+export const SERVICE = {
+  encapsulateFirst: 1,
+  formerOwners: 2,
+  snat: 4,
+  sourceRanges: 8,
+  sourceDeny: 16,
+} as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;
 /** A row's flags have its generation above these bits. */

@@ -85,6 +85,12 @@ export interface Trusted {
   kind: number;
 }
 
+export interface SourceRange {
+  service: number;
+  prefixLength: number;
+  address: number;
+}
+
 export interface Flow {
   client: number;
   serviceAddress: number;
@@ -140,6 +146,7 @@ export interface Tables {
   /** By address. */
   readonly endpoints: Map<number, Endpoint>;
   trusted: Trusted[];
+  sourceRanges: SourceRange[];
   /** `pairKey(service id, slot)` → addresses, newest first, 0 ends the list. */
   readonly formerOwners: Map<string, number[]>;
   /** By service id. */
@@ -161,6 +168,7 @@ export function emptyTables(): Tables {
     targets: new Map(),
     endpoints: new Map(),
     trusted: [],
+    sourceRanges: [],
     formerOwners: new Map(),
     limitWindows: new Map(),
     counters: new Map(),

@@ -6,6 +6,29 @@ import type { Mutant } from "./list.ts";
 const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
   faults.map((fault) => ({ file, ...fault }));
 
+const SOURCE = inFile("stage/source.h", [
+  {
+    name: "who is listed is refused",
+    from: "return listed == !!(service->flags & SERVICE_SOURCE_DENY);",
+    to: "return listed != !!(service->flags & SERVICE_SOURCE_DENY);",
+  },
+  {
+    name: "nobody is denied",
+    from: "listed == !!(service->flags & SERVICE_SOURCE_DENY)",
+    to: "!listed",
+  },
+  {
+    name: "other services' lists count",
+    from: "\t    .service = service->id,\n",
+    to: "\t    .service = service->id ? 1 : 0,\n",
+  },
+  {
+    name: "lists of networks are looked up by network alone",
+    from: ".prefix_length = 64",
+    to: ".prefix_length = 56",
+  },
+]);
+
 const SERVICE = inFile("stage/service.h", [
   {
     name: "slot by remainder",
@@ -199,6 +222,7 @@ const METRICS = inFile("stage/metrics.h", [
 ]);
 
 export const SELECTION_MUTANTS: readonly Mutant[] = [
+  ...SOURCE,
   ...SERVICE,
   ...PARSE,
   ...EDGE,

@@ -17,6 +17,7 @@ import { RECEIVE_ROWS } from "./receive-rows.ts";
 import { expectVerdicts, type Seen, testRows } from "./row.ts";
 import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
 import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
+import { SOURCE_ROWS, SOURCE_SNAT_ROWS } from "./source-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
 
 const PLACES = 4;
@@ -46,6 +47,7 @@ suiteOn("a node as it is by default", "", [
   ...OWNER_ROWS,
   ...NOTE_ROWS,
   ...POD_ROWS,
+  ...SOURCE_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
@@ -55,7 +57,7 @@ suiteOn(
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
-  [...SNAT_ROWS, ...SNAT_REPLY_ROWS],
+  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS],
   serveBySnat,
 );
 suiteOn("a node that serves node ports", "", NODE_PORT_ROWS, serveNodePorts);
@@ -100,6 +102,7 @@ test("every verdict that can occur at the edge has a row", () => {
       "DROP_TABLE",
       "DROP_ANSWER_LIMIT",
       "DROP_NAT_EXHAUSTED",
+      "DROP_SOURCE_RANGE",
     ],
     seen,
   );
@@ -144,6 +147,7 @@ test("every verdict that can occur at the host has a row", () => {
       "DROP_ANSWER_LIMIT",
       "DROP_TOO_BIG",
       "DROP_NAT_EXHAUSTED",
+      "DROP_SOURCE_RANGE",
     ],
     seen,
   );
