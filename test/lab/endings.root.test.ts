@@ -4,7 +4,6 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { deleteNamespace } from "../../src/kernel/netns.ts";
 import { clusterManifests } from "../../src/lab/manifest.ts";
 import { podNamed } from "../../src/lab/plan.ts";
@@ -64,10 +63,7 @@ async function testService(t: TestContext, stage: Stage): Promise<void> {
   ]);
   // What was open waits, for TCP gives a service time to come back; its pods still know it.
   await balance(lab, PODS);
-  await until("all connections to go on", 15_000, async () => {
-    const { answered, sent, stalled, broken } = await client.report("mine");
-    return broken > 0 || (stalled === 0 && sent - answered < COUNT * 64);
-  });
+  await client.round("mine");
   assertWhole(await client.finish("mine"));
 
   const before = verdicts(lab);
@@ -168,7 +164,7 @@ test("what is left goes on", async (t) => {
   );
   await t.test("when a pod dies", (t) => testPod(t, stage));
   await t.test("when a node dies", (t) => testNode(t, stage));
-  await delay(2 * INTERVAL_MS);
+  await client.round("bystanders");
   const end = await client.finish("bystanders");
   assertWhole(end);
   assert.equal(end.answered, end.sent);

@@ -9,8 +9,9 @@ import type { Lab } from "../../src/lab/lab.ts";
 import type { ServiceSpec } from "../../src/lab/manifest.ts";
 import { until } from "../../src/lab/process.ts";
 import {
+  nodesOf,
   podEndpoint,
-  serviceId,
+  serviceIds,
   since,
   untilBalanced,
   untilGone,
@@ -39,16 +40,20 @@ function extraService(index: number, backends: readonly string[]): ServiceSpec {
   return serviceOf(backends, { name, addresses: [address], ports });
 }
 
-function publishExtras({ lab }: Stage, count: number, backends: readonly string[]): void {
-  for (let index = 0; index < count; index++) lab.publish(extraService(index, backends));
+/** How many of the first extra services each node balances. */
+function extrasInForce({ lab }: Stage, count: number): number[] {
+  const indexes = Array.from({ length: count }, (_, index) => index);
+  return nodesOf(lab).map((node) => {
+    const frontends = serviceIds(lab, node);
+    const has = (index: number): boolean => `${extra(index).address}:${VIP_PORT}/tcp` in frontends;
+    return indexes.filter(has).length;
+  });
 }
 
-/** How many of the first extra services a node balances. */
-function extrasInForce({ lab }: Stage, count: number): number {
-  const indexes = Array.from({ length: count }, (_, index) => index);
-  return indexes.filter((index) => {
-    return serviceId(lab, "node1", `${extra(index).address}:${VIP_PORT}`) !== undefined;
-  }).length;
+async function untilInForce(stage: Stage, count: number, wanted: number): Promise<void> {
+  await until(`${wanted} of ${count} to be in force`, STATUS_LIMIT_MS, () => {
+    return extrasInForce(stage, count).every((found) => found === wanted);
+  });
 }
 
 /** Waits until a node's status has a problem like this, and exits as one that has. */
@@ -85,9 +90,15 @@ interface Case {
 /** Publishes more than there is room for, then makes room. */
 async function testRefusals(stage: Stage, { count, backends, fits, problem }: Case): Promise<void> {
   const { lab } = stage;
-  publishExtras(stage, count, backends);
-  await untilProblem(lab, "node1", problem);
-  assert.equal(extrasInForce(stage, count), fits);
+  const publish = (from: number, end: number): void => {
+    for (let index = from; index < end; index++) lab.publish(extraService(index, backends));
+  };
+  // So that it is known which of them are refused.
+  publish(0, fits);
+  await untilInForce(stage, fits, fits);
+  publish(fits, count);
+  for (const node of nodesOf(lab)) await untilProblem(lab, node, problem);
+  assert.deepEqual(extrasInForce(stage, count), [fits, fits]);
   await assertWitnesses(stage);
 
   // A service that is in force still follows its pods.
@@ -98,12 +109,10 @@ async function testRefusals(stage: Stage, { count, backends, fits, problem }: Ca
   await untilBalanced(lab, `${first}:${VIP_PORT}`, left);
 
   for (let index = 1; index < fits; index++) lab.withdraw(extra(index).name);
-  await until("the others to be in force", STATUS_LIMIT_MS, () => {
-    return extrasInForce(stage, count) === count - fits + 1;
-  });
-  await untilWell(lab, "node1");
+  await untilInForce(stage, count, count - fits + 1);
+  for (const node of nodesOf(lab)) await untilWell(lab, node);
   for (let index = 0; index < count; index++) lab.withdraw(extra(index).name);
-  await until("all of them to go", STATUS_LIMIT_MS, () => extrasInForce(stage, count) === 0);
+  await untilInForce(stage, count, 0);
 }
 
 function assertOpen(report: GroupReport, open: number, broken: number): void {

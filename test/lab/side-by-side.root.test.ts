@@ -7,7 +7,6 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap } from "../../src/kernel/map.ts";
 import { listNamespaces } from "../../src/kernel/netns.ts";
 import { createLab, type Lab, openLab } from "../../src/lab/lab.ts";
@@ -23,8 +22,7 @@ const INTERVAL_MS = 100;
 const SIZE = { nodes: 2, podsPerNode: 1 };
 
 async function assertStreams({ client }: Stage, backend: string): Promise<void> {
-  await delay(3 * INTERVAL_MS);
-  const report = await client.report("tcp");
+  const report = await client.round("tcp");
   assert.equal(report.broken, 0, report.brokenHow.join(", "));
   assert.equal(report.wrong, 0);
   assert.deepEqual(report.byBackend, { [backend]: { open: COUNT, broken: 0 } });

@@ -30,7 +30,7 @@ function nodes(count: number): string {
 }
 
 test("a file that is shared between workers comes back whole and in order", async (t) => {
-  const { pool, path } = begin(t, { workers: 2 }, nodes(5000));
+  const { pool, path } = begin(t, { workers: 2, idleMs: 60_000 }, nodes(5000));
   const shared = await pool.parse(path, 2 ** 21, []);
   assert.equal(pool.running, 2);
   assert.deepEqual(await pool.parse(path, 1, []), shared);

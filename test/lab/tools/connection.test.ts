@@ -4,16 +4,20 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../../../src/lab/process.ts";
 import { Connection } from "./connection.ts";
 import { bytesAt, CHUNK_LIMIT, isRight, keysOf } from "./pattern.ts";
 
 const NUMBER = 7;
 const NAME = Buffer.concat([Buffer.of(4), Buffer.from("fake")]);
 
-/** A server that answers its first record by what `spoil` makes of the right answer. */
+/**
+ * A server that answers its first record by what `spoil` makes of the right answer, and a
+ * connection that has had so many bytes of it, or broke.
+ */
 async function meet(
   spoil: (answer: Buffer, socket: Socket) => Buffer | undefined,
+  bytes = 100,
 ): Promise<Connection> {
   await using server = createServer((socket) => {
     socket.once("data", () => socket.write(NAME));
@@ -30,8 +34,10 @@ async function meet(
   const connection = new Connection(NUMBER, { address: "127.0.0.1", port });
   await connection.opened;
   connection.send(100);
-  await delay(50);
-  await connection.finish(50);
+  await until("the answer", 5000, () => {
+    return connection.answered >= bytes || connection.broken !== undefined;
+  });
+  await connection.finish(0);
   return connection;
 }
 
@@ -61,11 +67,11 @@ test("a wrong byte, a lost one and one too many are seen", async () => {
     return answer;
   });
   assert.equal(wrong.wrong, 1);
-  const lost = await meet((answer) => answer.subarray(1));
+  const lost = await meet((answer) => answer.subarray(1), 99);
   assert.equal(lost.wrong, 1);
-  const short = await meet((answer) => answer.subarray(0, 60));
+  const short = await meet((answer) => answer.subarray(0, 60), 60);
   assert.deepEqual([short.wrong, short.answered], [0, 60]);
-  const more = await meet(() => bytesAt(keysOf(NUMBER).down, 0, 101));
+  const more = await meet(() => bytesAt(keysOf(NUMBER).down, 0, 101), 101);
   assert.equal(more.wrong, 1);
 });
 
@@ -74,7 +80,7 @@ test("a reset, a close and a silence are told apart", async () => {
   assert.equal(reset.broken, "ECONNRESET");
   const closed = await meet((_, socket) => void socket.end());
   assert.equal(closed.broken, "closed by the server");
-  const silent = await meet(() => undefined);
+  const silent = await meet(() => undefined, 0);
   assert.equal(silent.broken, undefined);
   assert.equal(silent.answered, 0);
   const nobody = new Connection(NUMBER, { address: "127.0.0.1", port: 1 });

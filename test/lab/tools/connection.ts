@@ -55,6 +55,11 @@ export class Connection {
     }, openLimitMs);
   }
 
+  /** Up to where in what was sent there has been an answer. */
+  get heard(): number {
+    return this.answered;
+  }
+
   get localPort(): number {
     return this.#socket.localPort ?? 0;
   }

@@ -19,6 +19,8 @@ export class Flow {
   moved = 0;
   sent = 0;
   answered = 0;
+  /** Up to where in what was sent there has been an answer; some may have been lost. */
+  heard = 0;
   readonly stall = new Stall();
   readonly opened: Promise<void>;
   readonly #socket: Socket;
@@ -82,6 +84,7 @@ export class Flow {
     if (this.backend !== "" && this.backend !== name) this.moved++;
     this.backend = name;
     this.answered++;
+    if (right) this.heard = Math.max(this.heard, message.readUInt32BE(4) + 1);
     this.stall.end(false);
   }
 }

@@ -79,11 +79,11 @@ class Group {
     const end = performance.now() + limitMs;
     const goals = this.members.map((member) => ({ member, past: member.sent }));
     const waits = ({ member, past }: (typeof goals)[number]): boolean =>
-      member.broken === undefined && member.answered <= past;
+      member.broken === undefined && member.heard <= past;
     while (goals.some(waits)) {
       if (performance.now() > end) {
         const silent = goals.filter(waits).length;
-        throw new Error(`${silent} connections have had no answer for ${limitMs} ms`);
+        throw new Error(`${silent} of ${goals.length} have had no answer for ${limitMs} ms`);
       }
       await wait(TICK_MS);
     }

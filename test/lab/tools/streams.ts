@@ -183,7 +183,7 @@ export class StreamClient implements AsyncDisposable {
     return this.#ask({ ask: "report", group });
   }
 
-  /** Returns when every TCP connection of a group has had an answer to what it sent, or broke. */
+  /** Returns when everyone in a group has had an answer to what it sends from now on, or broke. */
   round(group: string, limitMs = ROUND_LIMIT_MS): Promise<GroupReport> {
     return this.#ask({ ask: "round", group, limitMs });
   }
