@@ -144,7 +144,7 @@ async function testWithoutAgents(t: TestContext, stage: Stage): Promise<void> {
     const text = await lab.output("node2", ["ciliate", "bpf", ...words, "list"]);
     return text.trim().split("\n");
   };
-  assert.match((await lines("service")).join("\n"), /198\.51\.100\.1:80 +tcp/);
+  assert.match((await lines("service")).join("\n"), /198\.51\.100\.1:80 +service +tcp/);
   assert.equal((await lines("backend")).length, 1 + 2 * PODS.length);
   assert.equal((await lines("maglev")).length, 1 + 2 * PODS.length);
   const ct = await lab.output("node2", ["ciliate", "bpf", "ct", "list", "-o", "json"]);
