@@ -10,6 +10,7 @@
 #include "stage/nat-skb.h"
 #include "stage/owners.h"
 #include "stage/parse.h"
+#include "stage/relay.h"
 #include "stage/skb.h"
 #include "stage/source.h"
 #include "stage/too-big.h"
@@ -71,20 +72,6 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
 		return DROP_REWRITE;
 	*action = bpf_redirect_peer(endpoint->ifindex, 0);
 	return SENT_POD;
-}
-
-/* Sends a packet that came with an outer header to another owner or node. */
-static __always_inline void outer_redirect(struct iphdr *outer, const struct packet *packet,
-					   ipv4_t destination, __u8 ttl)
-{
-	__u32 change = checksum_change(packet->outer_source, node_address) +
-		       checksum_change(packet->outer_destination, destination) +
-		       (__u16)~packet->outer_ttl + ttl;
-
-	outer->check = checksum_apply(outer->check, change);
-	outer->saddr = node_address;
-	outer->daddr = destination;
-	outer->ttl = ttl;
 }
 
 /* Where a note carries the owner: the bytes behind the ports, which TCP and UDP both have. */
@@ -161,7 +148,6 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 {
 	__u8 ttl = hop_ttl(decision->hop);
 	struct way way = {};
-	struct iphdr *outer;
 	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
 
 	if (!way_find(skb, node_address, decision->next, bytes, &way))
@@ -169,20 +155,8 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 	packet->backend = decision->next;
 	if (bytes > way.mtu)
 		return packet->outer_source ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
-	if (!packet->outer_source) {
-		__u32 sum = IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_IPIP) +
-			    checksum_word(node_address);
-
-		if (!skb_encapsulate(skb, packet, node_address, ttl, sum, &way))
-			return DROP_REWRITE;
-	} else {
-		outer = skb_start(skb) + ETH_HLEN;
-		if ((void *)(outer + 1) > skb_end(skb))
-			return DROP_REWRITE;
-		outer_redirect(outer, packet, decision->next, ttl);
-		if (!skb_ethernet(skb, way.destination, way.source))
-			return DROP_REWRITE;
-	}
+	if (!skb_send_outer(skb, packet, ttl, &way))
+		return DROP_REWRITE;
 	*action = way_take(&way);
 	return decision->hop == HOP_FINAL ? SENT_FINAL : SENT_PASSED;
 }
@@ -356,7 +330,9 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	case PARSED_INVALID:
 		return DROP_INNER_INVALID;
 	case PARSED_PROTOCOL:
-		return DROP_INNER_PROTOCOL;
+		if (note || packet->protocol != IPPROTO_ICMP)
+			return DROP_INNER_PROTOCOL;
+		return relay(skb, packet, hop == HOP_NOTE ? 0 : hop, action);
 	case PARSED_FRAGMENT:
 		return DROP_FRAGMENT;
 	default:
@@ -392,6 +368,8 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 			return PASS_NOT_OURS;
 		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
 	case PARSED_PROTOCOL:
+		if (packet->protocol == IPPROTO_ICMP)
+			return relay(skb, packet, 0, action);
 		return packet->protocol == IPPROTO_IPIP ? received(skb, packet, action)
 							: PASS_NOT_OURS;
 	default:

@@ -31,7 +31,8 @@ CONFIG(__u32, quiet_jiffies,
 CONFIG(__u32, pass_limit,
        "packets of unknown flows that one service may pass on in one limit_window");
 CONFIG(__u32, answer_limit,
-       "packets that one service may answer with ICMP or RST in one limit_window");
+       "packets that one service may answer with ICMP or RST, and ICMP errors that it may "
+       "relay, in one limit_window");
 CONFIG(__u32, limit_window, "length of the window of both limits in jiffies");
 
 #endif

@@ -302,7 +302,7 @@ struct socket_peer {
 struct limit_window {
 	jiffies_t since;
 	__u32 passed; /* packets of unknown flows passed on */
-	__u32 told;   /* ICMP and RST sent in the service's name */
+	__u32 told;   /* ICMP and RST sent in the service's name, ICMP errors relayed for it */
 };
 
 struct {

@@ -41,13 +41,14 @@
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
 	X(DROP_UNTRUSTED, 34, "IPIP for a pod from a source that is no node and no load balancer") \
 	X(DROP_INNER_INVALID, 35, "IPIP whose inner header is not a whole IPv4 TCP or UDP header") \
-	X(DROP_INNER_PROTOCOL, 36, "IPIP whose inner protocol is neither TCP nor UDP") \
+	X(DROP_INNER_PROTOCOL, 36, \
+	  "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply") \
 	X(DROP_NO_SERVICE, 37, "IPIP whose inner destination is no service") \
 	X(DROP_NOT_A_BACKEND, 38, "IPIP to a pod that is no backend of the inner service") \
 	X(DROP_CONNTRACK_FULL, 39, "no room for a new flow") \
 	X(DROP_PORT_COLLISION, 40, \
 	  "no free client port for a second flow of the same client port to one pod") \
-	X(DROP_UNKNOWN_FLOW, 41, "FIN or RST of a flow that nobody knows") \
+	X(DROP_UNKNOWN_FLOW, 41, "FIN, RST or ICMP error of a flow that nobody knows") \
 	X(DROP_UNKNOWN_FINAL, 42, "nobody knew the flow, and the ring changed moments ago") \
 	X(DROP_PASS_LIMIT, 43, "too many packets of unknown flows for one service") \
 	X(DROP_ECN, 44, \
@@ -57,8 +58,9 @@
 	X(DROP_NO_ROUTE, 47, "no route to the next owner of a flow") \
 	X(DROP_ENDPOINT_GONE, 48, "the flow's pod is no longer on this node") \
 	X(DROP_OUTER_FRAGMENT, 49, "a fragment of an IPIP packet for a pod") \
-	X(DROP_ANSWER_LIMIT, 50, "had to be answered, and the service has answered enough") \
-	X(DROP_TOO_BIG, 51, "too big for the way to the next owner of the flow") \
+	X(DROP_ANSWER_LIMIT, 50, \
+	  "had to be answered or relayed, and the service has answered enough") \
+	X(DROP_TOO_BIG, 51, "too big for the way to an owner of the flow") \
 	X(DROP_SOURCE_RANGE, 52, "the client is not in the service's source ranges") \
 	X(DROP_UNKNOWN_PORT, 53, "no service has this port of a service address") \
 	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod")

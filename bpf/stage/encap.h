@@ -60,6 +60,20 @@ static __always_inline void outer_write(struct iphdr *outer, const struct packet
 	outer->daddr = destination;
 }
 
+/* Sends a packet that came with an outer header to another owner or node. */
+static __always_inline void outer_redirect(struct iphdr *outer, const struct packet *packet,
+					   ipv4_t destination, __u8 ttl)
+{
+	__u32 change = checksum_change(packet->outer_source, node_address) +
+		       checksum_change(packet->outer_destination, destination) +
+		       (__u16)~packet->outer_ttl + ttl;
+
+	outer->check = checksum_apply(outer->check, change);
+	outer->saddr = node_address;
+	outer->daddr = destination;
+	outer->ttl = ttl;
+}
+
 static __always_inline void ethernet_write(struct ethhdr *eth, const __u8 *destination,
 					   const __u8 *source)
 {

@@ -5,6 +5,7 @@
 #include "packet.h"
 
 #define IP_FRAGMENT bpf_htons(0x3fff) /* more-fragments and offset */
+#define IP_FRAGMENT_OFFSET bpf_htons(0x1fff)
 
 enum parsed {
 	PARSED_WHOLE,	 /* a whole TCP or UDP header */

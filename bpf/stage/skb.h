@@ -147,6 +147,28 @@ static __always_inline bool skb_ethernet(struct __sk_buff *skb, const __u8 *dest
 	return true;
 }
 
+/*
+ * Points the outer header to the pod in packet->backend, with this node as its source; what came
+ * without one gets one.
+ */
+static __always_inline bool skb_send_outer(struct __sk_buff *skb, const struct packet *packet,
+					   __u8 ttl, const struct way *way)
+{
+	struct iphdr *outer;
+
+	if (!packet->outer_source) {
+		__u32 sum = IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_IPIP) +
+			    checksum_word(node_address);
+
+		return skb_encapsulate(skb, packet, node_address, ttl, sum, way);
+	}
+	outer = skb_start(skb) + ETH_HLEN;
+	if ((void *)(outer + 1) > skb_end(skb))
+		return false;
+	outer_redirect(outer, packet, packet->backend, ttl);
+	return skb_ethernet(skb, way->destination, way->source);
+}
+
 /* Parses the packet behind its MACs, pulling headers into linear memory where they aren't. */
 static __always_inline bool skb_readable(struct __sk_buff *skb, __u32 bytes)
 {

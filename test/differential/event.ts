@@ -34,11 +34,27 @@ export interface PacketSpec {
   /** The frame's destination; the uplink's when left out. */
   readonly mac?: Mac;
   readonly outer?: OuterSpec;
+  /** It is an ICMP error about a reply of the flow instead, which the rest describes. */
+  readonly error?: ErrorSpec;
   /** Bytes overwritten at the end, counted from the start of the frame. */
   readonly bytes?: readonly (readonly [at: number, value: number])[];
   /** The frame ends after so many bytes. */
   readonly cutBytes?: number | undefined;
   readonly gsoSize?: number;
+}
+
+/** An ICMP packet of a router. */
+export interface ErrorSpec {
+  readonly type: number;
+  readonly code: number;
+  /** The MTU, of a packet that was too big. */
+  readonly rest: number;
+  /** What it quotes of the reply, IPv4 header included. */
+  readonly quotedBytes: number;
+  readonly quotedOptionBytes: number;
+  readonly quotedMoreFragments: boolean;
+  readonly quotedFragmentOffset: number;
+  readonly checksum: "right" | "wrong";
 }
 
 export const THE_NODE = -1;

@@ -6,6 +6,7 @@ import type { Mac } from "../../src/net/mac.ts";
 import {
   buildPacket,
   ethernet,
+  icmp,
   ipv4,
   type LayerInit,
   payload,
@@ -90,34 +91,66 @@ export function clientFrame(
   ];
   if (spec.vlan === true) layers.push(vlan({ id: 5 }));
   if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
-  layers.push(
-    ipv4({
-      source: CLIENTS[spec.client] ?? STRANGER,
-      target: target ?? ANY_IPV4,
-      protocol,
-      ttl: spec.ttl ?? 60,
-      dscp: spec.dscp ?? 0,
-      ecn: spec.ecn ?? 0,
-      id: 0x3344,
-      dontFragment: spec.dontFragment ?? true,
-      moreFragments: spec.moreFragments ?? false,
-      fragmentOffset: spec.fragmentOffset ?? 0,
-      options: optionBytes(spec.ipOptionBytes ?? 0),
-    }),
-    transport(
-      { sourcePort: spec.clientPort, targetPort, protocol },
-      {
-        tcpFlags: spec.tcpFlags ?? 0x10,
-        tcpOptions: spec.tcpOptions ?? [],
-        checksum: spec.checksum ?? "right",
-      },
-    ),
-    payload(COUNTING.subarray(0, spec.payloadBytes ?? 0)),
-  );
+  const flow = { client: CLIENTS[spec.client] ?? STRANGER, target: target ?? ANY_IPV4 };
+  layers.push(...packetLayers(spec, { ...flow, targetPort, protocol }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
   const frame = buildPacket(...layers);
   if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
   return mangle(frame, spec.bytes ?? [], spec.cutBytes);
+}
+
+/** Where a client's packet goes. */
+interface Flow {
+  readonly client: Ipv4;
+  readonly target: Ipv4;
+  readonly targetPort: number;
+  readonly protocol: number;
+}
+
+/** What the client sends or, if that is asked for, what a router has to say of the answer. */
+function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
+  const { client, target, targetPort, protocol } = flow;
+  const { error } = spec;
+  const ip = {
+    ttl: spec.ttl ?? 60,
+    dscp: spec.dscp ?? 0,
+    ecn: spec.ecn ?? 0,
+    id: 0x3344,
+    dontFragment: spec.dontFragment ?? true,
+    moreFragments: spec.moreFragments ?? false,
+    fragmentOffset: spec.fragmentOffset ?? 0,
+    options: optionBytes(spec.ipOptionBytes ?? 0),
+  };
+  const how = {
+    tcpFlags: spec.tcpFlags ?? 0x10,
+    tcpOptions: spec.tcpOptions ?? [],
+    checksum: spec.checksum ?? "right",
+  } as const;
+  const rest = payload(COUNTING.subarray(0, spec.payloadBytes ?? 0));
+  if (error === undefined) {
+    const ports = { sourcePort: spec.clientPort, targetPort, protocol };
+    return [ipv4({ source: client, target, protocol, ...ip }), transport(ports, how), rest];
+  }
+  const ports = { sourcePort: targetPort, targetPort: spec.clientPort, protocol };
+  const reply = buildPacket(
+    ipv4({
+      source: target,
+      target: client,
+      protocol,
+      options: optionBytes(error.quotedOptionBytes),
+      moreFragments: error.quotedMoreFragments,
+      fragmentOffset: error.quotedFragmentOffset,
+    }),
+    transport(ports, how),
+    rest,
+  );
+  const { type, code } = error;
+  const checksum = error.checksum === "right" ? {} : { checksum: 0x1234 };
+  return [
+    ipv4({ source: STRANGER, target, ...ip }),
+    icmp({ type, code, rest: error.rest, ...checksum }),
+    payload(reply.subarray(0, error.quotedBytes)),
+  ];
 }
 
 function outerLayer(outer: OuterSpec, node: NodeIndex): LayerInit {

@@ -4,6 +4,7 @@
 import { parseMac } from "../../src/net/mac.ts";
 import { FLOW, NODE_ADDRESS } from "../model/numbers.ts";
 import type {
+  ErrorSpec,
   Event,
   NodeIndex,
   OuterSpec,
@@ -281,6 +282,8 @@ function tcpFlags(prng: Prng): number {
 function packet(prng: Prng, node: NodeIndex): PacketEvent {
   const gso = prng.chance(4);
   const outer = prng.chance(45);
+  const error = prng.chance(12);
+  const headers = (outer ? 80 : 60) + (error ? 28 : 0);
   const spec: PacketSpec = {
     client: prng.weighted([10, 0], [6, 1], [3, 2], [1, 3], [1, 4], [0, CLIENTS.length]),
     clientPort: prng.weighted([10, 0], [10, 1], [6, 2], [1, 3], [1, 4]),
@@ -302,8 +305,9 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     vlan: prng.chance(0.5),
     ...(prng.chance(0.5) ? { mac: prng.pick(OTHER_MACS) } : {}),
     ...(outer ? { outer: outerSpec(prng, node) } : {}),
-    ...(prng.chance(5) ? { bytes: overwrites(prng, outer ? 80 : 60) } : {}),
-    ...(prng.chance(3) ? { cutBytes: prng.below(outer ? 90 : 70) } : {}),
+    ...(error ? { error: errorSpec(prng) } : {}),
+    ...(prng.chance(error ? 15 : 5) ? { bytes: overwrites(prng, headers) } : {}),
+    ...(prng.chance(3) ? { cutBytes: prng.below(headers + 10) } : {}),
     ...(gso ? { gsoSize: prng.pick([100, 1339, 1340, 1341, 1439, 1440, 1441]) } : {}),
   };
   return {
@@ -313,6 +317,32 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     uplink: prng.weighted<0 | 1>([3, 0], [1, 1]),
     packet: { ...spec, clientPort: CLIENT_PORTS[spec.clientPort] ?? 0 },
     fabric: { routers: prng.pick([0, 1, 2, MOST_ROUTERS]), congested: prng.chance(10) },
+  };
+}
+
+/** About as much is quoted as has to be, or all. */
+function errorSpec(prng: Prng): ErrorSpec {
+  const { moreFragments = false, fragmentOffset = 0 } = fragment(prng, 5);
+  const quotedOptionBytes = prng.weighted([12, 0], [1, 4], [1, 40]);
+  const l4Bytes = prng.weighted(
+    [6, 8],
+    [1, 7],
+    [1, 9],
+    [1, 17],
+    [2, 18],
+    [4, 20],
+    [4, 528],
+    [1, 0],
+  );
+  return {
+    type: prng.weighted([12, 3], [2, 11], [2, 12], [1, 5], [1, 8], [1, 0]),
+    code: prng.weighted([8, 4], [1, 0], [1, 3]),
+    rest: prng.pick([1300, 0, 68, 0xffffffff]),
+    quotedBytes: prng.chance(3) ? prng.below(20) : 20 + quotedOptionBytes + l4Bytes,
+    quotedOptionBytes,
+    quotedMoreFragments: moreFragments,
+    quotedFragmentOffset: fragmentOffset,
+    checksum: prng.weighted([8, "right"], [1, "wrong"]),
   };
 }
 

@@ -48,6 +48,7 @@ const SENT_TO_NODES: ReadonlySet<Verdict> = new Set([
   "SENT_PASSED",
   "SENT_FINAL",
   "SENT_NAT",
+  "SENT_RELAYED",
 ]);
 /** The longest way: a balancer, and every hop number. */
 const MOST_NODES = 8;

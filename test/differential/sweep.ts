@@ -11,21 +11,25 @@ const ETHERNET = 14;
 /** IPv4, TCP, and what begins after them. */
 const HEADERS = 20 + 20 + 2;
 const OUTER = 20;
+/** The error's own IPv4 and ICMP headers. */
+const ERROR = 20 + 8;
 const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
 
 /** What is cut, or overwritten, of one packet of a sweep. */
 type Change = Pick<PacketSpec, "bytes"> | Pick<PacketSpec, "cutBytes">;
 
-/** The packets of one seed: to a service, in IPIP, or a pod's. */
+/** The packets of one seed: to a service, in IPIP, ICMP errors of both kinds, or a pod's. */
 export function sweepSequence(seed: number): Event[] {
   const prng = new Prng(seed);
   const events: Event[] = generateSequence(seed, STATE_EVENTS);
-  const [outerBytes, send] = prng.pick([
+  const [moreBytes, send] = prng.pick([
     () => [0, changesOfPacket(prng, false)] as const,
     () => [OUTER, changesOfPacket(prng, true)] as const,
+    () => [ERROR, changesOfError(prng, false)] as const,
+    () => [OUTER + ERROR, changesOfError(prng, true)] as const,
     () => [0, changesOfReply(prng)] as const,
   ])();
-  const end = ETHERNET + outerBytes + HEADERS;
+  const end = ETHERNET + moreBytes + HEADERS;
   for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
   for (let at = 12; at < end; at++) {
     for (const value of EXTREMES) events.push(send({ bytes: [[at, value]] }));
@@ -36,6 +40,22 @@ export function sweepSequence(seed: number): Event[] {
 function changesOfPacket(prng: Prng, isIpip: boolean): (change: Change) => PacketEvent {
   const base = basePacket(prng, isIpip);
   return (change) => ({ ...base, packet: { ...base.packet, ...change } });
+}
+
+function changesOfError(prng: Prng, isIpip: boolean): (change: Change) => PacketEvent {
+  const base = basePacket(prng, isIpip);
+  const error = {
+    type: prng.pick([3, 11, 12]),
+    code: 4,
+    rest: 1300,
+    quotedBytes: prng.pick([28, 29, 40]),
+    quotedOptionBytes: 0,
+    quotedMoreFragments: false,
+    quotedFragmentOffset: 0,
+    checksum: "right",
+  } as const;
+  const packet = { ...base.packet, error };
+  return (change) => ({ ...base, edge: false, packet: { ...packet, ...change } });
 }
 
 function basePacket(prng: Prng, isIpip: boolean): PacketEvent {

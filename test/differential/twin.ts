@@ -297,6 +297,8 @@ export class Twin {
     for (const row of tables.nexthops.keys()) {
       this.putNexthop(row, EMPTY_NEXTHOP);
     }
+    // Frontends of others lead to rows that a sequence may never write.
+    for (const row of tables.services.keys()) this.putService(row, EMPTY_SERVICE);
     this.putTrusted([]);
     for (const { service } of [...tables.sourceRanges]) this.putSourceRanges(service, []);
     for (const address of [...tables.endpoints.keys()]) this.putEndpoint(address, undefined);
@@ -315,6 +317,16 @@ export class Twin {
     this.real.close();
   }
 }
+
+const EMPTY_SERVICE: Service = {
+  id: 0,
+  ring: 0,
+  ringSize: 0,
+  backends: 0,
+  backendCount: 0,
+  flags: 0,
+  changed: 0,
+};
 
 const EMPTY_NEXTHOP: Nexthop = {
   ifindex: 0,

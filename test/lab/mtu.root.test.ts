@@ -4,7 +4,6 @@
 // ICMP, and bulk gets through.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +11,7 @@ import { suite, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { until } from "../../src/lab/process.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
+import { dissect } from "./tools/dissect.ts";
 import { since, verdicts } from "./tools/inspect.ts";
 import { balance, createStage, type Stage, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
 
@@ -28,31 +28,6 @@ interface Case {
   readonly mtu: number;
   /** Of the pods' own wires: pods may not know how narrow the fabric is. */
   readonly podMtu: number;
-}
-
-/** Fields of the packets of a capture as an independent dissector sees them. */
-function dissect(file: string, filter: string, fields: readonly string[]): string[][] {
-  const wanted = fields.flatMap((field) => ["-e", field]);
-  const argv = [
-    "-r",
-    file,
-    "-o",
-    "ip.check_checksum:TRUE",
-    "-Y",
-    filter,
-    "-T",
-    "fields",
-    ...wanted,
-  ];
-  const text = execFileSync("tshark", argv, {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  return text
-    .trimEnd()
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => line.split("\t"));
 }
 
 /** Makes the wires narrower: a fabric with a tunnel on the way. */

@@ -23,6 +23,7 @@ import {
   writeMacs,
 } from "./packet.ts";
 import { receive } from "./receive.ts";
+import { relay } from "./relay.ts";
 import { type Backend, pairKey, type Service } from "./tables.ts";
 
 /** A packet to a service port, and what is known of its way. */
@@ -54,6 +55,9 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   if (ip === undefined) return pass("PASS_NOT_OURS", frame);
   if (ip.protocol === PROTOCOL.ipip) {
     return place === "edge" ? pass("PASS_NOT_OURS", frame) : receive(node, input, ip);
+  }
+  if (ip.protocol === PROTOCOL.icmp && place === "host") {
+    return relay(node, { input, outer: undefined, icmp: ip, hop: 0 });
   }
   if (!isTcpOrUdp(ip.protocol)) return pass("PASS_NOT_OURS", frame);
   // 2.

@@ -54,7 +54,7 @@ export function noteFor(
 }
 
 /** Gives an outer header another way. */
-function redirect(
+export function redirect(
   frame: Uint8Array,
   outer: Ipv4,
   to: { readonly source: number; readonly destination: number; readonly ttl: number },

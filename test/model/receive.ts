@@ -7,8 +7,9 @@ import { deliver } from "./deliver.ts";
 import { requestKey } from "./flow.ts";
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
-import { FLOW, HOP_TTL, TRUST } from "./numbers.ts";
+import { FLOW, HOP_TTL, PROTOCOL, TRUST } from "./numbers.ts";
 import { type Ipv4, isTcpOrUdp, type L4, parseIpv4, parseL4 } from "./packet.ts";
+import { relay } from "./relay.ts";
 
 const NOT_ECT = 0;
 const ECT1 = 1;
@@ -29,6 +30,8 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   // 3.
   const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
   if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
+  const hop = trust === TRUST.loadBalancer ? 0 : hopOf(outer.ttl);
+  if (ip.protocol === PROTOCOL.icmp && !isNote) return relay(node, { input, outer, icmp: ip, hop });
   if (!isTcpOrUdp(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
   const l4 = parseL4(frame, ip);
@@ -38,9 +41,7 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   const ecn = innerEcn(outer.tos & 3, ip.tos & 3);
   if (ecn === undefined) return drop("DROP_ECN", frame);
   const tos = (ip.tos & 0xfc) | ecn;
-  // 5.
-  const hop = trust === TRUST.loadBalancer ? 0 : hopOf(outer.ttl);
-  // 6.
+  // 5, 6.
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
   const arrival = { input, frame, outer, ip, l4, hash, hop, tos };
   return deliver(node, arrival, outer.destination);

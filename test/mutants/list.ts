@@ -3,6 +3,7 @@
 // Each is one that a person could make and that would load.
 
 import { CONNTRACK_MUTANTS } from "./flows.ts";
+import { RELAY_MUTANTS } from "./relay.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
 import { SOCKET_MUTANTS } from "./sockets.ts";
@@ -19,5 +20,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...SELECTION_MUTANTS,
   ...REWRITE_MUTANTS,
   ...CONNTRACK_MUTANTS,
+  ...RELAY_MUTANTS,
   ...SOCKET_MUTANTS,
 ];

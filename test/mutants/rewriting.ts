@@ -34,6 +34,16 @@ const ENCAP = inFile("stage/encap.h", [
     from: "bpf_htonl(packet->spread & outer_host_mask)",
     to: "(packet->spread & outer_host_mask)",
   },
+  {
+    name: "hops aren't counted",
+    from: "\touter->daddr = destination;\n\touter->ttl = ttl;\n",
+    to: "\touter->daddr = destination;\n",
+  },
+  {
+    name: "outer checksum without the hop",
+    from: "(__u16)~packet->outer_ttl + ttl;",
+    to: "0;",
+  },
 ]);
 
 const CHECKSUM = inFile("stage/checksum.h", [
@@ -108,12 +118,6 @@ const HOST = inFile("host.bpf.c", [
     name: "the service's port stays",
     from: ".destination_port = flow->pod_port,",
     to: ".destination_port = packet->destination_port,",
-  },
-  { name: "hops aren't counted", from: "\touter->ttl = ttl;\n", to: "" },
-  {
-    name: "outer checksum without the hop",
-    from: "(__u16)~packet->outer_ttl + ttl;",
-    to: "0;",
   },
   {
     name: "passed packets aren't measured",

@@ -14,6 +14,7 @@ import { NOTE_ROWS } from "./note-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
+import { RELAY_ROWS } from "./relay-rows.ts";
 import { expectVerdicts, type Seen, testRows } from "./row.ts";
 import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
 import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
@@ -48,6 +49,7 @@ suiteOn("a node as it is by default", "", [
   ...NOTE_ROWS,
   ...POD_ROWS,
   ...SOURCE_ROWS,
+  ...RELAY_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
@@ -123,6 +125,7 @@ test("every verdict that can occur at the host has a row", () => {
       "SENT_PASSED",
       "SENT_FINAL",
       "SENT_NOTED",
+      "SENT_RELAYED",
       "SENT_FRAG_NEEDED",
       "SENT_NAT",
       "SENT_NAT_REPLY",

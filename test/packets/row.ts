@@ -34,6 +34,8 @@ export interface Row {
   readonly leaving?: Packet;
   /** A checksum of it is wrong, as it was before. */
   readonly isFaulty?: true;
+  /** It quotes a part of a packet, whose checksum nobody can judge. */
+  readonly isCut?: true;
   /** The kernel fills in the MACs. */
   readonly toNeighbour?: true;
   /** It goes back out of the device that it came from. */
@@ -93,7 +95,7 @@ function runRow(stage: Stage, place: Place, row: Row, seen: Seen): void {
   if (!row.verdict.startsWith("DROP_")) compareFrames(run.frame, row, frame);
   row.check?.(stage);
   seen.verdicts.add(`${place} ${row.verdict}`);
-  if (row.leaving !== undefined && !row.isFaulty) seen.frames.push(run.frame);
+  if (row.leaving !== undefined && !row.isFaulty && !row.isCut) seen.frames.push(run.frame);
 }
 
 const nameOf = (verdict: number): string => (verdictNames[verdict] ?? "").toUpperCase();

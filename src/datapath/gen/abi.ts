@@ -307,7 +307,7 @@ export const Verdict = {
   dropUntrusted: 34,
   /** IPIP whose inner header is not a whole IPv4 TCP or UDP header */
   dropInnerInvalid: 35,
-  /** IPIP whose inner protocol is neither TCP nor UDP */
+  /** IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply */
   dropInnerProtocol: 36,
   /** IPIP whose inner destination is no service */
   dropNoService: 37,
@@ -317,7 +317,7 @@ export const Verdict = {
   dropConntrackFull: 39,
   /** no free client port for a second flow of the same client port to one pod */
   dropPortCollision: 40,
-  /** FIN or RST of a flow that nobody knows */
+  /** FIN, RST or ICMP error of a flow that nobody knows */
   dropUnknownFlow: 41,
   /** nobody knew the flow, and the ring changed moments ago */
   dropUnknownFinal: 42,
@@ -335,9 +335,9 @@ export const Verdict = {
   dropEndpointGone: 48,
   /** a fragment of an IPIP packet for a pod */
   dropOuterFragment: 49,
-  /** had to be answered, and the service has answered enough */
+  /** had to be answered or relayed, and the service has answered enough */
   dropAnswerLimit: 50,
-  /** too big for the way to the next owner of the flow */
+  /** too big for the way to an owner of the flow */
   dropTooBig: 51,
   /** the client is not in the service's source ranges */
   dropSourceRange: 52,
@@ -423,12 +423,12 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "33": "a fragment for a service address",
   "34": "IPIP for a pod from a source that is no node and no load balancer",
   "35": "IPIP whose inner header is not a whole IPv4 TCP or UDP header",
-  "36": "IPIP whose inner protocol is neither TCP nor UDP",
+  "36": "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply",
   "37": "IPIP whose inner destination is no service",
   "38": "IPIP to a pod that is no backend of the inner service",
   "39": "no room for a new flow",
   "40": "no free client port for a second flow of the same client port to one pod",
-  "41": "FIN or RST of a flow that nobody knows",
+  "41": "FIN, RST or ICMP error of a flow that nobody knows",
   "42": "nobody knew the flow, and the ring changed moments ago",
   "43": "too many packets of unknown flows for one service",
   "44": "congestion mark on the outer header of a packet that can't carry it (RFC 6040)",
@@ -437,8 +437,8 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "47": "no route to the next owner of a flow",
   "48": "the flow's pod is no longer on this node",
   "49": "a fragment of an IPIP packet for a pod",
-  "50": "had to be answered, and the service has answered enough",
-  "51": "too big for the way to the next owner of the flow",
+  "50": "had to be answered or relayed, and the service has answered enough",
+  "51": "too big for the way to an owner of the flow",
   "52": "the client is not in the service's source ranges",
   "53": "no service has this port of a service address",
   "54": "no port of this node is free for another flow to the pod",
@@ -1391,7 +1391,7 @@ export interface Config {
   readonly quietJiffies: number;
   /** packets of unknown flows that one service may pass on in one limit_window */
   readonly passLimit: number;
-  /** packets that one service may answer with ICMP or RST in one limit_window */
+  /** packets that one service may answer with ICMP or RST, and ICMP errors that it may relay, in one limit_window */
   readonly answerLimit: number;
   /** length of the window of both limits in jiffies */
   readonly limitWindow: number;
@@ -1486,7 +1486,7 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     name: "answer_limit",
     codec: u32Codec,
     initial: 0,
-    doc: "packets that one service may answer with ICMP or RST in one limit_window",
+    doc: "packets that one service may answer with ICMP or RST, and ICMP errors that it may relay, in one limit_window",
   },
   limitWindow: {
     name: "limit_window",
