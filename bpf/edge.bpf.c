@@ -3,6 +3,7 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
+#include "stage/affinity.h"
 #include "stage/encap.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
@@ -69,14 +70,22 @@ static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct pac
 	return aside_frag_needed(ctx, mtu);
 }
 
-/* With SNAT, to the backend or back to the client. */
-static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet,
-					const struct service *service, int *action)
-{
-	struct aside aside = {.action = XDP_PASS};
-	enum verdict verdict =
-	    service ? aside_nat_away(ctx, service, &aside) : aside_nat_back(ctx, &aside);
+enum nat_step { NAT_KNOWN, NAT_NEW, NAT_BACK };
 
+/* SNAT, aside; `backend` is of NAT_NEW. What is too big for its way is answered here. */
+static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet,
+					enum nat_step step, const struct backend *backend,
+					int *action)
+{
+	struct aside aside = {.action = XDP_PASS, .service = packet->service};
+	enum verdict verdict;
+
+	if (step == NAT_KNOWN)
+		verdict = aside_nat_known(ctx, &aside);
+	else if (step == NAT_NEW)
+		verdict = aside_nat_new(ctx, backend, &aside);
+	else
+		verdict = aside_nat_back(ctx, &aside);
 	packet->service = aside.service;
 	packet->backend = aside.backend;
 	*action = aside.action;
@@ -88,25 +97,31 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	struct service *service = service_find(packet);
 	struct backend *backend;
 	struct nexthop *nexthop;
-	enum verdict verdict;
+	enum verdict verdict = PASS_NOT_OURS;
 	__u32 row, extra;
 
 	if (!service)
-		return nat_may_be_reply(packet) ? nat(ctx, packet, NULL, action) : PASS_NOT_OURS;
+		return nat_may_be_reply(packet) ? nat(ctx, packet, NAT_BACK, NULL, action)
+						: PASS_NOT_OURS;
 	packet->service = service->id;
 	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
 		if (service->flags & SERVICE_SNAT)
-			return nat(ctx, packet, service, action);
+			verdict = nat(ctx, packet, NAT_KNOWN, NULL, action);
+		/* Else the flow isn't known. */
+		if (verdict != PASS_NOT_OURS)
+			return verdict;
 		if (source_refused(service, packet->source))
 			return DROP_SOURCE_RANGE;
 	}
 	if (unlikely(!service->backend_count))
 		return DROP_NO_BACKEND;
-	backend = backend_select(service, packet);
+	backend = backend_choose(service, packet);
 	if (unlikely(!backend))
 		return DROP_TABLE;
 	if (backend->flags & BACKEND_LOCAL)
 		return PASS_LOCAL;
+	if (unlikely(service->flags & SERVICE_SNAT))
+		return nat(ctx, packet, NAT_NEW, backend, action);
 	row = backend->nexthop;
 	nexthop = bpf_map_lookup_elem(&nexthops, &row);
 	if (unlikely(!nexthop))

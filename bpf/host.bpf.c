@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
+#include "stage/affinity.h"
 #include "stage/nat-skb.h"
 #include "stage/owners.h"
 #include "stage/parse.h"
@@ -235,45 +236,57 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 	return SENT_ENCAPSULATED;
 }
 
+/* A packet of a known flow of a service with SERVICE_SNAT. */
 static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet,
-					const struct service *service, int *action)
+					struct flow *flow, int *action)
+{
+	packet->backend = flow->pod;
+	if (flow->flags & FLOW_SNAT)
+		return nat_send(skb, packet, flow, action);
+	traffic_count(flow->counter, packet);
+	return deliver(skb, packet, flow->pod, 0, action);
+}
+
+/* To a pod of another node. */
+static __always_inline enum verdict forward(struct __sk_buff *skb, struct packet *packet,
+					    const struct service *service,
+					    const struct backend *backend, int *action)
 {
 	enum verdict verdict;
-	struct flow *flow = nat_flow(skb, packet, service, &verdict);
+	struct flow *flow;
 
-	if (flow)
-		return nat_send(skb, packet, flow, action);
-	if (verdict != PASS_LOCAL)
-		return verdict;
-	traffic_count(packet->counter, packet);
-	return deliver(skb, packet, packet->backend, 0, action);
+	if (service->flags & SERVICE_SNAT) {
+		flow = nat_flow_new(skb, packet, backend, &verdict);
+		return flow ? nat_send(skb, packet, flow, action) : verdict;
+	}
+	verdict = to_node(skb, packet, service, backend, action);
+	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
+		traffic_count(backend->counter, packet);
+	return verdict;
 }
 
 static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
 					    const struct service *service, int *action)
 {
 	struct backend *backend;
-	enum verdict verdict;
+	struct flow *flow;
 
 	packet->service = service->id;
-	if (service->flags & SERVICE_SNAT)
-		return nat(skb, packet, service, action);
+	flow = service->flags & SERVICE_SNAT ? nat_flow(packet) : NULL;
+	if (flow)
+		return nat(skb, packet, flow, action);
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
 		return DROP_NO_BACKEND;
-	backend = backend_select(service, packet);
+	backend = backend_choose(service, packet);
 	if (!backend)
 		return DROP_TABLE;
 	packet->backend = backend->address;
-	if (backend->flags & BACKEND_LOCAL) {
-		traffic_count(backend->counter, packet);
-		return deliver(skb, packet, backend->address, 0, action);
-	}
-	verdict = to_node(skb, packet, service, backend, action);
-	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
-		traffic_count(backend->counter, packet);
-	return verdict;
+	if (!(backend->flags & BACKEND_LOCAL))
+		return forward(skb, packet, service, backend, action);
+	traffic_count(backend->counter, packet);
+	return deliver(skb, packet, backend->address, 0, action);
 }
 
 /* `encapsulate: first`: later packets of a flow come to the pod's own address. */

@@ -7,11 +7,16 @@
 
 /* SNAT at tc. */
 
-/* Not inlined, as what follows: the flow has a stack of its own. */
-static __noinline struct flow *nat_flow(struct __sk_buff *skb, struct packet *packet,
-					const struct service *service, enum verdict *verdict)
+/* Not inlined, as what follows: these have stacks of their own. */
+static __noinline struct flow *nat_flow(struct packet *packet)
 {
-	return packet && service && verdict ? nat_request(skb, packet, service, verdict) : NULL;
+	return packet ? nat_known(packet) : NULL;
+}
+
+static __noinline struct flow *nat_flow_new(struct __sk_buff *skb, struct packet *packet,
+					    const struct backend *backend, enum verdict *verdict)
+{
+	return packet && backend && verdict ? nat_new(skb, packet, backend, verdict) : NULL;
 }
 
 /* The answer is the caller's. */

@@ -69,22 +69,42 @@ static __always_inline enum verdict nat_answer(struct xdp_md *ctx, struct packet
 	return SENT_NAT_REPLY;
 }
 
-/* A packet to a service with SERVICE_SNAT. */
-static __noinline enum verdict aside_nat_away(struct xdp_md *ctx, const struct service *service,
-					      struct aside *aside)
+/* A packet to a service with SERVICE_SNAT; PASS_NOT_OURS: its flow isn't known. */
+static __noinline enum verdict aside_nat_known(struct xdp_md *ctx, struct aside *aside)
 {
 	struct packet packet = {};
 	enum verdict verdict;
 	struct flow *flow;
 
-	if (!service || !aside || !aside_parse(ctx, &packet))
+	if (!aside || !aside_parse(ctx, &packet))
 		return DROP_REWRITE;
-	packet.service = service->id;
-	flow = nat_request(ctx, &packet, service, &verdict);
+	flow = nat_known(&packet);
+	if (!flow)
+		return PASS_NOT_OURS;
+	aside->backend = flow->pod;
+	if (!(flow->flags & FLOW_SNAT))
+		return PASS_LOCAL;
+	verdict = nat_send(ctx, &packet, flow, &aside->action);
+	aside->mtu = packet.mtu;
+	return verdict;
+}
+
+/* A packet of no known flow, whose backend is a pod of another node. */
+static __noinline enum verdict aside_nat_new(struct xdp_md *ctx, const struct backend *backend,
+					     struct aside *aside)
+{
+	struct packet packet = {};
+	enum verdict verdict;
+	struct flow *flow;
+
+	if (!backend || !aside || !aside_parse(ctx, &packet))
+		return DROP_REWRITE;
+	packet.service = aside->service;
+	aside->backend = backend->address;
+	flow_hash(&packet);
+	flow = nat_new(ctx, &packet, backend, &verdict);
 	if (flow)
 		verdict = nat_send(ctx, &packet, flow, &aside->action);
-	aside->service = packet.service;
-	aside->backend = packet.backend;
 	aside->mtu = packet.mtu;
 	return verdict;
 }

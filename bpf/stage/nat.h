@@ -5,7 +5,6 @@
 #include <linux/errno.h>
 #include "conntrack.h"
 #include "service.h"
-#include "source.h"
 #include "translation.h"
 
 /*
@@ -143,52 +142,34 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	return SENT_NAT;
 }
 
-/*
- * The flow of a request to a service with SERVICE_SNAT, made if it is new; NULL: see the verdict.
- * With PASS_LOCAL, packet->backend is the pod of this node that it is for.
- */
-static __always_inline struct flow *
-nat_request(void *ctx, struct packet *packet, const struct service *service, enum verdict *verdict)
+/* The entry of a request's flow, which may be one of a pod of this node; NULL: it is none yet. */
+static __always_inline struct flow *nat_known(const struct packet *packet)
 {
-	struct backend *backend;
+	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
+	struct flow *flow = bpf_map_lookup_elem(&conntrack, &key);
+
+	if (!flow || flow->flags & FLOW_REMOTE)
+		return NULL;
+	if (!flow_is_past(flow, packet))
+		return flow;
+	flow_delete(flow, packet->protocol);
+	return NULL;
+}
+
+/* A new flow to a pod of another node; NULL: see the verdict. The packet has its hash. */
+static __always_inline struct flow *nat_new(void *ctx, const struct packet *packet,
+					    const struct backend *backend, enum verdict *verdict)
+{
 	struct flow_key key;
 	struct flow *flow;
 
-	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
-	*verdict = SENT_NAT;
-	if (flow && !(flow->flags & FLOW_REMOTE)) {
-		if (!flow_is_past(flow, packet)) {
-			packet->backend = flow->pod;
-			packet->counter = flow->counter;
-			if (flow->flags & FLOW_SNAT)
-				return flow;
-			*verdict = PASS_LOCAL;
-			return NULL;
-		}
-		flow_delete(flow, packet->protocol);
-	}
-	*verdict = DROP_SOURCE_RANGE;
-	if (source_refused(service, packet->source))
-		return NULL;
-	*verdict = DROP_NO_BACKEND;
-	if (!service->backend_count)
-		return NULL;
-	backend = backend_select(service, packet);
-	*verdict = DROP_TABLE;
-	if (!backend)
-		return NULL;
-	packet->backend = backend->address;
-	packet->counter = backend->counter;
-	*verdict = PASS_LOCAL;
-	if (backend->flags & BACKEND_LOCAL)
-		return NULL;
 	*verdict = DROP_UNKNOWN_FLOW;
 	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
 		return NULL;
 	*verdict = nat_open(ctx, packet, backend);
 	if (*verdict != SENT_NAT)
 		return NULL;
+	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&conntrack, &key);
 	if (!flow)
 		*verdict = DROP_CONNTRACK_FULL;

@@ -214,7 +214,7 @@ static __always_inline void decide_final(struct decision *decision, struct packe
 /* One round: `pod` is of this node. Returns whether another pod of this node has to be asked. */
 static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *packet,
 					 const struct service *service, ipv4_t *pod,
-					 struct decision *decision, bool last_round)
+					 struct decision *decision, __u32 round)
 {
 	struct target_key key = {.service = service->id, .pod = *pod};
 	struct target *target = bpf_map_lookup_elem(&targets, &key);
@@ -245,7 +245,13 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	}
 	next =
 	    present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former) : 0;
-	if (!present || last_round || (!next && present->address == *pod)) {
+	/* The balancer remembers the client: nobody else would get a connection of it. */
+	if (target && round == 1 && !decision->hop && packet->protocol == IPPROTO_UDP &&
+	    service->flags & SERVICE_AFFINITY && present && present->address != *pod) {
+		decide_adopt(decision, packet, *pod, target, 0);
+		return false;
+	}
+	if (!present || round == OWNER_ROUNDS || (!next && present->address == *pod)) {
 		if (target)
 			decide_last(decision, packet, *pod, target, changing);
 		else
@@ -279,7 +285,7 @@ static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet 
 	/* Linux 6.1 takes a call that falls through to the loop's head for an endless loop. */
 #pragma clang loop unroll(full)
 	for (__u32 round = 1; round <= OWNER_ROUNDS; round++)
-		if (!decide_round(skb, packet, service, &pod, decision, round == OWNER_ROUNDS))
+		if (!decide_round(skb, packet, service, &pod, decision, round))
 			return;
 }
 

@@ -53,7 +53,6 @@ struct packet {
 	/* Found on the way. */
 	ipv4_t backend;
 	service_id_t service;
-	__u32 counter; /* of the backend: row of counters within one CPU's part */
 	__u32 slot;
 	__u32 hash;   /* h: chooses the slot */
 	__u32 spread; /* g: spreads outer sources */

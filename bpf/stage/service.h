@@ -119,21 +119,34 @@ static __always_inline struct service *service_find(const struct packet *packet)
 	return service_of(frontend);
 }
 
-/* Hash of the flow as the client sends it: the same on every node. */
-static __always_inline void flow_hash(struct packet *packet)
+/* `ports`: the source's, and then the destination's, as they lie in memory. */
+static __always_inline __u64 hash_mix(ipv4_t source, ipv4_t destination, __u32 ports, __u8 protocol)
 {
-	__u32 ports = packet->source_port | (__u32)packet->destination_port << 16;
-	__u64 a = bpf_be64_to_cpu((__u64)ports << 32 | packet->source);
-	__u64 b = (__u64)bpf_ntohl(packet->destination) << 8 | packet->protocol;
+	__u64 a = bpf_be64_to_cpu((__u64)ports << 32 | source);
+	__u64 b = (__u64)bpf_ntohl(destination) << 8 | protocol;
 	__u64 x = (a ^ hash_seed) * 0x9E3779B97F4A7C15ULL;
 
 	x ^= x >> 32;
 	x = (x ^ b) * 0xD6E8FEB86659FD93ULL;
 	x ^= x >> 32;
 	x *= 0xCA4BCAA75EC3F625ULL;
-	x ^= x >> 32;
+	return x ^ x >> 32;
+}
+
+/* Hash of the flow as the client sends it: the same on every node. */
+static __always_inline void flow_hash(struct packet *packet)
+{
+	__u32 ports = packet->source_port | (__u32)packet->destination_port << 16;
+	__u64 x = hash_mix(packet->source, packet->destination, ports, packet->protocol);
+
 	packet->hash = (__u32)x;
 	packet->spread = x >> 32;
+}
+
+/* The same of all flows of a client to a service's address. Not inlined: few services want it. */
+static __noinline __u32 client_hash(ipv4_t source, ipv4_t destination, __u8 protocol)
+{
+	return hash_mix(source, destination, 0, protocol);
 }
 
 /* The slot that 32 bits of a hash, or of chance, lead to. */
@@ -142,27 +155,44 @@ static __always_inline __u32 slot_of(const struct service *service, __u32 hash)
 	return (__u64)hash * service->ring_size >> 32;
 }
 
-/* The backend of a slot; NULL if a row points outside its table. Needs a backend_count. */
-static __always_inline struct backend *backend_at(const struct service *service, __u32 slot)
+/* Which of the service's backends a slot has; none of them if its row is outside its table. */
+static __always_inline __u32 backend_index(const struct service *service, __u32 slot)
 {
 	__u32 index = service->ring + slot / RING_ROW_SLOTS;
 	struct ring_row *row = bpf_map_lookup_elem(&rings, &index);
 
-	if (!row)
-		return NULL;
-	index = row->backend[slot % RING_ROW_SLOTS];
+	return row ? row->backend[slot % RING_ROW_SLOTS] : ~0U;
+}
+
+static __always_inline struct backend *backend_of(const struct service *service, __u32 index)
+{
 	if (index >= service->backend_count)
 		return NULL;
 	index += service->backends;
 	return bpf_map_lookup_elem(&backends, &index);
 }
 
+/* The backend of a slot; NULL if a row points outside its table. Needs a backend_count. */
+static __always_inline struct backend *backend_at(const struct service *service, __u32 slot)
+{
+	return backend_of(service, backend_index(service, slot));
+}
+
+/* The flow's hash, and its slot: all flows of a client have one where the service wants it. */
+static __always_inline void slot_find(const struct service *service, struct packet *packet)
+{
+	flow_hash(packet);
+	packet->slot = slot_of(
+	    service, unlikely(service->flags & SERVICE_AFFINITY)
+			 ? client_hash(packet->source, packet->destination, packet->protocol)
+			 : packet->hash);
+}
+
 /* The backend of the flow's slot, as above. */
 static __always_inline struct backend *backend_select(const struct service *service,
 						      struct packet *packet)
 {
-	flow_hash(packet);
-	packet->slot = slot_of(service, packet->hash);
+	slot_find(service, packet);
 	return backend_at(service, packet->slot);
 }
 

@@ -4,7 +4,7 @@
 import { formatFrame } from "../../src/net/dissect.ts";
 import type { Note, Outcome, Way } from "../model/node.ts";
 import { type Place, VERDICT } from "../model/numbers.ts";
-import { type Flow, flowKey, parseFlowKey } from "../model/tables.ts";
+import { type Flow, flowKey, pairKey, parseFlowKey } from "../model/tables.ts";
 import type { Run } from "./real.ts";
 import { abiKey, modelFlow, type Twin } from "./twin.ts";
 import type { SentNote, World } from "./world.ts";
@@ -89,6 +89,7 @@ function describe(frame: Uint8Array): string {
 export function compareTables(twin: Twin, slackJiffies: number): string[] {
   return [
     ...compareConntrack(twin, slackJiffies),
+    ...compareAffinities(twin, slackJiffies),
     ...compareLimitWindows(twin, slackJiffies),
     ...compareCounters(twin),
   ];
@@ -130,6 +131,22 @@ function flowDifferences(text: string, model: Flow, real: Flow, slackJiffies: nu
     if (!same) differences.push(`${text}: ${name}: model ${model[name]}, kernel ${real[name]}`);
   }
   return differences.map((line) => `conntrack: ${line}`);
+}
+
+function compareAffinities({ model, real }: Twin, slackJiffies: number): string[] {
+  const differences: string[] = [];
+  const rest = new Map(model.tables.affinities);
+  for (const [{ service, client }, { pod, backend, seen }] of real.maps.affinities.entries()) {
+    const key = pairKey(service, client);
+    const ours = rest.get(key);
+    rest.delete(key);
+    const same = ours?.pod === pod && ours.backend === backend;
+    if (!same || !isNear(ours.seen, seen, slackJiffies)) {
+      const theirs = JSON.stringify({ pod, backend, seen });
+      differences.push(`affinity ${key}: model ${JSON.stringify(ours)}, kernel ${theirs}`);
+    }
+  }
+  return [...differences, ...[...rest.keys()].map((key) => `affinity ${key}: model alone has it`)];
 }
 
 function compareLimitWindows({ model, real }: Twin, slackJiffies: number): string[] {

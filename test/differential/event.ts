@@ -120,6 +120,7 @@ export interface ServiceEvent {
   readonly service: number;
   readonly encapsulateFirst: boolean;
   readonly snat: boolean;
+  readonly affinity: boolean;
   /** Indexes into PREFIXES_OF_CLIENTS; undefined: it has no source ranges. */
   readonly sources: { readonly listed: readonly number[]; readonly deny: boolean } | undefined;
   /** Pods that own slots. */

@@ -232,6 +232,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     service,
     encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
     snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
+    affinity: prng.chance(25),
     sources: prng.chance(12) ? sources(prng) : undefined,
     backends,
     ring,

@@ -22,7 +22,7 @@ const LIMITS: Limits = {
   endpoints: 16,
   nodes: 16,
   sourceRanges: 64,
-  affinities: 16,
+  affinities: 16_384,
   sockets: 16,
   flows: 512,
 };

@@ -37,6 +37,8 @@ import { deviceOf, type World } from "./world.ts";
 
 /** Where the rows of one service port begin. */
 const RING_ROWS = 8;
+/** Between two of the steps by which everything becomes older. */
+const AFFINITY_JIFFIES = 31_000;
 const BACKEND_ROWS = 10;
 
 export interface Stage {
@@ -135,9 +137,11 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     flags:
       (event.encapsulateFirst ? SERVICE.encapsulateFirst : 0) |
       (event.snat ? SERVICE.snat : 0) |
+      (event.affinity ? SERVICE.affinity : 0) |
       sourceFlags(event) |
       (event.former.length > 0 ? SERVICE.formerOwners : 0),
     changed: (jiffies - event.changedJiffiesAgo) >>> 0,
+    affinityAge: AFFINITY_JIFFIES,
   });
 }
 

@@ -19,6 +19,7 @@ import type { Prefix4 } from "../../src/net/prefix.ts";
 import { bucketOf } from "../model/hash.ts";
 import { Node, type Surroundings } from "../model/node.ts";
 import {
+  type Affinity,
   type Backend,
   type Config,
   type Endpoint,
@@ -121,7 +122,6 @@ export class Twin {
     const { id, changed } = service;
     const value = {
       ...service,
-      affinityAge: 0,
       id: id as ServiceId,
       changed: (changed >>> 0) as Jiffies,
     };
@@ -256,6 +256,13 @@ export class Twin {
     this.real.maps.limits.update(service, { ...window, since });
   }
 
+  #putAffinity(text: string, affinity: Affinity): void {
+    this.model.tables.affinities.set(text, affinity);
+    const { pod, backend, seen } = affinity;
+    const value = { pod: pod as Ipv4, backend, seen: seen as Jiffies };
+    this.real.maps.affinities.update(affinityKey(text), value);
+  }
+
   /** Makes everything that has a time older, so that what refreshes it can be seen. */
   age(jiffies: number): void {
     for (const [row, service] of this.model.tables.services) {
@@ -263,6 +270,9 @@ export class Twin {
     }
     for (const [service, window] of this.model.tables.limitWindows) {
       this.putLimitWindow(service, { ...window, since: (window.since - jiffies) >>> 0 });
+    }
+    for (const [text, affinity] of this.model.tables.affinities) {
+      this.#putAffinity(text, { ...affinity, seen: (affinity.seen - jiffies) >>> 0 });
     }
     for (const [text, flow] of this.model.tables.conntrack) {
       const [seen, created] = [flow.seen - jiffies, flow.created - jiffies];
@@ -304,6 +314,7 @@ export class Twin {
     for (const address of [...tables.endpoints.keys()]) this.putEndpoint(address, undefined);
     for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);
     for (const [key] of [...maps.formerOwners.entries()]) maps.formerOwners.delete(key);
+    for (const [key] of [...maps.affinities.entries()]) maps.affinities.delete(key);
     for (const [key] of [...maps.conntrack.entries()]) maps.conntrack.delete(key);
     for (const service of tables.limitWindows.keys()) {
       this.putLimitWindow(service, { since: 0, passed: 0, told: 0 });
@@ -326,6 +337,7 @@ const EMPTY_SERVICE: Service = {
   backendCount: 0,
   flags: 0,
   changed: 0,
+  affinityAge: 0,
 };
 
 const EMPTY_NEXTHOP: Nexthop = {
@@ -356,6 +368,12 @@ function constantSum(outerSource: number): number {
   // Version and header length without TOS, DF, TTL 64 and protocol 4.
   const constant = swap(0x4500) + swap(0x4000) + swap(0x4004);
   return constant + swap(outerSource >>> 16) + swap(outerSource & 0xffff);
+}
+
+/** From `pairKey(service id, client)`. */
+function affinityKey(text: string) {
+  const [service = 0, client = 0] = text.split(" ").map(Number);
+  return { service: service as ServiceId, client: client as Ipv4 };
 }
 
 export function abiKey(key: FlowKey): AbiFlowKey {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `edge_ingress` and `from_network`: packets to a service, and plain packets.
 
+import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { checksumFor, concat, get8, set8, set16, set32, sum16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
-import { type FlowHash, flowHash, slotOf, type Tuple } from "./hash.ts";
+import { type FlowHash, flowHash } from "./hash.ts";
 import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
@@ -80,8 +81,8 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
-  const slot = slotOf(hash, service.ringSize);
-  const backend = backendOfSlot(node, service, slot);
+  const slot = slotFor(node, service, ip, l4, hash);
+  const backend = chooseBackend(node, service, { input, ip, l4 }, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
   const packet = { input, ip, l4, hash, service, slot, backend };
   // 5.
@@ -98,35 +99,13 @@ function isGroup(frame: Uint8Array): boolean {
   return frame.length > 0 && (get8(frame, 0) & 1) !== 0;
 }
 
-/** The flow of a packet from a client. */
-export function tupleOf(ip: Ipv4, l4: L4): Tuple {
-  return {
-    client: ip.source,
-    clientPort: l4.sourcePort,
-    service: ip.destination,
-    servicePort: l4.destinationPort,
-    protocol: ip.protocol,
-  };
-}
-
 export function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
   return { input, frame: input.frame, outer: undefined, ip, l4, hash, hop: 0, tos: ip.tos };
 }
 
 export function serviceRow(node: Node, row: number): Service {
-  const empty = { id: 0, ring: 0, ringSize: 0, backends: 0, backendCount: 0, flags: 0, changed: 0 };
-  return node.tables.services.get(row) ?? empty;
-}
-
-/** The present owner of a slot. */
-export function backendOfSlot(node: Node, service: Service, slot: number): Backend | undefined {
-  const ringRow = service.ring + Math.floor(slot / 32);
-  if (ringRow >= node.limits.rings) return undefined;
-  const entry = node.tables.rings.get(ringRow)?.[slot % 32] ?? 0;
-  const index = service.backends + entry;
-  if (entry >= service.backendCount || index >= node.limits.backends) return undefined;
-  const empty = { address: 0, port: 0, nexthop: 0, counter: 0, flags: 0 };
-  return node.tables.backends.get(index) ?? empty;
+  const ring = { ring: 0, ringSize: 0, backends: 0, backendCount: 0 };
+  return node.tables.services.get(row) ?? { id: 0, ...ring, flags: 0, changed: 0, affinityAge: 0 };
 }
 
 /** Steps 6 to 10: to a backend on another node. */

@@ -2,7 +2,8 @@
 // *Deliver*: a client's packet for a pod of this node, whoever sent it here.
 
 import { adopt } from "./adopt.ts";
-import { backendOfSlot, serviceRow } from "./balance.ts";
+import { backendOfSlot, slotFor } from "./affinity.ts";
+import { serviceRow } from "./balance.ts";
 import { concat, set8, set16 } from "./bytes.ts";
 import {
   type Arrival,
@@ -13,9 +14,8 @@ import {
   sendToPod,
   updateFromClient,
 } from "./flow.ts";
-import { slotOf } from "./hash.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
-import { FINAL, FLOW, LAST_HOP, PROTOCOL, TCP } from "./numbers.ts";
+import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE, TCP } from "./numbers.ts";
 import { changeIpv4, ETHERNET, isSyn, translate } from "./packet.ts";
 import { noteFor, passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
@@ -32,7 +32,7 @@ interface Unknown {
 
 interface RoundOf extends Unknown {
   readonly hop: number;
-  readonly isLast: boolean;
+  readonly round: number;
 }
 
 /** What a round of steps 3 to 7 comes to. */
@@ -71,7 +71,7 @@ function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
   const service = serviceRow(node, row);
   let [pod, hop] = [first, arrival.hop];
   for (let round = 1; round <= ROUNDS; round++) {
-    const result = tryOwner(node, { arrival, service, pod, hop, isLast: round === ROUNDS });
+    const result = tryOwner(node, { arrival, service, pod, hop, round });
     if (result === "nobody") break;
     if ("verdict" in result) return result;
     pod = result.next;
@@ -99,6 +99,7 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   if (isSyn(ip, l4)) return adoptFor(node, unknown, target, 0);
   // 5.
   if (hasSocket(node, unknown, target)) return adoptFor(node, unknown, target, FLOW.confirmed);
+  if (isRemembered(node, unknown)) return adoptFor(node, unknown, target, 0);
   if (hop !== FINAL) return askOwners(node, unknown);
   // 6.
   if (ip.protocol === PROTOCOL.tcp) {
@@ -109,6 +110,14 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
     }
   }
   return adoptFor(node, unknown, target, 0);
+}
+
+/** 5: whether a balancer sent a client of UDP here whom the ring would lead elsewhere. */
+function isRemembered(node: Node, { arrival, service, pod, hop, round }: RoundOf): boolean {
+  if ((service.flags & SERVICE.affinity) === 0 || arrival.ip.protocol === PROTOCOL.tcp)
+    return false;
+  const present = ownersOf(node, arrival, service)?.present;
+  return round === 1 && hop === 0 && present !== undefined && present !== pod;
 }
 
 /** RST or FIN: nothing to take a flow up for. */
@@ -134,7 +143,7 @@ function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boole
 /** The slot's owners: the present one and the former ones; undefined when there is none. */
 function ownersOf(node: Node, arrival: Arrival, service: Service) {
   if (service.backendCount === 0) return undefined;
-  const slot = slotOf(arrival.hash, service.ringSize);
+  const slot = slotFor(node, service, arrival.ip, arrival.l4, arrival.hash);
   const present = backendOfSlot(node, service, slot)?.address;
   if (present === undefined) return undefined;
   const entry = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
@@ -145,8 +154,8 @@ function ownersOf(node: Node, arrival: Arrival, service: Service) {
 }
 
 /** 7: along the slot's owners. */
-function askOwners(node: Node, { arrival, service, pod, hop, isLast }: RoundOf): Round {
-  const owners = isLast ? undefined : ownersOf(node, arrival, service);
+function askOwners(node: Node, { arrival, service, pod, hop, round }: RoundOf): Round {
+  const owners = round === ROUNDS ? undefined : ownersOf(node, arrival, service);
   if (owners === undefined) return "nobody";
   const { present, list } = owners;
   const next = hop >= LAST_HOP ? undefined : list[list.indexOf(pod) + 1];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // *SNAT* and *SNAT replies*: backends of other nodes see this one as their client.
 
-import { arrivalOf, backendOfSlot, fragNeeded, segmentSize, tupleOf, wayOf } from "./balance.ts";
+import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
+import { arrivalOf, fragNeeded, segmentSize, wayOf } from "./balance.ts";
 import { get16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import {
@@ -13,7 +14,7 @@ import {
   updateFromClient,
   updateFromPod,
 } from "./flow.ts";
-import { type FlowHash, flowHash, slotOf } from "./hash.ts";
+import { type FlowHash, flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import {
   BACKEND,
@@ -56,7 +57,8 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = hashOf(node, request);
-  const backend = backendOfSlot(node, service, slotOf(hash, service.ringSize));
+  const slot = slotFor(node, service, ip, l4, hash);
+  const backend = chooseBackend(node, service, request, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
   if ((backend.flags & BACKEND.local) !== 0) {
     return keepHere(node, place, request, { pod: backend.address, counter: backend.counter });

@@ -70,6 +70,7 @@ export const SERVICE = {
   snat: 4,
   sourceRanges: 8,
   sourceDeny: 16,
+  affinity: 32,
 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // *IPIP received*: what another node or a load balancer sent to a pod of this node.
 
-import { serviceRow, tupleOf } from "./balance.ts";
+import { tupleOf } from "./affinity.ts";
+import { serviceRow } from "./balance.ts";
 import { get32 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { requestKey } from "./flow.ts";

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // *ICMP errors*: what routers have to say of replies, relayed to the pods that sent them.
 
-import { backendOfSlot, serviceRow, tupleOf, wayOf } from "./balance.ts";
+import { backendOfSlot, slotFor, tupleOf } from "./affinity.ts";
+import { serviceRow, wayOf } from "./balance.ts";
 import { checksumFor, concat, get8, get16, get32, set16, set32, sum16 } from "./bytes.ts";
 import { requestKey } from "./flow.ts";
-import { flowHash, slotOf } from "./hash.ts";
+import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { FLOW, HOP_TTL, KNOWN, LAST_HOP, PROTOCOL } from "./numbers.ts";
 import {
@@ -113,7 +114,7 @@ function byService(node: Node, relayed: Relayed): Outcome {
   const service = serviceRow(node, row);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
   const hash = flowHash(tupleOf(quote.ip, quote.l4), node.config.hashSeed);
-  const slot = slotOf(hash, service.ringSize);
+  const slot = slotFor(node, service, quote.ip, quote.l4, hash);
   const present = backendOfSlot(node, service, slot)?.address;
   if (present === undefined) return drop("DROP_TABLE", frame);
   if (outer === undefined && !node.tables.endpoints.has(present)) {

@@ -46,6 +46,7 @@ export interface Service {
   backendCount: number;
   flags: number;
   changed: number;
+  affinityAge: number;
 }
 
 export interface Backend {
@@ -89,6 +90,13 @@ export interface SourceRange {
   service: number;
   prefixLength: number;
   address: number;
+}
+
+export interface Affinity {
+  pod: number;
+  /** Its index in the service's part of backends. */
+  backend: number;
+  seen: number;
 }
 
 export interface Flow {
@@ -149,6 +157,8 @@ export interface Tables {
   sourceRanges: SourceRange[];
   /** `pairKey(service id, slot)` → addresses, newest first, 0 ends the list. */
   readonly formerOwners: Map<string, number[]>;
+  /** `pairKey(service id, client)`. */
+  readonly affinities: Map<string, Affinity>;
   /** By service id. */
   readonly limitWindows: Map<number, LimitWindow>;
   /** By backend.counter or target.counter, all CPUs added up. */
@@ -170,6 +180,7 @@ export function emptyTables(): Tables {
     trusted: [],
     sourceRanges: [],
     formerOwners: new Map(),
+    affinities: new Map(),
     limitWindows: new Map(),
     counters: new Map(),
     metrics: new Map(),

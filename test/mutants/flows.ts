@@ -12,6 +12,16 @@ const OWNERS = inFile("stage/owners.h", [
     from: "(ttl - IP_DEFAULT_TTL - 1) / HOP_TTL_STEP + 1",
     to: "(ttl - IP_DEFAULT_TTL) / HOP_TTL_STEP + 1",
   },
+  {
+    name: "what a balancer remembers is the ring's to decide",
+    from: "if (target && round == 1 && !decision->hop",
+    to: "if (0 && !decision->hop",
+  },
+  {
+    name: "what is passed on is taken for what a balancer remembers",
+    from: "if (target && round == 1 && !decision->hop",
+    to: "if (target && round == 1",
+  },
   { name: "one hop fewer", from: "#define HOP_LAST 3 ", to: "#define HOP_LAST 2 " },
   {
     name: "listening sockets know every flow",
@@ -154,18 +164,13 @@ const NAT = inFile("stage/nat.h", [
   },
   {
     name: "SNAT: known flows follow the ring",
-    from: "if (flow && !(flow->flags & FLOW_REMOTE)) {",
-    to: "if (flow && packet_is_syn(packet) && !(flow->flags & FLOW_REMOTE)) {",
+    from: "if (!flow || flow->flags & FLOW_REMOTE)",
+    to: "if (!flow || !packet_is_syn(packet) || flow->flags & FLOW_REMOTE)",
   },
   {
     name: "SNAT: flows that are over live on",
-    from: "if (!flow_is_past(flow, packet)) {",
-    to: "if (1) {",
-  },
-  {
-    name: "SNAT for pods of this node",
-    from: "\tif (backend->flags & BACKEND_LOCAL)\n\t\treturn NULL;\n",
-    to: "",
+    from: "if (!flow_is_past(flow, packet))\n\t\treturn flow;",
+    to: "return flow;",
   },
   {
     name: "SNAT: unknown FINs make flows",

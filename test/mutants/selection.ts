@@ -6,6 +6,44 @@ import type { Mutant } from "./list.ts";
 const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
   faults.map((fault) => ({ file, ...fault }));
 
+const AFFINITY = inFile("stage/affinity.h", [
+  {
+    name: "clients are remembered for ever",
+    from: "!(opens && entry.seen - known->seen > service->affinity_age)",
+    to: "1",
+  },
+  {
+    name: "any packet lets a client be remembered longer",
+    from: "\t\t\tif (opens)\n",
+    to: "\t\t\tif (1)\n",
+  },
+  {
+    name: "any packet lets a client be remembered",
+    from: "if (!backend || !opens)",
+    to: "if (!backend)",
+  },
+  {
+    name: "clients of pods that are gone are remembered",
+    from: "\t\tbpf_map_delete_elem(&affinities, &key);\n",
+    to: "",
+  },
+  {
+    name: "a backend with another index isn't found",
+    from: "bpf_loop(service->backend_count,",
+    to: "bpf_loop(1,",
+  },
+  {
+    name: "an index is believed without its pod",
+    from: "if (backend && backend->address == known->pod)",
+    to: "if (backend)",
+  },
+  {
+    name: "a backend's new index is forgotten",
+    from: "\tknown->backend = search.found;\n",
+    to: "",
+  },
+]);
+
 const SOURCE = inFile("stage/source.h", [
   {
     name: "who is listed is refused",
@@ -51,6 +89,11 @@ const SERVICE = inFile("stage/service.h", [
     to: "if (index > service->backend_count)",
   },
   { name: "other services' backends", from: "\tindex += service->backends;\n", to: "" },
+  {
+    name: "all clients have one slot",
+    from: "return hash_mix(source, destination, 0, protocol);",
+    to: "return hash_mix(0, destination, 0, protocol);",
+  },
   { name: "hash without protocol", from: "x = (x ^ b)", to: "x = (x ^ b >> 8)" },
   { name: "hash without seed", from: "(a ^ hash_seed)", to: "a" },
   {
@@ -186,8 +229,13 @@ const RECEIVE = inFile("host.bpf.c", [
   },
   {
     name: "local traffic isn't counted",
-    from: "\t\ttraffic_count(backend->counter, packet);\n\t\treturn deliver(",
-    to: "\t\treturn deliver(",
+    from: "\ttraffic_count(backend->counter, packet);\n\treturn deliver(",
+    to: "\treturn deliver(",
+  },
+  {
+    name: "SNAT for pods of this node",
+    from: "if (!(backend->flags & BACKEND_LOCAL))",
+    to: "if (service->flags & SERVICE_SNAT || !(backend->flags & BACKEND_LOCAL))",
   },
   {
     name: "what isn't sent is counted",
@@ -223,6 +271,7 @@ const METRICS = inFile("stage/metrics.h", [
 
 export const SELECTION_MUTANTS: readonly Mutant[] = [
   ...SOURCE,
+  ...AFFINITY,
   ...SERVICE,
   ...PARSE,
   ...EDGE,

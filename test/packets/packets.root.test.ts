@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 import { after, before, suite, test } from "node:test";
 import { Place, Verdict } from "../../src/datapath/gen/abi.ts";
 import { buildPacket } from "../../src/net/packet.ts";
+import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
@@ -50,6 +51,7 @@ suiteOn("a node as it is by default", "", [
   ...POD_ROWS,
   ...SOURCE_ROWS,
   ...RELAY_ROWS,
+  ...AFFINITY_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
@@ -59,7 +61,7 @@ suiteOn(
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
-  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS],
+  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS],
   serveBySnat,
 );
 suiteOn("a node that serves node ports", "", NODE_PORT_ROWS, serveNodePorts);
