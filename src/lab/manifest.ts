@@ -70,6 +70,7 @@ export interface ServicePort {
   readonly targetPort: number;
   /** TCP unless said otherwise. */
   readonly protocol?: "TCP" | "UDP";
+  readonly nodePort?: number;
 }
 
 /** A service of the lab. */
@@ -109,6 +110,7 @@ function serviceDocument(service: ServiceSpec): Document {
         protocol: protocolOf(port),
         port: port.port,
         targetPort: port.targetPort,
+        ...(port.nodePort === undefined ? {} : { nodePort: port.nodePort }),
       })),
       ...(external.length === 0 ? {} : { externalIPs: external }),
       ...service.spec,

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Every type of service in every mode, side by side in one cluster, told by manifests alone.
+
+import assert from "node:assert/strict";
+import { suite, type TestContext, test } from "node:test";
+import { dumpFrontends } from "../../src/datapath/dump.ts";
+import { createLab, type Lab } from "../../src/lab/lab.ts";
+import { clusterManifests, type Document, type ServiceSpec } from "../../src/lab/manifest.ts";
+import { nodeNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import { removeLab } from "../../src/lab/state.ts";
+import { formatIpv4 } from "../../src/net/address.ts";
+import {
+  type Asked,
+  type Conversation,
+  conversation,
+  converse,
+  expectedLog,
+  Judge,
+} from "./tools/conversation.ts";
+import { nodesOf, pinsOf } from "./tools/inspect.ts";
+import {
+  ECHO_PORT,
+  HTTP_PORT,
+  type PodPrograms,
+  setOffloads,
+  startPrograms,
+} from "./tools/programs.ts";
+import { type SocketKind, SocketProgram } from "./tools/sockets.ts";
+import { freshName } from "./tools/stage.ts";
+import { watch } from "./tools/wire.ts";
+
+type Mode = "dsr" | "snat" | "hybrid";
+type Protocol = "tcp" | "udp";
+
+const PROTOCOLS = ["tcp", "udp"] as const;
+/** The one on node1, where the switch sends what is for a service's address, and another one. */
+const PODS = ["pod1-1", "pod2-1"] as const;
+const PORTS = { tcp: 80, udp: 7 } as const;
+const OUR_MODE = "ciliate.io/forwarding-mode";
+const CILIUM_MODE = "service.cilium.io/forwarding-mode";
+const HOST_PORT = 8088;
+const CLUSTER_NETWORK = "10.96.0.0/16";
+const IN_FORCE_LIMIT_MS = 15_000;
+const LOG_LIMIT_MS = 5000;
+const COULD_NOT_CONNECT = [7, 28];
+
+/** A service of a number, from which its addresses and ports follow. */
+interface Numbered {
+  readonly name: string;
+  readonly number: number;
+  readonly pod: string;
+  readonly mode: Mode;
+  readonly annotation?: string;
+  /** More keys of its spec. */
+  readonly spec?: Readonly<Record<string, unknown>>;
+}
+
+const vipOf = ({ number }: Numbered): string => `198.51.100.${number}`;
+const externalOf = ({ number }: Numbered): string => `198.51.100.${100 + number}`;
+const clusterIpOf = ({ number }: Numbered): string => `10.96.0.${number}`;
+const nodePortOf = ({ number }: Numbered): number => 30_000 + number;
+const isSnat = (mode: Mode, protocol: Protocol): boolean =>
+  mode === "snat" || (mode === "hybrid" && protocol === "udp");
+
+const SERVICES: readonly Numbered[] = (["dsr", "snat", "hybrid"] as const).flatMap((mode, row) =>
+  PODS.map((pod, column) => ({
+    name: `${mode}-${pod}`,
+    number: 10 + PODS.length * row + column,
+    pod,
+    mode,
+  })),
+);
+
+function specOf(service: Numbered): ServiceSpec {
+  const nodePort = nodePortOf(service);
+  return {
+    name: service.name,
+    addresses: [vipOf(service)],
+    externalIps: [externalOf(service)],
+    ports: [
+      { name: "http", port: PORTS.tcp, targetPort: HTTP_PORT, nodePort },
+      { name: "echo", port: PORTS.udp, targetPort: ECHO_PORT, protocol: "UDP", nodePort },
+    ],
+    backends: [service.pod],
+    annotations: { [service.annotation ?? OUR_MODE]: service.mode },
+    spec: { clusterIP: clusterIpOf(service), ...service.spec },
+  };
+}
+
+class Scene {
+  readonly lab: Lab;
+  readonly programs: ReadonlyMap<string, PodPrograms>;
+  readonly judge: Judge;
+
+  constructor(lab: Lab, programs: ReadonlyMap<string, PodPrograms>) {
+    this.lab = lab;
+    this.programs = programs;
+    this.judge = new Judge(lab);
+  }
+
+  address(node: string): string {
+    return formatIpv4(nodeNamed(this.lab.plan, node).address.address);
+  }
+
+  /** Publishes a service and waits until all nodes have it in this mode. */
+  async publish(service: Numbered): Promise<void> {
+    this.lab.publish(specOf(service));
+    for (const protocol of PROTOCOLS) {
+      const frontend = `${vipOf(service)}:${PORTS[protocol]}`;
+      await this.untilServed("service", frontend, protocol, isSnat(service.mode, protocol));
+    }
+  }
+
+  async untilServed(
+    kind: string,
+    frontend: string,
+    protocol: Protocol,
+    snat: boolean,
+    nodes: readonly string[] = nodesOf(this.lab),
+  ): Promise<void> {
+    for (const node of nodes) {
+      await until(`${frontend}/${protocol} on ${node}`, IN_FORCE_LIMIT_MS, () =>
+        [...dumpFrontends(pinsOf(this.lab, node))].some(
+          (row) =>
+            row.kind === kind &&
+            row.frontend === frontend &&
+            row.protocol === protocol &&
+            row.flags.includes("snat") === snat,
+        ),
+      );
+    }
+  }
+
+  /** Lets `act` happen, and wires, pods and nginx must tell of exactly these conversations. */
+  async watch(t: TestContext, all: readonly Conversation[], act: () => Promise<void>) {
+    const before = new Map(
+      [...this.programs].map(([pod, programs]) => [pod, programs.requests().length]),
+    );
+    // Neighbour discovery is none of these.
+    const filter = "tcp or udp or icmp or ip proto 4";
+    const { wires, ...pods } = await watch(
+      t,
+      this.lab,
+      {
+        wires: { at: `switch:${nodesOf(this.lab).join()}`, filter },
+        near: { at: PODS[0], filter },
+        far: { at: PODS[1], filter },
+      },
+      act,
+    );
+    this.judge.assertRight(all, wires, [...pods.near, ...pods.far]);
+    for (const [pod, programs] of this.programs) {
+      const wanted = expectedLog(this.lab, pod, all);
+      const logged = (): string[] => programs.requests().slice(before.get(pod));
+      await until(`the log of ${pod}`, LOG_LIMIT_MS, () => logged().length >= wanted.length);
+      assert.deepEqual(logged().sort(), wanted, pod);
+    }
+  }
+}
+
+/** The lab's pods, one of them with a host port for each protocol. */
+function podsWithHostPort(lab: Lab, name: string): Document[] {
+  const containers = [
+    {
+      name: "main",
+      ports: [
+        { containerPort: HTTP_PORT, hostPort: HOST_PORT },
+        { containerPort: ECHO_PORT, hostPort: HOST_PORT, protocol: "UDP" },
+      ],
+    },
+  ];
+  return (clusterManifests(lab.plan)["pods.yaml"] ?? []).map((pod) => {
+    const { metadata, spec } = pod as Readonly<Record<string, Document>>;
+    return metadata?.["name"] === name ? { ...pod, spec: { ...spec, containers } } : pod;
+  });
+}
+
+async function createScene(t: TestContext, acceleration: "native" | "off"): Promise<Scene> {
+  const name = freshName();
+  t.after(() => removeLab(name));
+  const lab = await createLab({ name, nodes: 3, podsPerNode: 1, acceleration });
+  const programs = new Map<string, PodPrograms>();
+  await Promise.all(
+    PODS.map(async (pod) => {
+      programs.set(pod, await startPrograms(lab, pod));
+    }),
+  );
+  // What is captured must be whole.
+  await Promise.all([
+    ...["client", ...PODS, ...nodesOf(lab)].map((place) => setOffloads(lab, place, false)),
+    ...nodesOf(lab).map((node) => lab.output("switch", ["ethtool", "-K", node, "gro", "off"])),
+  ]);
+  const scene = new Scene(lab, programs);
+  lab.writeManifest("pods.yaml", podsWithHostPort(lab, "pod2-1"));
+  await Promise.all(SERVICES.map((service) => scene.publish(service)));
+  for (const protocol of PROTOCOLS) {
+    const frontend = `${scene.address("node2")}:${HOST_PORT}`;
+    await scene.untilServed("service", frontend, protocol, false, ["node2"]);
+  }
+  return scene;
+}
+
+/** By each of the ways from outside. */
+function waysTo(scene: Scene, service: Numbered, protocol: Protocol): Asked[] {
+  const { name, pod, mode } = service;
+  const rest = { protocol, pod, snat: isSnat(mode, protocol) };
+  const by = (way: string, address: string, port: number, entry = "node1"): Asked => {
+    return { what: `${name} ${protocol} by ${way}`, address, port, entry, ...rest };
+  };
+  const nodePort = (node: string): Asked =>
+    by(`${node}'s node port`, scene.address(node), nodePortOf(service), node);
+  return [
+    by("load balancer address", vipOf(service), PORTS[protocol]),
+    by("external address", externalOf(service), PORTS[protocol]),
+    nodePort("node1"),
+    nodePort("node2"),
+  ];
+}
+
+async function fromOutside(t: TestContext, scene: Scene): Promise<void> {
+  const asked = PROTOCOLS.flatMap((protocol) => [
+    ...SERVICES.flatMap((service) => waysTo(scene, service, protocol)),
+    {
+      what: `${protocol} by host port`,
+      address: scene.address("node2"),
+      port: HOST_PORT,
+      protocol,
+      entry: "node2",
+      pod: "pod2-1",
+      snat: false,
+    },
+  ]);
+  const all = asked.map(conversation);
+  await scene.watch(t, all, () => converse(scene.lab, all));
+}
+
+/** At the socket: from a pod and from a node, to pods of this node and of another one. */
+async function fromInside(t: TestContext, scene: Scene): Promise<void> {
+  const { lab } = scene;
+  const ask = async (where: string, kind: SocketKind, to: string, pod: string): Promise<void> => {
+    const answer = kind === "tcp" ? pod : "hello";
+    const program = new SocketProgram(t, lab, where, kind, to);
+    assert.deepEqual(await program.answer(), { peer: to, from: to, answer }, `${where} to ${to}`);
+  };
+  for (const where of ["pod1-1", "node1"]) {
+    for (const service of SERVICES.slice(1, 3)) {
+      const { pod } = service;
+      const nodePort = `${scene.address("node3")}:${nodePortOf(service)}`;
+      await Promise.all([
+        ask(where, "tcp", `${clusterIpOf(service)}:${PORTS.tcp}`, pod),
+        ask(where, "udp", `${clusterIpOf(service)}:${PORTS.udp}`, pod),
+        ask(where, "datagrams", `${clusterIpOf(service)}:${PORTS.udp}`, pod),
+        ask(where, "tcp", `${externalOf(service)}:${PORTS.tcp}`, pod),
+        ask(where, "tcp", nodePort, pod),
+      ]);
+    }
+  }
+}
+
+/** A cluster IP that finds its way to a node is the kernel's business. */
+async function clusterIpFromOutside(scene: Scene): Promise<void> {
+  const { lab } = scene;
+  const route = ["ip", "route", "add"];
+  await lab.output("node1", [...route, "unreachable", CLUSTER_NETWORK]);
+  await lab.output("switch", [...route, CLUSTER_NETWORK, "via", scene.address("node1")]);
+  for (const service of SERVICES.slice(0, 2)) {
+    const url = `http://${clusterIpOf(service)}/name`;
+    const { code, stderr } = await lab.run("client", ["curl", "-sS", "-v", "-m", "5", url]);
+    assert.equal(code, 7);
+    assert.match(stderr, /No route to host/);
+  }
+}
+
+function health(scene: Scene, node: string, port: number): Promise<string> {
+  const url = `http://${scene.address(node)}:${port}/healthz`;
+  return scene.lab.output("client", ["curl", "-s", "-m", "5", "-w", "%{http_code}", url]);
+}
+
+async function assertRefused(lab: Lab, url: string): Promise<void> {
+  const { code } = await lab.run("client", ["curl", "-sS", "-m", "1", url]);
+  assert.ok(COULD_NOT_CONNECT.includes(code), `${url}: curl exited with ${code}`);
+}
+
+/** externalTrafficPolicy Local: only the node that has the pod serves it, in one hop. */
+async function localOnly(t: TestContext, scene: Scene): Promise<void> {
+  const { lab } = scene;
+  const services = (["dsr", "snat"] as const).map((mode, index): Numbered => {
+    const healthCheckNodePort = 32_000 + index;
+    const spec = { externalTrafficPolicy: "Local", healthCheckNodePort };
+    return { name: `local-${mode}`, number: 30 + index, pod: "pod2-1", mode, spec };
+  });
+  for (const service of services) await scene.publish(service);
+  t.after(() => lab.setBalancers([1]));
+  lab.setBalancers([2]);
+  const all = services.flatMap((service) =>
+    PROTOCOLS.flatMap((protocol) =>
+      waysTo(scene, service, protocol)
+        .filter((way) => way.address !== scene.address("node1"))
+        .map((way) => conversation({ ...way, entry: "node2" })),
+    ),
+  );
+  const refused = services.flatMap((service) =>
+    ["node1", "node3"].map((node) => `http://${scene.address(node)}:${nodePortOf(service)}/name`),
+  );
+  await scene.watch(t, all, async () => {
+    await converse(lab, all);
+    await Promise.all(refused.map((url) => assertRefused(lab, url)));
+  });
+  for (const port of [32_000, 32_001]) {
+    for (const [node, status, count] of [
+      ["node1", 503, 0],
+      ["node2", 200, 1],
+      ["node3", 503, 0],
+    ] as const) {
+      const text = await health(scene, node, port);
+      assert.match(text, new RegExp(`"localEndpoints":${count}.*\\n${status}$`), `${node} ${port}`);
+    }
+  }
+}
+
+/** New connections go as the service says now. */
+async function changes(t: TestContext, scene: Scene): Promise<void> {
+  const service = { name: "changing", number: 40, pod: "pod2-1" } as const;
+  const stages: readonly Pick<Numbered, "mode" | "annotation">[] = [
+    { mode: "dsr" },
+    { mode: "snat", annotation: CILIUM_MODE },
+    { mode: "hybrid" },
+    { mode: "dsr", annotation: CILIUM_MODE },
+  ];
+  const steps = stages.map((stage) => {
+    const now: Numbered = { ...service, ...stage };
+    const ways = PROTOCOLS.flatMap((protocol) => waysTo(scene, now, protocol));
+    return { now, all: ways.map(conversation) };
+  });
+  await scene.watch(
+    t,
+    steps.flatMap(({ all }) => all),
+    async () => {
+      for (const { now, all } of steps) {
+        await scene.publish(now);
+        await converse(scene.lab, all);
+      }
+    },
+  );
+}
+
+suite("services of every type and mode", { concurrency: 2 }, () => {
+  for (const acceleration of ["native", "off"] as const) {
+    test(`acceleration ${acceleration}`, async (t) => {
+      const scene = await createScene(t, acceleration);
+      await t.test("by every way from outside", (inner) => fromOutside(inner, scene));
+      await t.test("at the sockets of a pod and a node", (inner) => fromInside(inner, scene));
+      await t.test("cluster IPs are none of ours from outside", () => clusterIpFromOutside(scene));
+      await t.test("pods of the node alone", (inner) => localOnly(inner, scene));
+      await t.test("a service changes its mode", (inner) => changes(inner, scene));
+    });
+  }
+});
