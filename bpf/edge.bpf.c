@@ -67,7 +67,39 @@ static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct pac
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
 	*action = XDP_TX;
-	return aside_frag_needed(ctx, mtu);
+	return aside_unreachable(ctx, ICMP_FRAG_NEEDED, mtu) ? SENT_FRAG_NEEDED : DROP_REWRITE;
+}
+
+/* A packet to a service without backends. */
+static __always_inline enum verdict reject(struct xdp_md *ctx, const struct packet *packet,
+					   const struct service *service, int *action)
+{
+	enum verdict verdict = reject_verdict(service, packet);
+	bool written;
+
+	if (verdict != SENT_REJECTED)
+		return verdict;
+	if (!answer_allowed(packet->service))
+		return DROP_ANSWER_LIMIT;
+	written = packet->protocol == IPPROTO_TCP ? aside_reset(ctx)
+						  : aside_unreachable(ctx, ICMP_PORT_UNREACH, 0);
+	*action = XDP_TX;
+	return written ? SENT_REJECTED : DROP_REWRITE;
+}
+
+/* What is for a service's own address, and for no port of it. */
+static __always_inline enum verdict unknown(const struct packet *packet)
+{
+	return service_has_address(packet->destination) ? DROP_UNKNOWN_PORT : PASS_NOT_OURS;
+}
+
+static __always_inline enum verdict echo(struct xdp_md *ctx, int *action)
+{
+	enum verdict verdict = aside_echo(ctx);
+
+	if (verdict == SENT_ECHO)
+		*action = XDP_TX;
+	return verdict;
 }
 
 enum nat_step { NAT_KNOWN, NAT_NEW, NAT_BACK };
@@ -102,7 +134,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 
 	if (!service)
 		return nat_may_be_reply(packet) ? nat(ctx, packet, NAT_BACK, NULL, action)
-						: PASS_NOT_OURS;
+						: unknown(packet);
 	packet->service = service->id;
 	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
 		if (service->flags & SERVICE_SNAT)
@@ -114,7 +146,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 			return DROP_SOURCE_RANGE;
 	}
 	if (unlikely(!service->backend_count))
-		return DROP_NO_BACKEND;
+		return reject(ctx, packet, service, action);
 	backend = backend_choose(service, packet);
 	if (unlikely(!backend))
 		return DROP_TABLE;
@@ -155,6 +187,8 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
 		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		return packet->protocol == IPPROTO_ICMP ? echo(ctx, action) : PASS_NOT_OURS;
 	default:
 		return PASS_NOT_OURS;
 	}

@@ -8,13 +8,13 @@
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
 #include "stage/affinity.h"
+#include "stage/answer-skb.h"
 #include "stage/nat-skb.h"
 #include "stage/owners.h"
 #include "stage/parse.h"
 #include "stage/relay.h"
 #include "stage/skb.h"
 #include "stage/source.h"
-#include "stage/too-big.h"
 
 /* Ethernet, outer and inner IPv4 with all options, and a TCP header. */
 #define HEADER_BYTES (ETH_HLEN + 60 + 60 + 20)
@@ -278,7 +278,7 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
-		return DROP_NO_BACKEND;
+		return reject_verdict(service, packet);
 	backend = backend_choose(service, packet);
 	if (!backend)
 		return DROP_TABLE;
@@ -375,14 +375,21 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 		if (service)
 			return balance(skb, packet, service, action);
 		flow = nat_may_be_reply(packet) ? nat_reply(packet) : NULL;
-		return flow ? nat_answer(skb, packet, flow, action) : plain(skb, packet, action);
+		if (flow)
+			return nat_answer(skb, packet, flow, action);
+		if (service_has_address(packet->destination))
+			return DROP_UNKNOWN_PORT;
+		return plain(skb, packet, action);
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
 		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
 	case PARSED_PROTOCOL:
-		if (packet->protocol == IPPROTO_ICMP)
-			return relay(skb, packet, 0, action);
+		if (packet->protocol == IPPROTO_ICMP) {
+			enum verdict verdict = skb_echo(skb, packet, action);
+
+			return verdict == PASS_NOT_OURS ? relay(skb, packet, 0, action) : verdict;
+		}
 		return packet->protocol == IPPROTO_IPIP ? received(skb, packet, action)
 							: PASS_NOT_OURS;
 	default:
@@ -397,10 +404,8 @@ int from_network(struct __sk_buff *skb)
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = host(skb, &packet, &action);
 
-	if (verdict == SENT_FRAG_NEEDED)
-		verdict = answer_allowed(packet.service)
-			      ? skb_frag_needed(skb, &packet, packet.mtu, &action)
-			      : DROP_ANSWER_LIMIT;
+	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
+		verdict = skb_answer(skb, &packet, verdict, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);

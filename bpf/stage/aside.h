@@ -2,7 +2,7 @@
 #ifndef CILIATE_STAGE_ASIDE_H
 #define CILIATE_STAGE_ASIDE_H
 
-#include "icmp.h"
+#include "answer.h"
 #include "parse.h"
 #include "xdp.h"
 
@@ -29,8 +29,8 @@ static __always_inline bool aside_parse(struct xdp_md *ctx, struct packet *packe
 	       parse_ipv4(packet, ip, end_of(ctx), packet->frame_bytes - ETH_HLEN) == PARSED_WHOLE;
 }
 
-/* "Fragmentation needed" to the sender, out of the device that the packet came in by. */
-static __noinline enum verdict aside_frag_needed(struct xdp_md *ctx, __u32 mtu)
+/* ICMP to the sender, out of the device that the packet came in by; false: it can't be written. */
+static __noinline bool aside_unreachable(struct xdp_md *ctx, __u8 code, __u32 mtu)
 {
 	struct packet packet = {};
 	struct ethhdr *eth = start_of(ctx);
@@ -39,21 +39,66 @@ static __noinline enum verdict aside_frag_needed(struct xdp_md *ctx, __u32 mtu)
 	struct iphdr *ip;
 
 	if (!aside_parse(ctx, &packet) || (void *)(eth + 1) > end_of(ctx))
-		return DROP_REWRITE;
+		return false;
 	quote_bytes = icmp_quote_bytes(&packet);
 	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
 	if (bpf_xdp_adjust_tail(ctx, (int)(ETH_HLEN + quote_bytes) - (int)packet.frame_bytes) ||
 	    bpf_xdp_adjust_head(ctx, -ICMP_BYTES))
-		return DROP_REWRITE;
+		return false;
 	eth = start_of(ctx);
 	ip = (void *)(eth + 1);
 	if ((void *)ip + ICMP_BYTES > end_of(ctx))
-		return DROP_REWRITE;
+		return false;
 	ethernet_write(eth, client, own);
-	icmp_write(ip, &packet, mtu,
+	icmp_write(ip, &packet, code, mtu,
 		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
-	return SENT_FRAG_NEEDED;
+	return true;
+}
+
+/* An RST to the sender, likewise. */
+static __noinline bool aside_reset(struct xdp_md *ctx)
+{
+	struct packet packet = {};
+	struct ethhdr *eth = start_of(ctx);
+	struct tcphdr *tcp;
+	struct reset reset;
+	mac_t client, own;
+
+	if (!aside_parse(ctx, &packet) || (void *)(eth + 1) > end_of(ctx))
+		return false;
+	tcp = (void *)(eth + 1) + (packet.header_bytes & IP_HEADER_MASK);
+	if ((void *)(tcp + 1) > end_of(ctx))
+		return false;
+	reset = reset_for(&packet, tcp);
+	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
+	if (bpf_xdp_adjust_tail(ctx, ETH_HLEN + RESET_BYTES - (int)packet.frame_bytes))
+		return false;
+	eth = start_of(ctx);
+	if ((void *)(eth + 1) + RESET_BYTES > end_of(ctx))
+		return false;
+	ethernet_write(eth, client, own);
+	reset_write((void *)(eth + 1), &packet, &reset);
+	return true;
+}
+
+/* A ping of a service's own address, answered in place. */
+static __noinline enum verdict aside_echo(struct xdp_md *ctx)
+{
+	struct packet packet = {};
+	struct ethhdr *eth = start_of(ctx);
+	struct iphdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) > end_of(ctx))
+		return PASS_NOT_OURS;
+	parse_ipv4(&packet, ip, end_of(ctx), ctx->data_end - ctx->data - ETH_HLEN);
+	if (!echo_asked(&packet, ip, end_of(ctx)))
+		return PASS_NOT_OURS;
+	if (!answer_allowed(0))
+		return DROP_ANSWER_LIMIT;
+	echo_write(eth, &packet);
+	return SENT_ECHO;
 }
 
 #endif

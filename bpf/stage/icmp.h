@@ -8,6 +8,7 @@
 
 #define IPPROTO_ICMP 1
 #define ICMP_DEST_UNREACH 3
+#define ICMP_PORT_UNREACH 3
 #define ICMP_FRAG_NEEDED 4
 #define ICMP_TOS 0xc0 /* internetwork control, RFC 1812 4.3.2.5 */
 
@@ -44,36 +45,44 @@ static __always_inline __u32 icmp_quote_sum(void *quote, void *end, __u32 bytes)
 	return sum;
 }
 
-/*
- * Writes both headers of "fragmentation needed" (RFC 1191); the quote stands behind them already.
- * `mtu`: the largest packet that the sender may send.
- */
-static __always_inline void icmp_write(struct iphdr *ip, const struct packet *packet, __u32 mtu,
-				       __u32 quote_sum)
+/* The IPv4 header of an answer to a packet, from whom it was for; `bytes` with this header. */
+static __always_inline void answer_write(struct iphdr *ip, const struct packet *packet, __u8 tos,
+					 __u8 protocol, __u16 bytes)
 {
-	struct icmp_frag_needed *icmp = (void *)(ip + 1);
-	__u16 total = bpf_htons(ICMP_BYTES + icmp_quote_bytes(packet));
-	__u16 next = bpf_htons(mtu);
-	__u32 sum = (IP_VERSION_IHL | ICMP_TOS << 8) + total + IP_DF +
-		    bpf_htons(IP_DEFAULT_TTL << 8 | IPPROTO_ICMP);
+	__u16 total = bpf_htons(bytes);
+	__u32 sum =
+	    (IP_VERSION_IHL | tos << 8) + total + IP_DF + bpf_htons(IP_DEFAULT_TTL << 8 | protocol);
 
 	sum += checksum_word(packet->destination) + checksum_word(packet->source);
 	*(__u8 *)ip = IP_VERSION_IHL;
-	ip->tos = ICMP_TOS;
+	ip->tos = tos;
 	ip->tot_len = total;
 	ip->id = 0;
 	ip->frag_off = IP_DF;
 	ip->ttl = IP_DEFAULT_TTL;
-	ip->protocol = IPPROTO_ICMP;
+	ip->protocol = protocol;
 	ip->check = ~checksum_fold(sum);
 	ip->saddr = packet->destination;
 	ip->daddr = packet->source;
+}
+
+/*
+ * Writes both headers of "destination unreachable" (RFC 792, RFC 1191); the quote stands behind
+ * them already. `mtu`: with ICMP_FRAG_NEEDED the largest packet that the sender may send, else 0.
+ */
+static __always_inline void icmp_write(struct iphdr *ip, const struct packet *packet, __u8 code,
+				       __u32 mtu, __u32 quote_sum)
+{
+	struct icmp_frag_needed *icmp = (void *)(ip + 1);
+	__u16 next = bpf_htons(mtu);
+
+	answer_write(ip, packet, ICMP_TOS, IPPROTO_ICMP, ICMP_BYTES + icmp_quote_bytes(packet));
 	icmp->type = ICMP_DEST_UNREACH;
-	icmp->code = ICMP_FRAG_NEEDED;
+	icmp->code = code;
 	icmp->unused = 0;
 	icmp->mtu = next;
 	icmp->checksum =
-	    ~checksum_fold(bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED) + next + quote_sum);
+	    ~checksum_fold(bpf_htons(ICMP_DEST_UNREACH << 8 | code) + next + quote_sum);
 }
 
 #endif

@@ -17,6 +17,10 @@ export interface PacketSpec {
   /** Instead of the service's: a pod's address and port, as plain packets have. */
   readonly pod?: number;
   readonly protocol?: number;
+  /** A port that is no service's. */
+  readonly port?: number;
+  /** It is ICMP of this type instead. */
+  readonly icmpType?: number;
   readonly tcpFlags?: number;
   readonly payloadBytes?: number;
   readonly ttl?: number;
@@ -121,6 +125,7 @@ export interface ServiceEvent {
   readonly encapsulateFirst: boolean;
   readonly snat: boolean;
   readonly affinity: boolean;
+  readonly reject: boolean;
   /** Indexes into PREFIXES_OF_CLIENTS; undefined: it has no source ranges. */
   readonly sources: { readonly listed: readonly number[]; readonly deny: boolean } | undefined;
   /** Pods that own slots. */

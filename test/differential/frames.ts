@@ -85,7 +85,8 @@ export function clientFrame(
   const address =
     service?.address === AT_NODES ? NODES[spec.at ?? node] : SERVICES[service?.address ?? -1];
   const target = spec.pod !== undefined ? PODS[spec.pod] : (address ?? STRANGER);
-  const targetPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
+  const usualPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
+  const targetPort = spec.port ?? usualPort;
   const layers: LayerInit[] = [
     ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] }),
   ];
@@ -127,6 +128,11 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     checksum: spec.checksum ?? "right",
   } as const;
   const rest = payload(COUNTING.subarray(0, spec.payloadBytes ?? 0));
+  if (spec.icmpType !== undefined) {
+    const wrong = how.checksum === "right" ? {} : { checksum: 0x1234 };
+    const asked = icmp({ type: spec.icmpType, rest: 0x00070001, ...wrong });
+    return [ipv4({ source: client, target, ...ip }), asked, rest];
+  }
   if (error === undefined) {
     const ports = { sourcePort: spec.clientPort, targetPort, protocol };
     return [ipv4({ source: client, target, protocol, ...ip }), transport(ports, how), rest];

@@ -104,6 +104,8 @@ export class Play {
       for (const service of SERVICE_PORTS.keys()) {
         twin.putLimitWindow(serviceId(service), { since, passed: 0, told: 0 });
       }
+      // Of addresses, whatever the service.
+      twin.putLimitWindow(0, { since, passed: 0, told: 0 });
     }
   }
 

@@ -138,6 +138,7 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
       (event.encapsulateFirst ? SERVICE.encapsulateFirst : 0) |
       (event.snat ? SERVICE.snat : 0) |
       (event.affinity ? SERVICE.affinity : 0) |
+      (event.reject ? SERVICE.reject : 0) |
       sourceFlags(event) |
       (event.former.length > 0 ? SERVICE.formerOwners : 0),
     changed: (jiffies - event.changedJiffiesAgo) >>> 0,

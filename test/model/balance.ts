@@ -2,7 +2,8 @@
 // `edge_ingress` and `from_network`: packets to a service, and plain packets.
 
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
-import { checksumFor, concat, get8, set8, set16, set32, sum16 } from "./bytes.ts";
+import { echo, fragNeeded, reject } from "./answer.ts";
+import { get8 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, flowHash } from "./hash.ts";
@@ -10,7 +11,6 @@ import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
 import {
-  ETHERNET,
   encapsulate,
   type Ipv4,
   isSyn,
@@ -20,7 +20,6 @@ import {
   parseFrame,
   parseL4,
   translate,
-  writeIpv4Checksum,
   writeMacs,
 } from "./packet.ts";
 import { receive } from "./receive.ts";
@@ -57,7 +56,10 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   if (ip.protocol === PROTOCOL.ipip) {
     return place === "edge" ? pass("PASS_NOT_OURS", frame) : receive(node, input, ip);
   }
-  if (ip.protocol === PROTOCOL.icmp && place === "host") {
+  if (ip.protocol === PROTOCOL.icmp) {
+    const pong = echo(node, input, ip);
+    if (pong !== undefined) return pong;
+    if (place === "edge") return pass("PASS_NOT_OURS", frame);
     return relay(node, { input, outer: undefined, icmp: ip, hop: 0 });
   }
   if (!isTcpOrUdp(ip.protocol)) return pass("PASS_NOT_OURS", frame);
@@ -73,13 +75,14 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   if (row === undefined) {
     const reply = natReply(node, place, input, ip, l4);
     if (reply !== undefined) return reply;
+    if (node.isServiceAddress(ip.destination)) return drop("DROP_UNKNOWN_PORT", frame);
     return place === "host" ? plain(node, input, ip, l4) : pass("PASS_NOT_OURS", frame);
   }
   const service = serviceRow(node, row);
   if ((service.flags & SERVICE.snat) !== 0) return nat(node, place, { input, ip, l4, service });
   // 4.
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
-  if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
+  if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, { input, ip, l4 }, slot);
@@ -214,41 +217,6 @@ export function outerSize(ip: Ipv4, l4: L4, gsoSize: number): number {
 /** Bytes of IP that a packet, or one segment of it, has. */
 export function segmentSize(ip: Ipv4, l4: L4, gsoSize: number): number {
   return gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
-}
-
-/** 7: what the client gets instead; `mtu` is what it may send. */
-export function fragNeeded(
-  node: Node,
-  input: Input,
-  ip: Ipv4,
-  { service, mtu }: { readonly service: number; readonly mtu: number },
-): Outcome {
-  const { frame } = input;
-  const window = node.limitWindow(service, input.jiffies);
-  window.told += 1;
-  if (window.told > node.config.answerLimit) return drop("DROP_ANSWER_LIMIT", frame);
-  const quoted = frame.subarray(ip.at, ip.at + ip.headerLength + 8);
-  const header = new Uint8Array(20);
-  set8(header, 0, 0x45);
-  set8(header, 1, 0xc0);
-  set16(header, 2, 20 + 8 + quoted.length);
-  set16(header, 6, 0x4000);
-  set8(header, 8, 64);
-  set8(header, 9, 1);
-  set32(header, 12, ip.destination);
-  set32(header, 16, ip.source);
-  writeIpv4Checksum(header, 0);
-  const icmp = concat(new Uint8Array(8), quoted);
-  set8(icmp, 0, 3);
-  set8(icmp, 1, 4);
-  set16(icmp, 6, mtu);
-  set16(icmp, 2, checksumFor(sum16(icmp, 0, icmp.length)));
-  const macs = concat(frame.subarray(6, 12), frame.subarray(0, 6), frame.subarray(12, ETHERNET));
-  return {
-    verdict: "SENT_FRAG_NEEDED",
-    way: { to: "where it came from" },
-    frame: concat(macs, header, icmp),
-  };
 }
 
 /** *Plain packets*: later packets of flows whose first one came encapsulated. */

@@ -2,7 +2,8 @@
 // *SNAT* and *SNAT replies*: backends of other nodes see this one as their client.
 
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
-import { arrivalOf, fragNeeded, segmentSize, wayOf } from "./balance.ts";
+import { fragNeeded, reject } from "./answer.ts";
+import { arrivalOf, segmentSize, wayOf } from "./balance.ts";
 import { get16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import {
@@ -55,7 +56,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   }
   // 2.
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
-  if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
+  if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   const hash = hashOf(node, request);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, request, slot);

@@ -71,6 +71,7 @@ export const SERVICE = {
   sourceRanges: 8,
   sourceDeny: 16,
   affinity: 32,
+  reject: 64,
 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // *Pass*: to another owner of a flow's slot.
 
-import { fragNeeded, outerSize, wayOf } from "./balance.ts";
+import { fragNeeded } from "./answer.ts";
+import { outerSize, wayOf } from "./balance.ts";
 import { set8, set32 } from "./bytes.ts";
 import { type Arrival, updateFromClient } from "./flow.ts";
 import { drop, type Node, type Note, type Outcome } from "./node.ts";

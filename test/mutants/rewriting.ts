@@ -78,7 +78,56 @@ const ICMP = inFile("stage/icmp.h", [
   },
 ]);
 
+const ANSWER = inFile("stage/answer.h", [
+  {
+    name: "an RST is answered",
+    from: " || packet->tcp_flags & TCP_RST)",
+    to: ")",
+  },
+  {
+    name: "who asks for a drop gets an answer",
+    from: "if (!(service->flags & SERVICE_REJECT) || ",
+    to: "if (",
+  },
+  { name: "an ACK is reset as a SYN is", from: "if (packet->tcp_flags & TCP_ACK)", to: "if (0)" },
+  {
+    name: "resets leave out that a SYN counts",
+    from: "bytes += !!(packet->tcp_flags & TCP_SYN) + ",
+    to: "bytes += ",
+  },
+  {
+    name: "resets leave out the payload",
+    from: "packet->total_bytes > headers ?",
+    to: "0 ?",
+  },
+  {
+    name: "a reset's checksum leaves out its number",
+    from: "checksum_word(reset->acknowledged) +",
+    to: "",
+  },
+  {
+    name: "pings with IP options are answered",
+    from: "packet->header_bytes == sizeof(*ip) &&",
+    to: "",
+  },
+  {
+    name: "pings of any address are answered",
+    from: " &&\n\t       service_has_address(packet->destination)",
+    to: "",
+  },
+  {
+    name: "a ping's answer keeps its checksum",
+    from: "checksum_apply(icmp->checksum, (__u16)~ICMP_ECHO)",
+    to: "icmp->checksum",
+  },
+]);
+
 const EDGE = inFile("edge.bpf.c", [
+  {
+    name: "unknown ports of services are the kernel's",
+    from: "? DROP_UNKNOWN_PORT : PASS_NOT_OURS",
+    to: "? PASS_NOT_OURS : PASS_NOT_OURS",
+  },
   { name: "TTL stays", from: "\tip->ttl--;\n", to: "" },
   {
     name: "checksum without the TTL",
@@ -171,8 +220,8 @@ const TRANSLATION = inFile("stage/translation.h", [
 const ASIDE = inFile("stage/aside.h", [
   {
     name: "MACs aren't swapped",
-    from: "ethernet_write(eth, client, own);",
-    to: "ethernet_write(eth, own, client);",
+    from: "ethernet_write(eth, client, own);\n\ticmp_write",
+    to: "ethernet_write(eth, own, client);\n\ticmp_write",
   },
 ]);
 
@@ -275,6 +324,7 @@ export const REWRITE_MUTANTS: readonly Mutant[] = [
   ...ENCAP,
   ...CHECKSUM,
   ...ICMP,
+  ...ANSWER,
   ...EDGE,
   ...HOST,
   ...SKB,

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { parseIpv4 } from "../../src/net/address.ts";
 import { parseMac } from "../../src/net/mac.ts";
-import { ethernet, icmp, ipv4, payload, trailer, udp, vlan } from "../../src/net/packet.ts";
+import { ethernet, icmp, ipv4, payload, trailer, vlan } from "../../src/net/packet.ts";
 import {
   CLIENT,
   FAR,
@@ -22,7 +22,6 @@ import {
   ACK,
   arriving,
   askService,
-  CLIENT_PORT,
   FROM_ROUTER,
   framed,
   ipipTo,
@@ -50,22 +49,12 @@ const NOT_OURS: readonly Row[] = [
     coming: { packet: arriving(tcpTo(LOST_CLIENT, 80, SYN)) },
   },
   {
-    title: "a packet to a port that is no service's passes",
-    coming: { packet: arriving(tcpTo(SERVICES.far.address, 81, SYN)) },
-  },
-  {
-    title: "a UDP packet to a port that is a service's for TCP passes",
+    title: "ICMP to a service's address that is no ping passes",
     coming: {
       packet: arriving([
         ipv4({ source: CLIENT, target: SERVICES.far.address }),
-        udp({ sourcePort: CLIENT_PORT, targetPort: 80 }),
+        icmp({ type: 13 }),
       ]),
-    },
-  },
-  {
-    title: "ICMP to a service's address passes",
-    coming: {
-      packet: arriving([ipv4({ source: CLIENT, target: SERVICES.far.address }), icmp({})]),
     },
   },
   {
@@ -264,12 +253,6 @@ const GSO: readonly Row[] = [
 ];
 
 const REFUSED: readonly Row[] = [
-  {
-    title: "a packet to a service without a backend is dropped",
-    places: BOTH,
-    coming: { packet: arriving(toService("empty", SYN)) },
-    verdict: "DROP_NO_BACKEND",
-  },
   {
     title: "a first fragment for a service's address is dropped",
     places: BOTH,

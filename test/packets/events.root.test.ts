@@ -9,7 +9,7 @@ import { formatIpv4 } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { deviceOf } from "../differential/world.ts";
 import { STRANGER } from "./cluster.ts";
-import { ACK, arriving, ipipToNear, type Packet, SYN, toService } from "./frames.ts";
+import { ACK, arriving, ipipToNear, type Packet, RST, SYN, toService } from "./frames.ts";
 import { podSynAck } from "./pod-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
 import { waitFor } from "./wait.ts";
@@ -92,12 +92,12 @@ test("who listens to drops hears of drops alone", async () => {
   const packets = [
     { place: "host", packet: ipipToNear(syn) },
     { place: "host", packet: ipipToNear(syn, { source: STRANGER }) },
-    { place: "edge", packet: arriving(toService("empty", SYN)) },
+    { place: "edge", packet: arriving(toService("empty", RST)) },
   ] as const;
   const events = await eventsOf("drops", packets, 2);
   assert.deepEqual(events.map(brieflyOf), [
     "dropUntrusted at host: 198.18.0.1:0 > 10.1.0.11:0 protocol 4 flags 0, 74 bytes, outer 198.18.0.1 > 10.1.0.11, backend -",
-    "dropNoBackend at edge: 198.51.100.7:40000 > 192.0.2.4:80 protocol 6 flags 2, 54 bytes, outer - > -, backend -",
+    "dropNoBackend at edge: 198.51.100.7:40000 > 192.0.2.4:80 protocol 6 flags 4, 54 bytes, outer - > -, backend -",
   ]);
 });
 

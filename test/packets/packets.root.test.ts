@@ -7,6 +7,7 @@ import { after, before, suite, test } from "node:test";
 import { Place, Verdict } from "../../src/datapath/gen/abi.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
+import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
@@ -52,6 +53,7 @@ suiteOn("a node as it is by default", "", [
   ...SOURCE_ROWS,
   ...RELAY_ROWS,
   ...AFFINITY_ROWS,
+  ...ANSWER_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
@@ -107,6 +109,9 @@ test("every verdict that can occur at the edge has a row", () => {
       "DROP_ANSWER_LIMIT",
       "DROP_NAT_EXHAUSTED",
       "DROP_SOURCE_RANGE",
+      "DROP_UNKNOWN_PORT",
+      "SENT_REJECTED",
+      "SENT_ECHO",
     ],
     seen,
   );
@@ -153,6 +158,9 @@ test("every verdict that can occur at the host has a row", () => {
       "DROP_TOO_BIG",
       "DROP_NAT_EXHAUSTED",
       "DROP_SOURCE_RANGE",
+      "DROP_UNKNOWN_PORT",
+      "SENT_REJECTED",
+      "SENT_ECHO",
     ],
     seen,
   );

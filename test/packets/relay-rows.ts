@@ -345,7 +345,10 @@ const ON_THE_WAY: readonly Row[] = [
 const near = replyOf("near");
 /** What isn't an error about a reply, and why. */
 const OTHERS: readonly (readonly [words: string, packet: Packet])[] = [
-  ["a ping", [ipv4({ source: CLIENT, target: near.source }), icmp({}), payload(64)]],
+  [
+    "an answer to a ping",
+    [ipv4({ source: CLIENT, target: near.source }), icmp({ type: 0 }), payload(64)],
+  ],
   ["a redirect", told(near, { message: { type: 5, code: 1, rest: 0 } })],
   ["an error about seven bytes", told(near, { bytes: LEAST - 1 })],
   ["an error about nothing", told(near, { bytes: 0 })],

@@ -178,6 +178,7 @@ const REQUESTS: readonly Row[] = [
   {
     title: "a service without backends takes nothing new",
     places: BOTH,
+    poke: serviceChanged("empty", { flags: ServiceFlag.snat }),
     coming: { packet: arriving(toService("empty", SYN)) },
     verdict: "DROP_NO_BACKEND",
   },
