@@ -22,6 +22,7 @@ import {
 import { nodesOf, pinsOf } from "./tools/inspect.ts";
 import {
   ECHO_PORT,
+  echo,
   HTTP_PORT,
   type PodPrograms,
   setOffloads,
@@ -42,6 +43,9 @@ const OUR_MODE = "ciliate.io/forwarding-mode";
 const CILIUM_MODE = "service.cilium.io/forwarding-mode";
 const HOST_PORT = 8088;
 const CLUSTER_NETWORK = "10.96.0.0/16";
+const SHARED_PORT = 50_000;
+/** Of a connection, so that all are open at the same time. */
+const HOLD_SECONDS = "1";
 const IN_FORCE_LIMIT_MS = 15_000;
 const LOG_LIMIT_MS = 5000;
 const COULD_NOT_CONNECT = [7, 28];
@@ -236,6 +240,31 @@ async function fromOutside(t: TestContext, scene: Scene): Promise<void> {
   await scene.watch(t, all, () => converse(scene.lab, all));
 }
 
+/** One request over a connection that stays open for a while. */
+async function holdTcp(lab: Lab, { address, port, pod, what }: Asked): Promise<void> {
+  const to = `TCP4:${address}:${port},sourceport=${SHARED_PORT},reuseaddr,shut-none`;
+  const input = "GET /name HTTP/1.1\r\nHost: lab\r\n\r\n";
+  const answer = await lab.output("client", ["socat", "-t", HOLD_SECONDS, "-", to], { input });
+  assert.ok(answer.endsWith(`\r\n\r\n${pod}`), `${what}: ${JSON.stringify(answer)}`);
+}
+
+/** All at once by one port of the client, so that pods and SNAT can't tell them by it. */
+async function byOnePort(scene: Scene): Promise<void> {
+  const { lab } = scene;
+  const options = `,sourceport=${SHARED_PORT},reuseaddr`;
+  const asked = (protocol: Protocol): Asked[] =>
+    SERVICES.flatMap((service) => waysTo(scene, service, protocol));
+  await Promise.all(asked("tcp").map((one) => holdTcp(lab, one)));
+  for (const round of ["first", "second"]) {
+    await Promise.all(
+      asked("udp").map(async ({ address, port, what }) => {
+        const text = `${round} ${what}`;
+        assert.equal(await echo(lab, address, port, text, options), text, text);
+      }),
+    );
+  }
+}
+
 /** At the socket: from a pod and from a node, to pods of this node and of another one. */
 async function fromInside(t: TestContext, scene: Scene): Promise<void> {
   const { lab } = scene;
@@ -351,6 +380,7 @@ suite("services of every type and mode", { concurrency: 2 }, () => {
     test(`acceleration ${acceleration}`, async (t) => {
       const scene = await createScene(t, acceleration);
       await t.test("by every way from outside", (inner) => fromOutside(inner, scene));
+      await t.test("at once, by one port of the client", () => byOnePort(scene));
       await t.test("at the sockets of a pod and a node", (inner) => fromInside(inner, scene));
       await t.test("cluster IPs are none of ours from outside", () => clusterIpFromOutside(scene));
       await t.test("pods of the node alone", (inner) => localOnly(inner, scene));
