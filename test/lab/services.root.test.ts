@@ -349,6 +349,32 @@ async function localOnly(t: TestContext, scene: Scene): Promise<void> {
   }
 }
 
+/** Clients outside are chosen by whichever way they come; who is inside is not asked. */
+async function sourceRanges(t: TestContext, scene: Scene): Promise<void> {
+  const { lab } = scene;
+  const services = (["dsr", "snat"] as const).map((mode, index): Numbered => {
+    const spec = { loadBalancerSourceRanges: ["203.0.113.0/24"] };
+    return { name: `ranges-${mode}`, number: 50 + index, pod: "pod2-1", mode, spec };
+  });
+  for (const service of services) await scene.publish(service);
+  const ways = services.flatMap((service) => waysTo(scene, service, "tcp"));
+  await scene.watch(t, [], async () => {
+    const urls = ways.map(({ address, port }) => `http://${address}:${port}/name`);
+    await Promise.all(urls.map((url) => assertRefused(lab, url)));
+  });
+  for (const service of services) {
+    const url = `http://${vipOf(service)}/name`;
+    assert.equal(await lab.output("pod3-1", ["curl", "-sS", "-m", "5", url]), service.pod);
+  }
+}
+
+/** Programs serve on while an agent takes over from one that was killed. */
+async function afterKill(t: TestContext, scene: Scene): Promise<void> {
+  const { lab } = scene;
+  await lab.stopAgent("node1", "SIGKILL");
+  await Promise.all([lab.startAgent("node1"), fromOutside(t, scene)]);
+}
+
 /** New connections go as the service says now. */
 async function changes(t: TestContext, scene: Scene): Promise<void> {
   const service = { name: "changing", number: 40, pod: "pod2-1" } as const;
@@ -384,6 +410,8 @@ suite("services of every type and mode", { concurrency: 2 }, () => {
       await t.test("at the sockets of a pod and a node", (inner) => fromInside(inner, scene));
       await t.test("cluster IPs are none of ours from outside", () => clusterIpFromOutside(scene));
       await t.test("pods of the node alone", (inner) => localOnly(inner, scene));
+      await t.test("source ranges", (inner) => sourceRanges(inner, scene));
+      await t.test("while another agent starts", (inner) => afterKill(inner, scene));
       await t.test("a service changes its mode", (inner) => changes(inner, scene));
     });
   }
