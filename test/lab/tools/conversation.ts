@@ -66,7 +66,7 @@ async function upAndDown(lab: Lab, { address, port, clientPort, what }: Conversa
   const body = Buffer.alloc(BODY_BYTES, `${what} `);
   writeFileSync(file("up"), body);
   const url = `http://${address}:${port}/body-${clientPort}`;
-  const curl = ["-sS", "-f", "-m", "5", "--local-port", String(clientPort)];
+  const curl = ["-sS", "-f", "-m", "15", "--local-port", String(clientPort)];
   const up = [...curl, "-T", file("up"), url];
   const down = [...curl, "-o", file("down"), url];
   await lab.output("client", ["curl", ...up, "--next", ...down]);
