@@ -211,7 +211,7 @@ test("what the API was given is there after a kill, with its ids", async (t) => 
 });
 
 test("a drop is counted by reason and told to who listens", async (t) => {
-  const agent = await new Agent(t).start().ready();
+  const agent = await new Agent(t, "noBackend: drop\n").start().ready();
   const client = await connect(t, agent);
   await client.apply({ documents: service("empty", "192.0.2.20") });
   const words = ["monitor", "--count", "1", "-o", "json", "--address", "192.0.2.20"];

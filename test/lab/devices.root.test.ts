@@ -245,7 +245,9 @@ async function spreadSources(t: TestContext): Promise<void> {
     }
     await until("all flows in the pod", LIMIT_MS, () => arrived(lab) === 2 * FLOWS);
   });
-  assert.deepEqual(Object.keys(decided(lab, "node2", "host", begin)), ["sent pod"]);
+  // The client has no sockets for the answers, and says so.
+  const { "sent relayed": _, ...counts } = decided(lab, "node2", "host", begin);
+  assert.deepEqual(Object.keys(counts), ["sent pod"]);
   const ours = outer.filter(({ ports }) => isOurs(ports[0]));
   assert.equal(ours.length, 2 * FLOWS);
   const sources = new Map<number, string>();

@@ -259,8 +259,11 @@ async function congestion(t: TestContext): Promise<void> {
     for (const { mark, inner, port } of cases) {
       fromClient(lab, outer(NODE1, BACKEND, mark), ...datagram(REMOTE_VIP, port, inner));
     }
-    const all = (): number => sum(decided(lab, "node2", "host", begin));
-    await until("all marks", LIMIT_MS, () => all() === cases.length);
+    await until("all marks", LIMIT_MS, () => {
+      // The client has no sockets for the answers, and says so.
+      const { "sent relayed": _, ...counts } = decided(lab, "node2", "host", begin);
+      return sum(counts) === cases.length;
+    });
   });
   assert.equal(decided(lab, "node2", "host", begin)["drop ecn"], 1);
   for (const { mark, inner, result, port } of cases) {

@@ -148,8 +148,18 @@ interface IpRoute extends IpHop {
   readonly nexthops?: readonly IpHop[];
 }
 
-/** Compares every route of a family, also those that the kernel made. */
-function sameRoutes({ netlink, ip }: Scratch, family: "-4" | "-6"): void {
+/** Compares every route of a family, also those that the kernel makes, which may come late. */
+function sameRoutes(all: Scratch, family: "-4" | "-6"): void {
+  for (;;) {
+    const before = listRoutes(all.netlink);
+    const { ours, theirs } = routesOf(all, family);
+    if (!isDeepStrictEqual(before, listRoutes(all.netlink))) continue;
+    assert.deepEqual(ours, theirs);
+    return;
+  }
+}
+
+function routesOf({ netlink, ip }: Scratch, family: "-4" | "-6") {
   const any = family === "-4" ? "0.0.0.0/0" : "::/0";
   const device = (name: string | undefined) =>
     name === undefined ? 0 : getLink(netlink, name).index;
@@ -183,7 +193,7 @@ function sameRoutes({ netlink, ip }: Scratch, family: "-4" | "-6"): void {
       source: text(one.source),
     }));
   const order = (list: readonly object[]) => list.map((one) => JSON.stringify(one, keys)).sort();
-  assert.deepEqual(order(ours), order(theirs));
+  return { ours: order(ours), theirs: order(theirs) };
 }
 
 /** One order of keys for both sides. */
