@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import test, { type TestContext } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress, parseAddress } from "../../net/address.ts";
 import { formatMac, parseMac } from "../../net/mac.ts";
 import { formatPrefix, isPrefix4, parseInterfaceAddress, parsePrefix } from "../../net/prefix.ts";
