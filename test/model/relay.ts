@@ -125,7 +125,7 @@ function byService(node: Node, relayed: Relayed): Outcome {
   const owners = [present, ...formerOwners(node, service, slot)];
   const next = owners
     .slice(owners.indexOf(pod) + 1)
-    .find((owner) => owner !== pod && !node.tables.endpoints.has(owner));
+    .find((owner) => owner !== 0 && owner !== pod && !node.tables.endpoints.has(owner));
   if (next === undefined) return drop("DROP_UNKNOWN_FLOW", frame);
   return toOwner(node, relayed, { service: service.id, owner: next, hop: hop + 1 });
 }
