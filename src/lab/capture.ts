@@ -3,15 +3,17 @@
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { LabError, type Place } from "./plan.ts";
 import { spawnIn } from "./process.ts";
 
 const START_LIMIT_MS = 10_000;
-/** Dumpcap takes packets from the kernel after 250 ms at the latest, and forgets the rest. */
+/** The kernel hands packets over after 250 ms at the latest; dumpcap forgets the rest. */
 const SETTLE_MS = 350;
-const SETTLE_LIMIT_MS = 5000;
+const SETTLE_LIMIT_MS = 20_000;
+/** A thread of dumpcap that has slept so often since then has looked for packets in between. */
+const SLEEPS = 2;
 const POLL_MS = 50;
 
 export interface CaptureOptions {
@@ -55,16 +57,41 @@ async function started(child: ChildProcess, place: Place): Promise<void> {
   );
 }
 
-/** Waits until a file hasn't grown for a while. */
-async function settled(file: string): Promise<void> {
+/** How often each thread of a process has gone to sleep by itself; none when it has ended. */
+function sleepsOf(pid: number): ReadonlyMap<string, number> {
+  const sleeps = new Map<string, number>();
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
+      const count = /^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1];
+      if (count !== undefined) sleeps.set(thread, Number(count));
+    }
+  } catch {
+    return new Map();
+  }
+  return sleeps;
+}
+
+/**
+ * Waits until dumpcap has had what the kernel has for it, and its file doesn't grow any more. It
+ * wakes four times a second; on a busy machine it may have to wait for a processor.
+ */
+async function settled(file: string, pid: number): Promise<void> {
   const end = performance.now() + SETTLE_LIMIT_MS;
   let size = -1;
   let since = performance.now();
-  while (performance.now() < end && performance.now() - since < SETTLE_MS) {
+  let before: ReadonlyMap<string, number> | undefined;
+  while (performance.now() < end) {
     const now = statSync(file).size;
     if (now !== size) {
       size = now;
       since = performance.now();
+      before = undefined;
+    } else if (performance.now() - since >= SETTLE_MS) {
+      const sleeps = sleepsOf(pid);
+      before ??= sleeps;
+      const start = before;
+      if ([...sleeps].every(([thread, n]) => n - (start.get(thread) ?? n) >= SLEEPS)) return;
     }
     await delay(POLL_MS);
   }
@@ -93,7 +120,7 @@ export async function captureIn(
     file,
     ended,
     stop: async () => {
-      await settled(file);
+      await settled(file, child.pid ?? 0);
       child.kill("SIGINT");
       await ended;
     },

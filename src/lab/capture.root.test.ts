@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { createLab } from "./lab.ts";
+
+/** The process whose command line has this text. */
+function processWith(text: string): number {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      if (words[0] === "dumpcap" && words.includes(text)) return Number(pid);
+    } catch {
+      // It has ended.
+    }
+  }
+  return assert.fail(`no dumpcap writes ${text}`);
+}
+
+test("a capture has what passed before its end, also when it had to wait", async () => {
+  await using lab = await createLab({ name: `c${process.pid}`, nodes: 1, agents: false });
+  const file = join(lab.plan.state, "late.pcapng");
+  const capture = await lab.capture("client", file, { devices: ["eth0"], filter: "icmp" });
+  const dumpcap = processWith(file);
+  process.kill(dumpcap, "SIGSTOP");
+  const ping = ["ping", "-q", "-c", "5", "-i", "0.01", "10.0.1.1"];
+  await lab.output("client", ping);
+  setTimeout(() => process.kill(dumpcap, "SIGCONT"), 1500);
+  await capture.stop();
+  const lines = execFileSync("tshark", ["-n", "-r", file], { encoding: "utf8" }).trim().split("\n");
+  assert.equal(lines.length, 2 * 5);
+});
