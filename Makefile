@@ -108,7 +108,7 @@ build/%.bpf.o: %.bpf.c Makefile | setup-build
 	@echo "$(CLANG) $<"
 	@$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
 
-# Each header of the packet path compiles alone.
+# Each header of the packet path compiles alone; those of IPv6 end in 6.
 HEADERS := $(sort $(shell find bpf -name '*.h'))
 HEADERS_COMPILED := $(HEADERS:%=build/headers/%.o)
 
@@ -117,7 +117,7 @@ bpf-headers: $(HEADERS_COMPILED)
 
 build/headers/%.o: % Makefile | setup-build
 	@mkdir -p $(@D)
-	@$(CLANG) $(BPF_CFLAGS) -Wno-unused -MMD -MP -x c -c $< -o $@
+	@$(CLANG) $(BPF_CFLAGS) $(if $(filter %6.h,$<),-DFAMILY_IPV6) -Wno-unused -MMD -MP -x c -c $< -o $@
 
 -include $(BPF_OBJECTS:.o=.d) $(HEADERS_COMPILED:.o=.d)
 

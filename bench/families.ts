@@ -7,7 +7,6 @@ import type { Ipv4 } from "../src/net/address.ts";
 import type { Budget } from "./budget.ts";
 import { frameTo } from "./frame.ts";
 import { formatSummary, printTable, type Results } from "./results.ts";
-import { benchShared } from "./shared.ts";
 import { interleave } from "./statistics.ts";
 import { BUILD, MANY_FLOWS, openWrapper, type Traffic } from "./variation.ts";
 import { VIPS } from "./world.ts";
@@ -59,5 +58,4 @@ export function benchFamilies(results: Results, budget: Budget): void {
     }
   }
   printTable("Address widths, net ns per packet: median (min–max)", rows);
-  benchShared(results, budget);
 }

@@ -13,11 +13,11 @@
 #include "stage/source.h"
 
 static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
-						      const struct nexthop *nexthop, int *action)
+						      const nexthop_t *nexthop, int *action)
 {
 	__u32 sum;
-	ipv4_t source = outer_source_of(packet, nexthop, &sum);
-	struct iphdr *outer;
+	address_t source = outer_source_of(packet, nexthop, &sum);
+	ip_t *outer;
 	void *data;
 
 	if (bpf_xdp_adjust_head(ctx, -OUTER_BYTES))
@@ -34,12 +34,12 @@ static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct
 
 /* TCP alone travels plain. */
 static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet *packet,
-					       const struct backend *backend,
-					       const struct nexthop *nexthop, int *action)
+					       const backend_t *backend, const nexthop_t *nexthop,
+					       int *action)
 {
 	void *data = start_of(ctx);
-	struct iphdr *ip = data + ETH_HLEN;
-	__u32 change = checksum_change(packet->destination, backend->address);
+	ip_t *ip = data + ETH_HLEN;
+	__u32 change = address_change(packet->destination, backend->address);
 	struct tcphdr *tcp;
 
 	if (packet->ttl <= 1)
@@ -50,10 +50,7 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return DROP_REWRITE;
 	ethernet_to(data, nexthop);
-	ip->daddr = backend->address;
-	ip->ttl--;
-	/* The time to live is the first byte of its word, whose sum shrinks by one unit of it. */
-	ip->check = checksum_apply(ip->check, change + (__u16)~bpf_htons(0x0100));
+	header_forward(ip, backend->address, change);
 	tcp->dest = backend->port;
 	tcp->check =
 	    checksum_apply(tcp->check, change + (__u16)~packet->destination_port + backend->port);
@@ -67,7 +64,7 @@ static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct pac
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
 	*action = XDP_TX;
-	return aside_unreachable(ctx, ICMP_FRAG_NEEDED, mtu) ? SENT_FRAG_NEEDED : DROP_REWRITE;
+	return aside_unreachable(ctx, mtu) ? SENT_FRAG_NEEDED : DROP_REWRITE;
 }
 
 /* A packet to a service without backends. */
@@ -81,8 +78,7 @@ static __always_inline enum verdict reject(struct xdp_md *ctx, const struct pack
 		return verdict;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	written = packet->protocol == IPPROTO_TCP ? aside_reset(ctx)
-						  : aside_unreachable(ctx, ICMP_PORT_UNREACH, 0);
+	written = packet->protocol == IPPROTO_TCP ? aside_reset(ctx) : aside_unreachable(ctx, 0);
 	*action = XDP_TX;
 	return written ? SENT_REJECTED : DROP_REWRITE;
 }
@@ -106,8 +102,7 @@ enum nat_step { NAT_KNOWN, NAT_NEW, NAT_BACK };
 
 /* SNAT, aside; `backend` is of NAT_NEW. What is too big for its way is answered here. */
 static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet,
-					enum nat_step step, const struct backend *backend,
-					int *action)
+					enum nat_step step, const backend_t *backend, int *action)
 {
 	struct aside aside = {.action = XDP_PASS, .service = packet->service};
 	enum verdict verdict;
@@ -127,8 +122,8 @@ static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packe
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
 {
 	struct service *service = service_find(packet);
-	struct backend *backend;
-	struct nexthop *nexthop;
+	backend_t *backend;
+	nexthop_t *nexthop;
 	enum verdict verdict = PASS_NOT_OURS;
 	__u32 row, extra;
 
@@ -155,7 +150,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (unlikely(service->flags & SERVICE_SNAT))
 		return nat(ctx, packet, NAT_NEW, backend, action);
 	row = backend->nexthop;
-	nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
 	if (unlikely(!nexthop))
 		return DROP_TABLE;
 	if (unlikely(!(nexthop->flags & NEXTHOP_EDGE)))
@@ -177,10 +172,9 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 {
 	struct ethhdr *eth = start_of(ctx);
 
-	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ipv4(eth) || ethernet_is_group(eth))
+	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ours(eth) || ethernet_is_group(eth))
 		return PASS_NOT_OURS;
-	switch (
-	    parse_ipv4(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {
+	switch (parse_ip(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {
 	case PARSED_WHOLE:
 		return balance(ctx, packet, action);
 	case PARSED_FRAGMENT:

@@ -16,8 +16,8 @@
 #include "stage/skb.h"
 #include "stage/source.h"
 
-/* Ethernet, outer and inner IPv4 with all options, and a TCP header. */
-#define HEADER_BYTES (ETH_HLEN + 60 + 60 + 20)
+/* Ethernet, outer and inner IP header at their longest, and a TCP header. */
+#define HEADER_BYTES (ETH_HLEN + 2 * IP_HEADER_MAX + 20)
 
 #define ECN_MASK 3
 #define ECN_ECT1 1
@@ -30,7 +30,7 @@ static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
 	__u8 outer = packet->outer_tos & ECN_MASK, inner = packet->tos & ECN_MASK;
 
 	*tos = packet->tos;
-	if (!packet->outer_source)
+	if (!has_outer(packet))
 		return true;
 	if (outer == ECN_CE) {
 		*tos |= ECN_CE;
@@ -48,7 +48,7 @@ static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
 
 /* Strips, translates and puts the packet into the flow's pod. */
 static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
-					const struct flow *flow, __u8 tos, int *action)
+					const flow_t *flow, __u8 tos, int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
 	struct translation to = {
@@ -65,8 +65,8 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
 		return DROP_ENDPOINT_GONE;
 	if (!translate_l4_checksum(skb, packet, packet->l3, &to))
 		return DROP_REWRITE;
-	if (packet->outer_source && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
-							BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
+						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return DROP_REWRITE;
 	if (!translate_headers(skb, packet, ETH_HLEN, &to) ||
 	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
@@ -82,28 +82,28 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
  * Tells the node that passed a packet on which pod has its flow: a copy of the packet, sent back
  * with the owner's address in it. Not inlined: it has a stack of its own.
  */
-static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, ipv4_t owner)
+static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, address_t owner)
 {
 	struct {
 		struct ethhdr eth;
-		struct iphdr outer;
+		ip_t outer;
 	} __attribute__((packed)) headers;
 	struct way way = {};
-	ipv4_t passer, held;
+	address_t passer, held;
 	__u32 at;
 
 	if (!packet)
 		return 0;
 	passer = packet->outer_source;
 	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
-	if (!way_find(skb, node_address, passer, 0, &way) || !way.neighbour ||
+	if (!way_find(skb, FAMILY(node_address), passer, 0, &way) || !way.neighbour ||
 	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
 	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
 	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
 		return 0;
 	{
 		__u8 ttl = hop_ttl(HOP_NOTE);
-		struct iphdr *outer = skb_start(skb) + ETH_HLEN;
+		ip_t *outer = skb_start(skb) + ETH_HLEN;
 
 		if ((void *)(outer + 1) <= skb_end(skb)) {
 			skb_ethernet(skb, way.destination, way.source);
@@ -121,7 +121,7 @@ static __always_inline enum verdict take_note(struct __sk_buff *skb, struct pack
 					      int *action)
 {
 	struct service *service = service_find(packet);
-	ipv4_t owner;
+	address_t owner;
 
 	if (!service)
 		return DROP_NO_SERVICE;
@@ -151,11 +151,11 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 	struct way way = {};
 	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
 
-	if (!way_find(skb, node_address, decision->next, bytes, &way))
+	if (!way_find(skb, FAMILY(node_address), decision->next, bytes, &way))
 		return DROP_NO_ROUTE;
 	packet->backend = decision->next;
 	if (bytes > way.mtu)
-		return packet->outer_source ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
+		return has_outer(packet) ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
 	if (!skb_send_outer(skb, packet, ttl, &way))
 		return DROP_REWRITE;
 	*action = way_take(&way);
@@ -164,7 +164,7 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 
 /* A request for `pod` of this node, with or without an outer header. */
 static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet *packet,
-					    ipv4_t pod, __u32 hop, int *action)
+					    address_t pod, __u32 hop, int *action)
 {
 	struct decision decision = {.hop = hop};
 	__u8 tos;
@@ -183,7 +183,7 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 }
 
 static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct packet *packet,
-					       const struct backend *backend, const struct way *way,
+					       const backend_t *backend, const struct way *way,
 					       int *action)
 {
 	struct translation to = {
@@ -206,21 +206,21 @@ static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct pac
 }
 
 static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *packet,
-				       const struct service *service, const struct backend *backend,
+				       const struct service *service, const backend_t *backend,
 				       int *action)
 {
 	__u32 row = backend->nexthop;
-	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
 	struct way way = {};
 	__u32 sum, bytes, extra;
-	ipv4_t source;
+	address_t source;
 
 	if (!nexthop)
 		return DROP_TABLE;
 	source = outer_source_of(packet, nexthop, &sum);
-	if (!(nexthop->flags & NEXTHOP_RESOLVED) && !outer_host_mask) {
-		source = node_address;
-		sum = OUTER_CONSTANT_SUM + checksum_word(source);
+	if (!(nexthop->flags & NEXTHOP_RESOLVED) && !outer_source_hashed()) {
+		source = FAMILY(node_address);
+		sum = outer_sum(source, IP_DEFAULT_TTL);
 	}
 	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
 	bytes = segment_bytes(skb, packet) + extra;
@@ -237,8 +237,8 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 }
 
 /* A packet of a known flow of a service with SERVICE_SNAT. */
-static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet,
-					struct flow *flow, int *action)
+static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet, flow_t *flow,
+					int *action)
 {
 	packet->backend = flow->pod;
 	if (flow->flags & FLOW_SNAT)
@@ -249,11 +249,11 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 
 /* To a pod of another node. */
 static __always_inline enum verdict forward(struct __sk_buff *skb, struct packet *packet,
-					    const struct service *service,
-					    const struct backend *backend, int *action)
+					    const struct service *service, const backend_t *backend,
+					    int *action)
 {
 	enum verdict verdict;
-	struct flow *flow;
+	flow_t *flow;
 
 	if (service->flags & SERVICE_SNAT) {
 		flow = nat_flow_new(skb, packet, backend, &verdict);
@@ -268,8 +268,8 @@ static __always_inline enum verdict forward(struct __sk_buff *skb, struct packet
 static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
 					    const struct service *service, int *action)
 {
-	struct backend *backend;
-	struct flow *flow;
+	backend_t *backend;
+	flow_t *flow;
 
 	packet->service = service->id;
 	flow = service->flags & SERVICE_SNAT ? nat_flow(packet) : NULL;
@@ -293,12 +293,12 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
 {
 	struct endpoint *endpoint = endpoint_find(packet->destination);
-	struct flow_key key;
-	struct flow *flow;
+	flow_key_t key;
+	flow_t *flow;
 
 	if (!endpoint)
 		return PASS_NOT_OURS;
-	key = (struct flow_key){
+	key = (flow_key_t){
 	    .source = packet->destination,
 	    .destination = packet->source,
 	    .source_port = packet->destination_port,
@@ -306,7 +306,7 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 	    .protocol = packet->protocol,
 	    .direction = FLOW_REPLY,
 	};
-	flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (!flow)
 		return PASS_NOT_OURS;
 	flow_update(flow, packet, false, true);
@@ -321,11 +321,11 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
 					     int *action)
 {
-	struct trusted_key key = {.prefix_length = 32, .address = packet->source};
-	struct trusted *sender = bpf_map_lookup_elem(&trusted, &key);
+	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
+	struct trusted *sender = bpf_map_lookup_elem(&FAMILY(trusted), &key);
 	bool from_node = sender && sender->kind == TRUST_NODE;
 	__u32 hop = from_node ? hop_of(packet->ttl) : 0;
-	bool note = hop == HOP_NOTE && packet->destination == node_address;
+	bool note = hop == HOP_NOTE && same_address(packet->destination, FAMILY(node_address));
 	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
 
 	if (!note && !endpoint_find(packet->destination))
@@ -339,7 +339,7 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	if (!sender)
 		return DROP_UNTRUSTED;
 	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
-	switch (parse_ipv4(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes)) {
+	switch (parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes)) {
 	case PARSED_INVALID:
 		return DROP_INNER_INVALID;
 	case PARSED_PROTOCOL:
@@ -360,16 +360,16 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 {
 	struct service *service;
 	struct ethhdr *eth;
-	struct flow *flow;
+	flow_t *flow;
 
 	/* Frames for others get here while somebody listens to all of them. */
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
-	    skb->pkt_type != PACKET_HOST || !skb_readable(skb, HEADER_BYTES))
+	if (skb->protocol != ETHERTYPE || skb->vlan_present || skb->pkt_type != PACKET_HOST ||
+	    !skb_readable(skb, HEADER_BYTES))
 		return PASS_NOT_OURS;
 	eth = skb_start(skb);
-	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != bpf_htons(ETH_P_IP))
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
 		return PASS_NOT_OURS;
-	switch (parse_ipv4(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN)) {
+	switch (parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN)) {
 	case PARSED_WHOLE:
 		service = service_find(packet);
 		if (service)
@@ -390,8 +390,8 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 
 			return verdict == PASS_NOT_OURS ? relay(skb, packet, 0, action) : verdict;
 		}
-		return packet->protocol == IPPROTO_IPIP ? received(skb, packet, action)
-							: PASS_NOT_OURS;
+		return packet->protocol == IPPROTO_OUTER ? received(skb, packet, action)
+							 : PASS_NOT_OURS;
 	default:
 		return PASS_NOT_OURS;
 	}

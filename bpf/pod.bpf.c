@@ -7,7 +7,7 @@
 #include "stage/parse.h"
 #include "stage/skb.h"
 
-#define HEADER_BYTES (ETH_HLEN + 60 + 60)
+#define HEADER_BYTES (ETH_HLEN + IP_HEADER_MAX + 60)
 
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
@@ -55,7 +55,7 @@ static __always_inline void clamp(struct __sk_buff *skb, const struct packet *pa
 }
 
 static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *packet,
-					  struct flow *flow, int *action)
+					  flow_t *flow, int *action)
 {
 	struct translation to = {
 	    .source = flow->service_address,
@@ -66,7 +66,7 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 	    .ttl = packet->ttl,
 	};
 	__u32 bytes = segment_bytes(skb, packet);
-	struct iphdr *ip = skb_start(skb) + ETH_HLEN;
+	ip_t *ip = skb_start(skb) + ETH_HLEN;
 	struct way way = {};
 	bool routed, fits;
 
@@ -79,7 +79,7 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 	routed = way_find(skb, to.source, to.destination, bytes, &way);
 	fits = !routed || bytes <= way.mtu;
 	/* The kernel tells the pod, whose own packet it has to quote. */
-	if (!fits && ip->frag_off & IP_DF)
+	if (!fits && ip_dont_fragment(ip))
 		return PASS_TOO_BIG;
 	flow_update(flow, packet, true, true);
 	if (clamp_mss && packet->tcp_flags & TCP_SYN)
@@ -101,20 +101,18 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *packet, int *action)
 {
 	struct ethhdr *eth;
-	struct flow_key key;
-	struct flow *flow;
+	flow_key_t key;
+	flow_t *flow;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
-	    !skb_readable(skb, HEADER_BYTES))
+	if (skb->protocol != ETHERTYPE || skb->vlan_present || !skb_readable(skb, HEADER_BYTES))
 		return PASS_NOT_OURS;
 	eth = skb_start(skb);
-	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != bpf_htons(ETH_P_IP))
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
 		return PASS_NOT_OURS;
-	if (parse_ipv4(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN) !=
-	    PARSED_WHOLE)
+	if (parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN) != PARSED_WHOLE)
 		return PASS_NOT_OURS;
 	key = flow_key_of(packet, FLOW_REPLY);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	/* Replies of pods elsewhere don't come by here. */
 	if (!flow || flow->flags & FLOW_SNAT)
 		return PASS_NOT_OURS;

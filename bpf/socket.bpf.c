@@ -37,7 +37,7 @@ static __always_inline void connection_count(__u32 counter)
 static __always_inline bool is_of_a_node(ipv4_t address)
 {
 	return (address & LOOPBACK_MASK) == LOOPBACK ||
-	       frontend_find(frontend_word(address, 0, 0, FRONTEND_NODE));
+	       frontend_find(frontend_key(address, 0, 0, FRONTEND_NODE));
 }
 
 /* Whom a client inside the cluster means by an address and port; NULL: no service. */
@@ -46,14 +46,14 @@ static __noinline struct frontend *internal_frontend(ipv4_t address, port_t port
 	__u16 number = bpf_ntohs(port);
 	struct frontend *found;
 
-	found = frontend_find(frontend_word(address, port, protocol, FRONTEND_INTERNAL));
+	found = frontend_find(frontend_key(address, port, protocol, FRONTEND_INTERNAL));
 	if (!found)
-		found = frontend_find(frontend_word(address, port, protocol, FRONTEND_SERVICE));
+		found = frontend_find(frontend_key(address, port, protocol, FRONTEND_SERVICE));
 	if (found || number < node_port_min || number > node_port_max)
 		return found;
-	found = frontend_find(frontend_word(0, port, protocol, FRONTEND_INTERNAL));
+	found = frontend_find(frontend_key(0, port, protocol, FRONTEND_INTERNAL));
 	if (!found)
-		found = frontend_find(frontend_word(0, port, protocol, FRONTEND_NODE_PORT));
+		found = frontend_find(frontend_key(0, port, protocol, FRONTEND_NODE_PORT));
 	return found && is_of_a_node(address) ? found : NULL;
 }
 

@@ -3,13 +3,14 @@
 #define CILIATE_ABI_CONFIG_H
 
 #include "abi.h"
+#include "family.h"
 #include "types.h"
 
 /* Constants of one node, set by the agent before load. */
 
-CONFIG(ipv4_t, node_address,
+CONFIG(address_t, FAMILY(node_address),
        "this node's address: the outer source of what it encapsulates and passes on");
-CONFIG(__u32, frontend_mask,
+CONFIG(__u32, FAMILY(frontend_mask),
        "number of frontend buckets minus one; buckets are a power of two") = 1023;
 CONFIG(__u32, counter_stride, "rows of the counters table that one CPU owns");
 CONFIG(__u16, nat_port_min,
@@ -18,10 +19,12 @@ CONFIG(__u16, nat_port_min,
 CONFIG(__u16, node_port_min, "lowest port of node ports, 0 with node_port_max 0: there are none");
 CONFIG(__u16, node_port_max, "highest port of node ports");
 CONFIG(__u64, hash_seed, "seed of the flow hash, the same on every node of the cluster");
+#ifndef FAMILY_IPV6
 CONFIG(ipv4_t, outer_prefix,
        "prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0");
 CONFIG(__u32, outer_host_mask,
        "host bits of outer_prefix in host order, 0: the outer source is node_address");
+#endif
 CONFIG(__u16, clamp_mss, "largest MSS a pod may offer to a client in bytes, 0: leave it");
 CONFIG(__u8, fragments_pass,
        "1: fragments for a service address pass to the kernel, 0: they are dropped");

@@ -4,34 +4,38 @@
 
 #include <linux/bpf.h>
 #include "abi.h"
+#include "family.h"
 #include "types.h"
 #include "verdict.h"
 
 /* What goes into the ring: one record a packet, for drops and, when somebody listens, for every
  * verdict. */
-struct packet_event {
+struct FAMILY(packet_event) {
 	time_ns_t time;
 	ifindex_t ifindex;
 	__u32 length; /* bytes of the frame as it came */
-	ipv4_t source;
-	ipv4_t destination;
+	address_t source;
+	address_t destination;
 	port_t source_port;
 	port_t destination_port;
 	__u8 protocol;
 	__u8 tcp_flags;
 	verdict_t verdict;
 	place_t place;
-	ipv4_t outer_source; /* of an IPIP packet as it came, else 0 */
-	ipv4_t outer_destination;
-	ipv4_t backend; /* the pod it was sent to, else 0 */
+	address_t outer_source; /* of an IPIP packet as it came, else 0 */
+	address_t outer_destination;
+	address_t backend; /* the pod it was sent to, else 0 */
 	service_id_t service;
+	FAMILY_WIDE(__u32 reserved;)
 };
+
+typedef struct FAMILY(packet_event) packet_event_t;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
-EXPORT(struct packet_event);
+EXPORT(packet_event_t);
 
 #endif

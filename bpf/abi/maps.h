@@ -4,6 +4,7 @@
 
 #include <linux/bpf.h>
 #include "abi.h"
+#include "family.h"
 #include "types.h"
 #include "verdict.h"
 
@@ -37,18 +38,23 @@ enum node_address {
 
 /* The first eight bytes are the key and are published together, after the rest; 0 is an empty slot.
  */
-struct frontend {
-	ipv4_t address;
+struct FAMILY(frontend) {
+	address_t address;
 	port_t port;
 	__u8 protocol;
 	__u8 kind;
 	__u32 service; /* row of services, published by one store */
 	__u32 spill; /* of the last slot: not 0 if a key of this bucket may stand in the next one */
+	FAMILY_WIDE(__u32 reserved;)
 };
 
-struct frontend_bucket {
-	struct frontend slot[4];
+typedef struct FAMILY(frontend) frontend_t;
+
+struct FAMILY(frontend_bucket) {
+	frontend_t slot[4];
 };
+
+typedef struct FAMILY(frontend_bucket) frontend_bucket_t;
 
 /* How many buckets, from its own on, a key may stand in. */
 #define FRONTEND_PROBES 4
@@ -89,13 +95,16 @@ enum backend_flag {
 	BACKEND_LOCAL = 1, /* a pod of this node */
 };
 
-struct backend {
-	ipv4_t address;
+struct FAMILY(backend) {
+	address_t address;
 	port_t port;
 	__u16 nexthop; /* row of nexthops */
 	__u32 counter; /* row of counters within one CPU's part */
 	__u32 flags;
+	FAMILY_WIDE(__u32 reserved;)
 };
+
+typedef struct FAMILY(backend) backend_t;
 
 /* nexthops: how a packet leaves this node. */
 
@@ -109,17 +118,19 @@ enum nexthop_flag {
 	NEXTHOP_GENERATION = 256,
 };
 
-struct nexthop {
+struct FAMILY(nexthop) {
 	ifindex_t ifindex;
 	__u16 mtu;   /* of what is sent, in bytes of IP */
 	__u16 flags; /* enum nexthop_flag */
 	mac_t destination;
 	mac_t source;
-	ipv4_t gateway;	     /* on-link address whose MAC destination is */
-	ipv4_t outer_source; /* outer source for this way out */
+	address_t gateway;	/* on-link address whose MAC destination is */
+	address_t outer_source; /* outer source for this way out */
 	__u32 checksum; /* sum of the outer header's constant 16-bit words as stored, outer_source
 			   included */
 };
+
+typedef struct FAMILY(nexthop) nexthop_t;
 
 /* counters: what a balancer sent to one backend of one service port, a part for each CPU. */
 struct traffic {
@@ -156,15 +167,17 @@ enum flow_direction {
 	FLOW_REPLY = 1,	  /* as the pod sends it: pod -> client, as the pod sees the client */
 };
 
-struct flow_key {
-	ipv4_t source;
-	ipv4_t destination;
+struct FAMILY(flow_key) {
+	address_t source;
+	address_t destination;
 	port_t source_port;
 	port_t destination_port;
 	__u8 protocol;
 	__u8 direction;
 	__u16 reserved;
 };
+
+typedef struct FAMILY(flow_key) flow_key_t;
 
 enum flow_flag {
 	FLOW_REMOTE = 1,    /* not ours: pod is the owner that got the flow's packets */
@@ -177,11 +190,11 @@ enum flow_flag {
 	FLOW_OUTBOUND = 128, /* the client is a pod of this node, or the node itself */
 };
 
-struct flow {
-	ipv4_t client;
-	ipv4_t service_address;
-	ipv4_t pod;
-	ipv4_t alias_address; /* the client's address and port as the pod sees them */
+struct FAMILY(flow) {
+	address_t client;
+	address_t service_address;
+	address_t pod;
+	address_t alias_address; /* the client's address and port as the pod sees them */
 	port_t client_port;
 	port_t service_port;
 	port_t pod_port;
@@ -199,12 +212,16 @@ struct flow {
 	__u32 reserved;
 };
 
+typedef struct FAMILY(flow) flow_t;
+
 /* targets: which port of a pod of this node serves a service port; also of pods that served it and
  * still live. */
-struct target_key {
+struct FAMILY(target_key) {
 	service_id_t service;
-	ipv4_t pod;
+	address_t pod;
 };
+
+typedef struct FAMILY(target_key) target_key_t;
 
 enum target_flag {
 	TARGET_ACTIVE = 1, /* in the ring now */
@@ -217,9 +234,11 @@ struct target {
 };
 
 /* endpoints: pods of this node. */
-struct endpoint_key {
-	ipv4_t address;
+struct FAMILY(endpoint_key) {
+	address_t address;
 };
+
+typedef struct FAMILY(endpoint_key) endpoint_key_t;
 
 struct endpoint {
 	ifindex_t ifindex; /* of the pod's device on the node's side */
@@ -235,10 +254,12 @@ enum trust {
 	TRUST_LOAD_BALANCER = 2, /* a foreign balancer */
 };
 
-struct trusted_key {
+struct FAMILY(trusted_key) {
 	__u32 prefix_length;
-	ipv4_t address;
+	address_t address;
 };
+
+typedef struct FAMILY(trusted_key) trusted_key_t;
 
 struct trusted {
 	__u32 kind; /* enum trust */
@@ -253,50 +274,64 @@ struct slot_key {
 	__u32 slot;
 };
 
-struct former_owners {
-	ipv4_t owner[FORMER_OWNERS];
+struct FAMILY(former_owners) {
+	address_t owner[FORMER_OWNERS];
 };
 
+typedef struct FAMILY(former_owners) former_owners_t;
+
 /* source_ranges: who may use a service, or who may not. */
-struct source_range_key {
+struct FAMILY(source_range_key) {
 	__u32 prefix_length; /* 32 for the service, and the bits of the address */
 	service_id_t service;
-	ipv4_t address;
+	address_t address;
 };
+
+typedef struct FAMILY(source_range_key) source_range_key_t;
 
 struct source_range {
 	__u32 listed; /* 1 */
 };
 
 /* affinities: which backend a client's connections go to. */
-struct affinity_key {
+struct FAMILY(affinity_key) {
 	service_id_t service;
-	ipv4_t client;
+	address_t client;
 };
 
-struct affinity {
-	ipv4_t pod;
+typedef struct FAMILY(affinity_key) affinity_key_t;
+
+struct FAMILY(affinity) {
+	address_t pod;
 	__u32 backend;	/* its index in the service's part of backends */
 	jiffies_t seen; /* when the client last began a connection */
 };
 
+typedef struct FAMILY(affinity) affinity_t;
+
 /* socket_peers: what sockets were translated to, for who asks them about their peer. */
-struct socket_peer_key {
+struct FAMILY(socket_peer_key) {
 	socket_cookie_t cookie;
-	ipv4_t backend;
+	address_t backend;
 	port_t port;
 	__u8 protocol;
 	__u8 reserved;
+	FAMILY_WIDE(__u32 reserved2;)
 };
 
-struct socket_peer {
+typedef struct FAMILY(socket_peer_key) socket_peer_key_t;
+
+struct FAMILY(socket_peer) {
 	netns_cookie_t netns; /* where the socket is */
-	ipv4_t service_address;
+	address_t service_address;
 	service_id_t service;
 	jiffies_t created;
 	port_t service_port;
 	__u16 reserved;
+	FAMILY_WIDE(__u32 reserved2;)
 };
+
+typedef struct FAMILY(socket_peer) socket_peer_t;
 
 /* limits: index = service id; what a service did in the present window. */
 struct limit_window {
@@ -310,8 +345,8 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1024);
 	__type(key, __u32);
-	__type(value, struct frontend_bucket);
-} frontends SEC(".maps");
+	__type(value, frontend_bucket_t);
+} FAMILY(frontends) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -334,16 +369,16 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 16384);
 	__type(key, __u32);
-	__type(value, struct backend);
-} backends SEC(".maps");
+	__type(value, backend_t);
+} FAMILY(backends) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 256);
 	__type(key, __u32);
-	__type(value, struct nexthop);
-} nexthops SEC(".maps");
+	__type(value, nexthop_t);
+} FAMILY(nexthops) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -372,63 +407,63 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-} conntrack SEC(".maps");
+	__type(key, flow_key_t);
+	__type(value, flow_t);
+} FAMILY(conntrack) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, struct target_key);
+	__type(key, target_key_t);
 	__type(value, struct target);
-} targets SEC(".maps");
+} FAMILY(targets) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
-	__type(key, struct endpoint_key);
+	__type(key, endpoint_key_t);
 	__type(value, struct endpoint);
-} endpoints SEC(".maps");
+} FAMILY(endpoints) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
-	__type(key, struct trusted_key);
+	__type(key, trusted_key_t);
 	__type(value, struct trusted);
-} trusted SEC(".maps");
+} FAMILY(trusted) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1048576);
 	__type(key, struct slot_key);
-	__type(value, struct former_owners);
-} former_owners SEC(".maps");
+	__type(value, former_owners_t);
+} FAMILY(former_owners) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, struct source_range_key);
+	__type(key, source_range_key_t);
 	__type(value, struct source_range);
-} source_ranges SEC(".maps");
+} FAMILY(source_ranges) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct affinity_key);
-	__type(value, struct affinity);
-} affinities SEC(".maps");
+	__type(key, affinity_key_t);
+	__type(value, affinity_t);
+} FAMILY(affinities) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct socket_peer_key);
-	__type(value, struct socket_peer);
-} socket_peers SEC(".maps");
+	__type(key, socket_peer_key_t);
+	__type(value, socket_peer_t);
+} FAMILY(socket_peers) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -16,6 +16,11 @@ typedef __u64 socket_cookie_t; /* by which the kernel knows a socket, never give
 typedef __u64 netns_cookie_t;  /* the same for a network namespace */
 typedef __u32 service_id_t;    /* one port of one service, stable while it exists; 0 is none */
 
+/* An IPv6 address, network order. */
+typedef struct {
+	__be32 word[4];
+} ipv6_t;
+
 typedef __u8 mac_t[6];
 typedef __u8 verdict_t; /* enum verdict */
 typedef __u8 place_t;	/* enum place */

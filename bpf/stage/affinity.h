@@ -12,33 +12,32 @@
 
 struct affinity_search {
 	__u32 first; /* row of backends */
-	ipv4_t pod;
+	address_t pod;
 	__u32 found; /* index, or no backend's */
 };
 
 static long affinity_compare(__u32 index, struct affinity_search *search)
 {
 	__u32 row = search->first + index;
-	struct backend *backend = bpf_map_lookup_elem(&backends, &row);
+	backend_t *backend = bpf_map_lookup_elem(&FAMILY(backends), &row);
 
-	if (!backend || backend->address != search->pod)
+	if (!backend || !same_address(backend->address, search->pod))
 		return 0;
 	search->found = index;
 	return 1;
 }
 
 /* The backend of an entry, wherever a change of the service has moved it; NULL: it is none now. */
-static __always_inline struct backend *affinity_find(const struct service *service,
-						     struct affinity *known)
+static __always_inline backend_t *affinity_find(const struct service *service, affinity_t *known)
 {
-	struct backend *backend = backend_of(service, known->backend);
+	backend_t *backend = backend_of(service, known->backend);
 	struct affinity_search search = {
 	    .first = service->backends,
 	    .pod = known->pod,
 	    .found = service->backend_count,
 	};
 
-	if (backend && backend->address == known->pod)
+	if (backend && same_address(backend->address, known->pod))
 		return backend;
 	bpf_loop(service->backend_count, affinity_compare, &search, 0);
 	known->backend = search.found;
@@ -46,13 +45,13 @@ static __always_inline struct backend *affinity_find(const struct service *servi
 }
 
 /* `opens`: the packet may begin a connection. NULL if a row points outside its table. */
-static __noinline struct backend *affinity_backend(const struct service *service, ipv4_t client,
-						   __u32 slot, bool opens)
+static __noinline backend_t *affinity_backend(const struct service *service, address_t client,
+					      __u32 slot, bool opens)
 {
-	struct affinity_key key = {.service = service->id, .client = client};
-	struct affinity entry = {.backend = backend_index(service, slot), .seen = jiffies_now()};
-	struct affinity *known = bpf_map_lookup_elem(&affinities, &key);
-	struct backend *backend;
+	affinity_key_t key = {.service = service->id, .client = client};
+	affinity_t entry = {.backend = backend_index(service, slot), .seen = jiffies_now()};
+	affinity_t *known = bpf_map_lookup_elem(&FAMILY(affinities), &key);
+	backend_t *backend;
 
 	if (known && !(opens && entry.seen - known->seen > service->affinity_age)) {
 		backend = affinity_find(service, known);
@@ -61,19 +60,19 @@ static __noinline struct backend *affinity_backend(const struct service *service
 				known->seen = entry.seen;
 			return backend;
 		}
-		bpf_map_delete_elem(&affinities, &key);
+		bpf_map_delete_elem(&FAMILY(affinities), &key);
 	}
 	backend = backend_of(service, entry.backend);
 	if (!backend || !opens)
 		return backend;
 	entry.pod = backend->address;
-	bpf_map_update_elem(&affinities, &key, &entry, BPF_ANY);
+	bpf_map_update_elem(&FAMILY(affinities), &key, &entry, BPF_ANY);
 	return backend;
 }
 
 /* The backend for a client's packet, as a balancer chooses. Needs a backend_count. */
-static __always_inline struct backend *backend_choose(const struct service *service,
-						      struct packet *packet)
+static __always_inline backend_t *backend_choose(const struct service *service,
+						 struct packet *packet)
 {
 	slot_find(service, packet);
 	if (likely(!(service->flags & SERVICE_AFFINITY)))

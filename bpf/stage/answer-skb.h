@@ -6,23 +6,23 @@
 #include "skb.h"
 
 /*
- * Turns a packet into ICMP "destination unreachable" to its sender. The bytes of the old L4 header
+ * Turns a packet into ICMP to its sender, see unreachable_write. The bytes of the old L4 header
  * are pulled off and pushed anew, because only that makes the kernel forget a partial checksum. Not
  * inlined: it has a stack of its own.
  */
-static __noinline bool skb_unreachable(struct __sk_buff *skb, struct packet *packet, __u8 code,
-				       __u32 mtu, int *action)
+static __noinline bool skb_unreachable(struct __sk_buff *skb, struct packet *packet, __u32 mtu,
+				       int *action)
 {
 	__u32 quote_bytes, room;
-	__u8 quote[68] = {};
+	__u8 quote[ICMP_QUOTE_MAX] = {};
 	struct ethhdr *eth = skb_start(skb);
-	struct iphdr *ip;
+	ip_t *ip;
 	mac_t client, own;
 
 	if (!packet || !action)
 		return false;
 	quote_bytes = icmp_quote_bytes(packet);
-	if ((void *)(eth + 1) > skb_end(skb) || quote_bytes < 28)
+	if ((void *)(eth + 1) > skb_end(skb) || quote_bytes < sizeof(*ip) + 8)
 		return false;
 	/* Else the comparisons become one of a copy, which verifiers up to 6.12 can't follow. */
 	asm volatile("" : "+r"(quote_bytes));
@@ -42,7 +42,7 @@ static __noinline bool skb_unreachable(struct __sk_buff *skb, struct packet *pac
 	if ((void *)ip + ICMP_BYTES > skb_end(skb))
 		return false;
 	ethernet_write(eth, client, own);
-	icmp_write(ip, packet, code, mtu,
+	icmp_write(ip, packet, mtu, quote_bytes,
 		   icmp_quote_sum(quote, quote + sizeof(quote), quote_bytes));
 	*action = bpf_redirect(skb->ifindex, 0);
 	return true;
@@ -51,7 +51,7 @@ static __noinline bool skb_unreachable(struct __sk_buff *skb, struct packet *pac
 /* Turns a packet into an RST to its sender, in the same way. */
 static __noinline bool skb_reset(struct __sk_buff *skb, struct packet *packet, int *action)
 {
-	const int tcp_bytes = RESET_BYTES - sizeof(struct iphdr);
+	const int tcp_bytes = sizeof(struct tcphdr);
 	struct ethhdr *eth = skb_start(skb);
 	struct tcphdr tcp = {};
 	struct reset reset;
@@ -85,9 +85,9 @@ static __always_inline enum verdict skb_answer(struct __sk_buff *skb, struct pac
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
 	if (verdict == SENT_FRAG_NEEDED)
-		written = skb_unreachable(skb, packet, ICMP_FRAG_NEEDED, packet->mtu, action);
+		written = skb_unreachable(skb, packet, packet->mtu, action);
 	else if (packet->protocol == IPPROTO_UDP)
-		written = skb_unreachable(skb, packet, ICMP_PORT_UNREACH, 0, action);
+		written = skb_unreachable(skb, packet, 0, action);
 	else
 		written = skb_reset(skb, packet, action);
 	return written ? verdict : DROP_REWRITE;
@@ -97,7 +97,7 @@ static __always_inline enum verdict skb_answer(struct __sk_buff *skb, struct pac
 static __noinline enum verdict skb_echo(struct __sk_buff *skb, struct packet *packet, int *action)
 {
 	struct ethhdr *eth = skb_start(skb);
-	struct iphdr *ip = (void *)(eth + 1);
+	ip_t *ip = (void *)(eth + 1);
 
 	if (!packet || !action || (void *)(ip + 1) > skb_end(skb) ||
 	    !echo_asked(packet, ip, skb_end(skb)))

@@ -8,11 +8,8 @@
 
 /* What a service's address says for itself: that nobody is there, and that it can be reached. */
 
-#define ICMP_ECHO_REPLY 0
-#define ICMP_ECHO 8
-
-/* IPv4 and TCP headers of an RST. */
-#define RESET_BYTES 40
+/* IP and TCP headers of an RST. */
+#define RESET_BYTES ((int)(sizeof(ip_t) + sizeof(struct tcphdr)))
 
 /* What a packet to a service without backends comes to; SENT_REJECTED: it is to be answered. */
 static __always_inline enum verdict reject_verdict(const struct service *service,
@@ -47,12 +44,12 @@ static __always_inline struct reset reset_for(const struct packet *packet, const
 }
 
 /* Both headers, from the service to the client. */
-static __always_inline void reset_write(struct iphdr *ip, const struct packet *packet,
+static __always_inline void reset_write(ip_t *ip, const struct packet *packet,
 					const struct reset *reset)
 {
 	struct tcphdr *tcp = (void *)(ip + 1);
 	__u16 *words = (void *)tcp;
-	__u32 addresses = checksum_word(packet->source) + checksum_word(packet->destination);
+	__u32 addresses = address_sum(packet->source) + address_sum(packet->destination);
 
 	answer_write(ip, packet, 0, IPPROTO_TCP, RESET_BYTES);
 	words[0] = packet->destination_port;
@@ -69,10 +66,9 @@ static __always_inline void reset_write(struct iphdr *ip, const struct packet *p
 }
 
 /* Whether a packet is a ping of a service's own address. */
-static __always_inline bool echo_asked(const struct packet *packet, const struct iphdr *ip,
-				       void *end)
+static __always_inline bool echo_asked(const struct packet *packet, const ip_t *ip, void *end)
 {
-	const struct icmp_frag_needed *icmp = (void *)(ip + 1);
+	const struct icmp_header *icmp = (void *)(ip + 1);
 
 	return packet->protocol == IPPROTO_ICMP && packet->header_bytes == sizeof(*ip) &&
 	       !packet->fragment && packet->total_bytes >= ICMP_BYTES &&
@@ -83,20 +79,17 @@ static __always_inline bool echo_asked(const struct packet *packet, const struct
 /* Turns a ping into its answer. Writes within what echo_asked has read. */
 static __always_inline void echo_write(struct ethhdr *eth, const struct packet *packet)
 {
-	struct iphdr *ip = (void *)(eth + 1);
-	struct icmp_frag_needed *icmp = (void *)(ip + 1);
+	ip_t *ip = (void *)(eth + 1);
+	struct icmp_header *icmp = (void *)(ip + 1);
 	mac_t client, own;
 
 	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(own, eth->h_dest, ETH_ALEN);
 	ethernet_write(eth, client, own);
-	ip->check = checksum_apply(ip->check, (__u16)~packet->ttl + IP_DEFAULT_TTL);
-	ip->ttl = IP_DEFAULT_TTL;
-	ip->saddr = packet->destination;
-	ip->daddr = packet->source;
+	echo_header(ip, packet);
 	icmp->type = ICMP_ECHO_REPLY;
 	/* The type is the first byte of its word. */
-	icmp->checksum = checksum_apply(icmp->checksum, (__u16)~ICMP_ECHO);
+	icmp->checksum = checksum_apply(icmp->checksum, (__u16)~ICMP_ECHO + ICMP_ECHO_REPLY);
 }
 
 #endif

@@ -14,7 +14,7 @@
 /* What became of the packet. */
 struct aside {
 	int action;
-	ipv4_t backend;
+	address_t backend;
 	service_id_t service;
 	__u32 mtu; /* with SENT_FRAG_NEEDED: the largest that the sender may send */
 };
@@ -26,17 +26,17 @@ static __always_inline bool aside_parse(struct xdp_md *ctx, struct packet *packe
 	packet->frame_bytes = ctx->data_end - ctx->data;
 	packet->l3 = ETH_HLEN;
 	return ip <= end_of(ctx) &&
-	       parse_ipv4(packet, ip, end_of(ctx), packet->frame_bytes - ETH_HLEN) == PARSED_WHOLE;
+	       parse_ip(packet, ip, end_of(ctx), packet->frame_bytes - ETH_HLEN) == PARSED_WHOLE;
 }
 
 /* ICMP to the sender, out of the device that the packet came in by; false: it can't be written. */
-static __noinline bool aside_unreachable(struct xdp_md *ctx, __u8 code, __u32 mtu)
+static __noinline bool aside_unreachable(struct xdp_md *ctx, __u32 mtu)
 {
 	struct packet packet = {};
 	struct ethhdr *eth = start_of(ctx);
 	__u32 quote_bytes;
 	mac_t client, own;
-	struct iphdr *ip;
+	ip_t *ip;
 
 	if (!aside_parse(ctx, &packet) || (void *)(eth + 1) > end_of(ctx))
 		return false;
@@ -51,7 +51,7 @@ static __noinline bool aside_unreachable(struct xdp_md *ctx, __u8 code, __u32 mt
 	if ((void *)ip + ICMP_BYTES > end_of(ctx))
 		return false;
 	ethernet_write(eth, client, own);
-	icmp_write(ip, &packet, code, mtu,
+	icmp_write(ip, &packet, mtu, quote_bytes,
 		   icmp_quote_sum((void *)ip + ICMP_BYTES, end_of(ctx), quote_bytes));
 	return true;
 }
@@ -88,11 +88,11 @@ static __noinline enum verdict aside_echo(struct xdp_md *ctx)
 {
 	struct packet packet = {};
 	struct ethhdr *eth = start_of(ctx);
-	struct iphdr *ip = (void *)(eth + 1);
+	ip_t *ip = (void *)(eth + 1);
 
 	if ((void *)(ip + 1) > end_of(ctx))
 		return PASS_NOT_OURS;
-	parse_ipv4(&packet, ip, end_of(ctx), ctx->data_end - ctx->data - ETH_HLEN);
+	parse_ip(&packet, ip, end_of(ctx), ctx->data_end - ctx->data - ETH_HLEN);
 	if (!echo_asked(&packet, ip, end_of(ctx)))
 		return PASS_NOT_OURS;
 	if (!answer_allowed(0))

@@ -11,9 +11,9 @@
 #define ALIAS_TRIES 8
 
 /* The key of a packet from `from`, as it is written in the packet. */
-static __always_inline struct flow_key flow_key_of(const struct packet *packet, __u8 direction)
+static __always_inline flow_key_t flow_key_of(const struct packet *packet, __u8 direction)
 {
-	return (struct flow_key){
+	return (flow_key_t){
 	    .source = packet->source,
 	    .destination = packet->destination,
 	    .source_port = packet->source_port,
@@ -23,9 +23,9 @@ static __always_inline struct flow_key flow_key_of(const struct packet *packet, 
 	};
 }
 
-static __always_inline struct flow_key request_key(const struct flow *flow, __u8 protocol)
+static __always_inline flow_key_t request_key(const flow_t *flow, __u8 protocol)
 {
-	return (struct flow_key){
+	return (flow_key_t){
 	    .source = flow->client,
 	    .destination = flow->service_address,
 	    .source_port = flow->client_port,
@@ -35,9 +35,9 @@ static __always_inline struct flow_key request_key(const struct flow *flow, __u8
 	};
 }
 
-static __always_inline struct flow_key reply_key(const struct flow *flow, __u8 protocol)
+static __always_inline flow_key_t reply_key(const flow_t *flow, __u8 protocol)
 {
-	return (struct flow_key){
+	return (flow_key_t){
 	    .source = flow->pod,
 	    .destination = flow->alias_address,
 	    .source_port = flow->pod_port,
@@ -47,7 +47,7 @@ static __always_inline struct flow_key reply_key(const struct flow *flow, __u8 p
 	};
 }
 
-static __always_inline bool flow_is_over(const struct flow *flow)
+static __always_inline bool flow_is_over(const flow_t *flow)
 {
 	const __u32 both = FLOW_FIN_CLIENT | FLOW_FIN_POD;
 
@@ -58,21 +58,22 @@ static __always_inline bool flow_is_over(const struct flow *flow)
  * Whether a packet is none of this flow's any more. After a reset the client's port may be in use
  * again, for a flow of another node.
  */
-static __always_inline bool flow_is_past(const struct flow *flow, const struct packet *packet)
+static __always_inline bool flow_is_past(const flow_t *flow, const struct packet *packet)
 {
 	return flow->flags & FLOW_RESET || (packet_is_syn(packet) && flow_is_over(flow));
 }
 
 /* Whether two entries are of one flow. */
-static __always_inline bool flow_is_same(const struct flow *flow, const struct flow *other)
+static __always_inline bool flow_is_same(const flow_t *flow, const flow_t *other)
 {
-	return other->client == flow->client && other->service_address == flow->service_address &&
+	return same_address(other->client, flow->client) &&
+	       same_address(other->service_address, flow->service_address) &&
 	       other->service_port == flow->service_port && other->client_port == flow->client_port;
 }
 
 /* Counts a packet; flags that both entries must know are set in the other one too. */
-static __always_inline void flow_update(struct flow *flow, const struct packet *packet,
-					bool from_pod, bool reply_entry)
+static __always_inline void flow_update(flow_t *flow, const struct packet *packet, bool from_pod,
+					bool reply_entry)
 {
 	__u32 own = 0, both = 0;
 
@@ -92,9 +93,9 @@ static __always_inline void flow_update(struct flow *flow, const struct packet *
 	if ((flow->flags | own) != flow->flags)
 		flow->flags |= own;
 	if ((flow->flags & both) != both) {
-		struct flow_key key = reply_entry ? request_key(flow, packet->protocol)
-						  : reply_key(flow, packet->protocol);
-		struct flow *other = bpf_map_lookup_elem(&conntrack, &key);
+		flow_key_t key = reply_entry ? request_key(flow, packet->protocol)
+					     : reply_key(flow, packet->protocol);
+		flow_t *other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
 		flow->flags |= both;
 		if (other)
@@ -102,29 +103,29 @@ static __always_inline void flow_update(struct flow *flow, const struct packet *
 	}
 }
 
-static __always_inline void flow_delete(const struct flow *flow, __u8 protocol)
+static __always_inline void flow_delete(const flow_t *flow, __u8 protocol)
 {
 	/* Keys first: deleting an entry may recycle the memory of `flow`. */
-	struct flow_key request = request_key(flow, protocol);
-	struct flow_key reply = reply_key(flow, protocol);
+	flow_key_t request = request_key(flow, protocol);
+	flow_key_t reply = reply_key(flow, protocol);
 
 	if (!(flow->flags & FLOW_REMOTE))
-		bpf_map_delete_elem(&conntrack, &reply);
-	bpf_map_delete_elem(&conntrack, &request);
+		bpf_map_delete_elem(&FAMILY(conntrack), &reply);
+	bpf_map_delete_elem(&FAMILY(conntrack), &request);
 }
 
 /* Whether another flow uses this REPLY key. */
-static __always_inline bool reply_key_taken(const struct flow *flow, const struct flow_key *key)
+static __always_inline bool reply_key_taken(const flow_t *flow, const flow_key_t *key)
 {
-	struct flow *other = bpf_map_lookup_elem(&conntrack, key);
+	flow_t *other = bpf_map_lookup_elem(&FAMILY(conntrack), key);
 
 	return other && !flow_is_over(other) && !flow_is_same(flow, other);
 }
 
 /* Gives the flow a client port that no other flow of the same client and pod uses. */
-static __always_inline bool alias_choose(struct flow *flow, const struct packet *packet)
+static __always_inline bool alias_choose(flow_t *flow, const struct packet *packet)
 {
-	struct flow_key key = reply_key(flow, packet->protocol);
+	flow_key_t key = reply_key(flow, packet->protocol);
 
 	if (!reply_key_taken(flow, &key))
 		return true;

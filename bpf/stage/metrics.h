@@ -40,7 +40,7 @@ static __always_inline void traffic_count(__u32 counter, const struct packet *pa
 static __always_inline void event_send(const struct packet *packet, enum place place,
 				       enum verdict verdict, ifindex_t ifindex)
 {
-	struct packet_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	packet_event_t *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event)
 		return;

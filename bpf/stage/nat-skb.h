@@ -8,13 +8,13 @@
 /* SNAT at tc. */
 
 /* Not inlined, as what follows: these have stacks of their own. */
-static __noinline struct flow *nat_flow(struct packet *packet)
+static __noinline flow_t *nat_flow(struct packet *packet)
 {
 	return packet ? nat_known(packet) : NULL;
 }
 
-static __noinline struct flow *nat_flow_new(struct __sk_buff *skb, struct packet *packet,
-					    const struct backend *backend, enum verdict *verdict)
+static __noinline flow_t *nat_flow_new(struct __sk_buff *skb, struct packet *packet,
+				       const backend_t *backend, enum verdict *verdict)
 {
 	return packet && backend && verdict ? nat_new(skb, packet, backend, verdict) : NULL;
 }
@@ -40,10 +40,10 @@ static __always_inline bool nat_leave(struct __sk_buff *skb, struct packet *pack
 }
 
 /* To the flow's pod on another node. */
-static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *packet,
-					struct flow *flow, int *action)
+static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *packet, flow_t *flow,
+					int *action)
 {
-	struct nexthop *nexthop;
+	nexthop_t *nexthop;
 	struct translation to;
 	struct way way = {};
 	__u32 bytes;
@@ -54,7 +54,7 @@ static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *pa
 	nexthop = nat_nexthop(flow, NEXTHOP_RESOLVED);
 	if (nexthop)
 		way_by(nexthop, &way);
-	else if (!way_find(skb, node_address, flow->pod, bytes, &way))
+	else if (!way_find(skb, FAMILY(node_address), flow->pod, bytes, &way))
 		return DROP_NO_ROUTE;
 	if (packet->ttl <= 1)
 		return PASS_TTL;
@@ -70,9 +70,9 @@ static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *pa
 
 /* A pod's reply to this node's address, to the flow's client by the FIB. */
 static __noinline enum verdict nat_answer(struct __sk_buff *skb, struct packet *packet,
-					  struct flow *flow, int *action)
+					  flow_t *flow, int *action)
 {
-	struct iphdr *ip = skb_start(skb) + ETH_HLEN;
+	ip_t *ip = skb_start(skb) + ETH_HLEN;
 	struct translation to;
 	struct way way = {};
 	bool routed, fits;
@@ -88,7 +88,7 @@ static __noinline enum verdict nat_answer(struct __sk_buff *skb, struct packet *
 	bytes = segment_bytes(skb, packet);
 	routed = way_find(skb, to.source, to.destination, bytes, &way);
 	fits = !routed || bytes <= way.mtu;
-	if (!fits && ip->frag_off & IP_DF)
+	if (!fits && ip_dont_fragment(ip))
 		return nat_too_big(packet, &way);
 	flow_update(flow, packet, true, true);
 	if (routed && fits)

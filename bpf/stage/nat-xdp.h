@@ -10,10 +10,10 @@
 
 /* To the flow's pod on another node. */
 static __always_inline enum verdict nat_send(struct xdp_md *ctx, struct packet *packet,
-					     struct flow *flow, int *action)
+					     flow_t *flow, int *action)
 {
 	void *eth = start_of(ctx);
-	struct nexthop *nexthop;
+	nexthop_t *nexthop;
 	struct translation to;
 
 	nexthop = nat_nexthop(flow, NEXTHOP_EDGE);
@@ -36,11 +36,11 @@ static __always_inline enum verdict nat_send(struct xdp_md *ctx, struct packet *
 
 /* A pod's reply, to the flow's client by the FIB. */
 static __always_inline enum verdict nat_answer(struct xdp_md *ctx, struct packet *packet,
-					       struct flow *flow, int *action)
+					       flow_t *flow, int *action)
 {
 	struct bpf_fib_lookup fib = {};
 	void *eth = start_of(ctx);
-	struct iphdr *ip = eth + ETH_HLEN;
+	ip_t *ip = eth + ETH_HLEN;
 	struct translation to;
 	long found;
 
@@ -49,14 +49,12 @@ static __always_inline enum verdict nat_answer(struct xdp_md *ctx, struct packet
 	if (packet->ttl <= 1)
 		return PASS_TTL;
 	to = nat_to_client(packet, flow);
-	fib.family = FAMILY_IPV4;
 	fib.tot_len = packet->total_bytes;
 	fib.ifindex = ctx->ingress_ifindex;
-	fib.ipv4_src = to.source;
-	fib.ipv4_dst = to.destination;
+	fib_between(&fib, to.source, to.destination);
 	found = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	packet->mtu = fib.mtu_result;
-	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED && ip->frag_off & IP_DF)
+	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED && ip_dont_fragment(ip))
 		return SENT_FRAG_NEEDED;
 	/* Whether XDP can send by another device than this one isn't known here. */
 	if (found != BPF_FIB_LKUP_RET_SUCCESS || fib.ifindex != ctx->ingress_ifindex)
@@ -74,7 +72,7 @@ static __noinline enum verdict aside_nat_known(struct xdp_md *ctx, struct aside 
 {
 	struct packet packet = {};
 	enum verdict verdict;
-	struct flow *flow;
+	flow_t *flow;
 
 	if (!aside || !aside_parse(ctx, &packet))
 		return DROP_REWRITE;
@@ -90,12 +88,12 @@ static __noinline enum verdict aside_nat_known(struct xdp_md *ctx, struct aside 
 }
 
 /* A packet of no known flow, whose backend is a pod of another node. */
-static __noinline enum verdict aside_nat_new(struct xdp_md *ctx, const struct backend *backend,
+static __noinline enum verdict aside_nat_new(struct xdp_md *ctx, const backend_t *backend,
 					     struct aside *aside)
 {
 	struct packet packet = {};
 	enum verdict verdict;
-	struct flow *flow;
+	flow_t *flow;
 
 	if (!backend || !aside || !aside_parse(ctx, &packet))
 		return DROP_REWRITE;
@@ -114,7 +112,7 @@ static __noinline enum verdict aside_nat_back(struct xdp_md *ctx, struct aside *
 {
 	struct packet packet = {};
 	enum verdict verdict;
-	struct flow *flow;
+	flow_t *flow;
 
 	if (!aside || !aside_parse(ctx, &packet))
 		return DROP_REWRITE;

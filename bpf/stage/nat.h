@@ -15,28 +15,20 @@
 /* Candidates for a port of this node when the client's own can't be kept. */
 #define NAT_TRIES 32
 
-/* The part of struct bpf_sock_tuple that IPv4 has. */
-struct nat_tuple {
-	ipv4_t pod;
-	ipv4_t node;
-	port_t pod_port;
-	port_t node_port;
-};
-
 /* Whether something of this node's own gets what the pod would send to the flow's port. */
-static __always_inline bool nat_port_used(void *ctx, const struct flow *flow, __u8 protocol)
+static __always_inline bool nat_port_used(void *ctx, const flow_t *flow, __u8 protocol)
 {
-	struct nat_tuple tuple = {
-	    .pod = flow->pod,
-	    .node = node_address,
-	    .pod_port = flow->pod_port,
-	    .node_port = flow->alias_port,
+	struct socket_tuple tuple = {
+	    .source = flow->pod,
+	    .destination = FAMILY(node_address),
+	    .source_port = flow->pod_port,
+	    .destination_port = flow->alias_port,
 	};
 	struct bpf_sock_tuple *find = (void *)&tuple;
 	struct bpf_sock *sk;
 
 	if (frontend_find(
-		frontend_word(node_address, flow->alias_port, protocol, FRONTEND_SERVICE)))
+		frontend_key(FAMILY(node_address), flow->alias_port, protocol, FRONTEND_SERVICE)))
 		return true;
 	if (protocol == IPPROTO_TCP)
 		sk = bpf_skc_lookup_tcp(ctx, find, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
@@ -49,23 +41,23 @@ static __always_inline bool nat_port_used(void *ctx, const struct flow *flow, __
 }
 
 /* Makes the REPLY entry; 0, -EEXIST when another flow has its key, or what the kernel says. */
-static __always_inline int nat_take_port(const struct flow *flow, __u8 protocol)
+static __always_inline int nat_take_port(const flow_t *flow, __u8 protocol)
 {
-	struct flow_key key = reply_key(flow, protocol);
+	flow_key_t key = reply_key(flow, protocol);
 	/* An int: before Linux 6.4 the upper half isn't the sign. */
-	int failed = bpf_map_update_elem(&conntrack, &key, flow, BPF_NOEXIST);
-	struct flow *other;
+	int failed = bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_NOEXIST);
+	flow_t *other;
 
 	if (failed != -EEXIST)
 		return failed;
-	other = bpf_map_lookup_elem(&conntrack, &key);
+	other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (!other)
 		return -EEXIST;
 	if (flow_is_over(other))
 		flow_delete(other, protocol);
 	else if (!flow_is_same(other, flow))
 		return -EEXIST;
-	return bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY);
+	return bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY);
 }
 
 /* The port of a try: the client's own first, if SNAT may use it; 0: none. */
@@ -80,8 +72,7 @@ static __always_inline port_t nat_candidate(const struct packet *packet, __u32 t
 }
 
 /* Gives the flow a port of this node, and makes its REPLY entry. */
-static __always_inline enum verdict nat_choose(void *ctx, struct flow *flow,
-					       const struct packet *packet)
+static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const struct packet *packet)
 {
 	for (__u32 try = 0; try <= NAT_TRIES; try++) {
 		int failed;
@@ -100,13 +91,13 @@ static __always_inline enum verdict nat_choose(void *ctx, struct flow *flow,
 
 /* Makes both entries of a flow to a pod of another node, without a packet yet. */
 static __always_inline enum verdict nat_open(void *ctx, const struct packet *packet,
-					     const struct backend *backend)
+					     const backend_t *backend)
 {
-	struct flow flow = {
+	flow_t flow = {
 	    .client = packet->source,
 	    .service_address = packet->destination,
 	    .pod = backend->address,
-	    .alias_address = node_address,
+	    .alias_address = FAMILY(node_address),
 	    .client_port = packet->source_port,
 	    .service_port = packet->destination_port,
 	    .pod_port = backend->port,
@@ -116,10 +107,10 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	    .flags = FLOW_SNAT,
 	};
 	__u32 row = backend->nexthop;
-	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
 	struct traffic *traffic;
 	enum verdict verdict;
-	struct flow_key key;
+	flow_key_t key;
 
 	if (!nexthop)
 		return DROP_TABLE;
@@ -129,9 +120,9 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	if (verdict != SENT_NAT)
 		return verdict;
 	key = request_key(&flow, packet->protocol);
-	if (bpf_map_update_elem(&conntrack, &key, &flow, BPF_ANY)) {
+	if (bpf_map_update_elem(&FAMILY(conntrack), &key, &flow, BPF_ANY)) {
 		key = reply_key(&flow, packet->protocol);
-		bpf_map_delete_elem(&conntrack, &key);
+		bpf_map_delete_elem(&FAMILY(conntrack), &key);
 		return DROP_CONNTRACK_FULL;
 	}
 	if (packet->protocol != IPPROTO_UDP)
@@ -143,10 +134,10 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 }
 
 /* The entry of a request's flow, which may be one of a pod of this node; NULL: it is none yet. */
-static __always_inline struct flow *nat_known(const struct packet *packet)
+static __always_inline flow_t *nat_known(const struct packet *packet)
 {
-	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
-	struct flow *flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow_key_t key = flow_key_of(packet, FLOW_REQUEST);
+	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
 	if (!flow || flow->flags & FLOW_REMOTE)
 		return NULL;
@@ -157,11 +148,11 @@ static __always_inline struct flow *nat_known(const struct packet *packet)
 }
 
 /* A new flow to a pod of another node; NULL: see the verdict. The packet has its hash. */
-static __always_inline struct flow *nat_new(void *ctx, const struct packet *packet,
-					    const struct backend *backend, enum verdict *verdict)
+static __always_inline flow_t *nat_new(void *ctx, const struct packet *packet,
+				       const backend_t *backend, enum verdict *verdict)
 {
-	struct flow_key key;
-	struct flow *flow;
+	flow_key_t key;
+	flow_t *flow;
 
 	*verdict = DROP_UNKNOWN_FLOW;
 	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
@@ -170,7 +161,7 @@ static __always_inline struct flow *nat_new(void *ctx, const struct packet *pack
 	if (*verdict != SENT_NAT)
 		return NULL;
 	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (!flow)
 		*verdict = DROP_CONNTRACK_FULL;
 	return flow;
@@ -178,7 +169,7 @@ static __always_inline struct flow *nat_new(void *ctx, const struct packet *pack
 
 /* What the pod sees: this node as its client. */
 static __always_inline struct translation nat_to_pod(const struct packet *packet,
-						     const struct flow *flow)
+						     const flow_t *flow)
 {
 	return (struct translation){
 	    .source = flow->alias_address,
@@ -193,22 +184,22 @@ static __always_inline struct translation nat_to_pod(const struct packet *packet
 /* Whether a packet is one of those among which replies of pods elsewhere are. */
 static __always_inline bool nat_may_be_reply(const struct packet *packet)
 {
-	return packet->destination == node_address &&
+	return same_address(packet->destination, FAMILY(node_address)) &&
 	       bpf_ntohs(packet->destination_port) >= nat_port_min;
 }
 
 /* The flow of a pod's reply to this node's address. */
-static __always_inline struct flow *nat_reply(const struct packet *packet)
+static __always_inline flow_t *nat_reply(const struct packet *packet)
 {
-	struct flow_key key = flow_key_of(packet, FLOW_REPLY);
-	struct flow *flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
+	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
 	return flow && flow->flags & FLOW_SNAT ? flow : NULL;
 }
 
 /* What the client sees: the service. */
 static __always_inline struct translation nat_to_client(const struct packet *packet,
-							const struct flow *flow)
+							const flow_t *flow)
 {
 	return (struct translation){
 	    .source = flow->service_address,
@@ -221,10 +212,10 @@ static __always_inline struct translation nat_to_client(const struct packet *pac
 }
 
 /* The row by which a flow's packets leave, if it is still the one that the flow was made with. */
-static __always_inline struct nexthop *nat_nexthop(const struct flow *flow, __u32 needed)
+static __always_inline nexthop_t *nat_nexthop(const flow_t *flow, __u32 needed)
 {
 	__u32 row = flow->nexthop;
-	struct nexthop *nexthop = bpf_map_lookup_elem(&nexthops, &row);
+	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
 	__u16 flags;
 
 	if (!nexthop)

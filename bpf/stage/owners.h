@@ -34,8 +34,8 @@ struct decision {
 	enum verdict verdict;
 	bool known; /* the flow's owner is known here, be it a pod of another node */
 	__u32 hop;
-	ipv4_t next;
-	struct flow flow; /* of DECIDE_POD */
+	address_t next;
+	flow_t flow; /* of DECIDE_POD */
 };
 
 /* A fabric may take up to HOP_TTL_STEP - 1 off. */
@@ -49,58 +49,60 @@ static __always_inline __u8 hop_ttl(__u32 hop)
 	return hop >= HOP_NOTE ? 255 : IP_DEFAULT_TTL + HOP_TTL_STEP * hop;
 }
 
-static __always_inline struct endpoint *endpoint_find(ipv4_t address)
+static __always_inline struct endpoint *endpoint_find(address_t address)
 {
-	struct endpoint_key key = {.address = address};
+	endpoint_key_t key = {.address = address};
 
-	return bpf_map_lookup_elem(&endpoints, &key);
+	return bpf_map_lookup_elem(&FAMILY(endpoints), &key);
 }
 
 /* The owner after `pod`: the ring's own first, then its former ones; 0 at the end. */
-static __always_inline ipv4_t owner_after(ipv4_t pod, ipv4_t present,
-					  const struct former_owners *former)
+static __always_inline address_t owner_after(address_t pod, address_t present,
+					     const former_owners_t *former)
 {
-	bool found = pod == present;
+	bool found = same_address(pod, present);
 
 	if (!former)
-		return found ? 0 : present;
+		return found ? no_address() : present;
 #pragma clang loop unroll(full)
-	for (__u32 i = 0; i < FORMER_OWNERS && former->owner[i]; i++) {
-		if (former->owner[i] == present)
+	for (__u32 i = 0; i < FORMER_OWNERS && is_address(former->owner[i]); i++) {
+		if (same_address(former->owner[i], present))
 			continue;
 		if (found)
 			return former->owner[i];
-		found = former->owner[i] == pod;
+		found = same_address(former->owner[i], pod);
 	}
-	return found ? 0 : present;
+	return found ? no_address() : present;
 }
 
 /*
  * A ring's former owners are written before the ring is. In between the owner that it still names
  * is the first of them, and one who is to get the slot back is not among them.
  */
-static __always_inline bool ring_is_changing(const struct backend *present,
-					     const struct former_owners *former)
+static __always_inline bool ring_is_changing(const backend_t *present,
+					     const former_owners_t *former)
 {
-	return present && former && former->owner[0] == present->address;
+	return present && former && same_address(former->owner[0], present->address);
 }
 
 /* Whether the pod has a socket for this flow that does more than listen. */
 static __always_inline bool socket_knows(struct __sk_buff *skb, const struct packet *packet,
-					 ipv4_t pod, port_t port)
+					 address_t pod, port_t port)
 {
 	struct endpoint *endpoint = endpoint_find(pod);
-	struct bpf_sock_tuple tuple = {};
+	struct socket_tuple tuple = {
+	    .source = packet->source,
+	    .destination = pod,
+	    .source_port = packet->source_port,
+	    .destination_port = port,
+	};
+	struct bpf_sock_tuple *find = (void *)&tuple;
 	struct bpf_sock *sk;
 	bool known;
 
 	if (!endpoint || endpoint->netns < 0)
 		return false;
-	tuple.ipv4.saddr = packet->source;
-	tuple.ipv4.sport = packet->source_port;
-	tuple.ipv4.daddr = pod;
-	tuple.ipv4.dport = port;
-	sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), (__u32)endpoint->netns, 0);
+	sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), (__u32)endpoint->netns, 0);
 	if (!sk)
 		return false;
 	known = sk->state != TCP_LISTEN_STATE;
@@ -124,7 +126,7 @@ static __always_inline void decide_verdict(struct decision *decision, enum verdi
 
 /* `remembered`: by the flow's own REMOTE entry, which no limit counts. */
 static __always_inline void decide_pass(struct decision *decision, const struct packet *packet,
-					ipv4_t next, __u32 hop, bool remembered)
+					address_t next, __u32 hop, bool remembered)
 {
 	if (!remembered && !pass_allowed(packet->service)) {
 		decide_verdict(decision, DROP_PASS_LIMIT);
@@ -136,31 +138,31 @@ static __always_inline void decide_pass(struct decision *decision, const struct 
 }
 
 /* Makes both entries of a flow that this node takes up; SENT_POD or why not. */
-static __noinline enum verdict flow_adopt(struct flow *flow, struct packet *packet)
+static __noinline enum verdict flow_adopt(flow_t *flow, struct packet *packet)
 {
-	struct flow_key key;
+	flow_key_t key;
 
 	if (!flow || !packet)
 		return DROP_TABLE;
 	if (!alias_choose(flow, packet))
 		return DROP_PORT_COLLISION;
 	key = reply_key(flow, packet->protocol);
-	if (bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY))
+	if (bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY))
 		return DROP_CONNTRACK_FULL;
 	flow->packets = 1;
 	flow->bytes = packet->frame_bytes;
 	key = request_key(flow, packet->protocol);
-	if (!bpf_map_update_elem(&conntrack, &key, flow, BPF_ANY))
+	if (!bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY))
 		return SENT_POD;
 	key = reply_key(flow, packet->protocol);
-	bpf_map_delete_elem(&conntrack, &key);
+	bpf_map_delete_elem(&FAMILY(conntrack), &key);
 	return DROP_CONNTRACK_FULL;
 }
 
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
-					 ipv4_t pod, const struct target *target, __u32 flags)
+					 address_t pod, const struct target *target, __u32 flags)
 {
-	struct flow *flow = &decision->flow;
+	flow_t *flow = &decision->flow;
 	struct traffic *traffic;
 
 	__builtin_memset(flow, 0, sizeof(*flow));
@@ -190,7 +192,7 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 
 /* Nobody else can be asked: RST and FIN have nothing to say to a pod that doesn't know them. */
 static __always_inline void decide_last(struct decision *decision, struct packet *packet,
-					ipv4_t pod, const struct target *target, bool changing)
+					address_t pod, const struct target *target, bool changing)
 {
 	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
 		decide_verdict(decision, DROP_UNKNOWN_FLOW);
@@ -201,7 +203,7 @@ static __always_inline void decide_last(struct decision *decision, struct packet
 }
 
 static __always_inline void decide_final(struct decision *decision, struct packet *packet,
-					 ipv4_t pod, const struct target *target,
+					 address_t pod, const struct target *target,
 					 const struct service *service, bool changing)
 {
 	if (packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
@@ -213,15 +215,15 @@ static __always_inline void decide_final(struct decision *decision, struct packe
 
 /* One round: `pod` is of this node. Returns whether another pod of this node has to be asked. */
 static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *packet,
-					 const struct service *service, ipv4_t *pod,
+					 const struct service *service, address_t *pod,
 					 struct decision *decision, __u32 round)
 {
-	struct target_key key = {.service = service->id, .pod = *pod};
-	struct target *target = bpf_map_lookup_elem(&targets, &key);
-	struct former_owners *former;
-	struct backend *present;
+	target_key_t key = {.service = service->id, .pod = *pod};
+	struct target *target = bpf_map_lookup_elem(&FAMILY(targets), &key);
+	former_owners_t *former;
+	backend_t *present;
 	bool changing;
-	ipv4_t next;
+	address_t next;
 
 	if (!target && (!decision->hop || decision->hop == HOP_FINAL)) {
 		decide_verdict(decision, DROP_NOT_A_BACKEND);
@@ -243,22 +245,23 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 		decide_final(decision, packet, *pod, target, service, changing);
 		return false;
 	}
-	next =
-	    present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former) : 0;
+	next = present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former)
+						   : no_address();
 	/* The balancer remembers the client: nobody else would get a connection of it. */
 	if (target && round == 1 && !decision->hop && packet->protocol == IPPROTO_UDP &&
-	    service->flags & SERVICE_AFFINITY && present && present->address != *pod) {
+	    service->flags & SERVICE_AFFINITY && present && !same_address(present->address, *pod)) {
 		decide_adopt(decision, packet, *pod, target, 0);
 		return false;
 	}
-	if (!present || round == OWNER_ROUNDS || (!next && present->address == *pod)) {
+	if (!present || round == OWNER_ROUNDS ||
+	    (!is_address(next) && same_address(present->address, *pod))) {
 		if (target)
 			decide_last(decision, packet, *pod, target, changing);
 		else
 			decide_verdict(decision, DROP_NOT_A_BACKEND);
 		return false;
 	}
-	if (!next) {
+	if (!is_address(next)) {
 		decision->hop = HOP_FINAL;
 		next = present->address;
 	}
@@ -271,8 +274,8 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	return false;
 }
 
-static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet *packet, ipv4_t pod,
-					   struct decision *decision)
+static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet *packet,
+					   address_t pod, struct decision *decision)
 {
 	struct service *service = service_find(packet);
 
@@ -293,16 +296,16 @@ static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet 
  * What becomes of a request for `pod` that came at `decision->hop`. Not inlined: the verifier
  * then walks it once for both kinds of arrival.
  */
-static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_t pod,
+static __noinline int decide(struct __sk_buff *skb, struct packet *packet, address_t pod,
 			     struct decision *decision)
 {
-	struct flow_key key;
-	struct flow *flow;
+	flow_key_t key;
+	flow_t *flow;
 
 	if (!packet || !decision)
 		return 0;
 	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_SNAT)) && !flow_is_past(flow, packet)) {
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
@@ -326,10 +329,10 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, ipv4_
 }
 
 /* Remembers who has a flow of other nodes; without room the owners are asked again next time. */
-static __always_inline void remember_owner(const struct packet *packet, ipv4_t owner)
+static __always_inline void remember_owner(const struct packet *packet, address_t owner)
 {
-	struct flow_key key = flow_key_of(packet, FLOW_REQUEST);
-	struct flow flow = {
+	flow_key_t key = flow_key_of(packet, FLOW_REQUEST);
+	flow_t flow = {
 	    .client = packet->source,
 	    .alias_address = packet->source,
 	    .service_address = packet->destination,
@@ -339,12 +342,12 @@ static __always_inline void remember_owner(const struct packet *packet, ipv4_t o
 	    .service = packet->service,
 	    .flags = FLOW_REMOTE,
 	};
-	struct flow *known = bpf_map_lookup_elem(&conntrack, &key);
+	flow_t *known = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
 	if (endpoint_find(owner) || (known && !(known->flags & FLOW_REMOTE)))
 		return;
 	flow.created = flow.seen = jiffies_now();
-	bpf_map_update_elem(&conntrack, &key, &flow, BPF_ANY);
+	bpf_map_update_elem(&FAMILY(conntrack), &key, &flow, BPF_ANY);
 }
 
 #endif

@@ -4,7 +4,6 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
-#include <linux/ip.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
@@ -12,7 +11,22 @@
 #include <bpf/bpf_endian.h>
 #include "abi/maps.h"
 
-#define IPPROTO_IPIP 4
+#ifdef FAMILY_IPV6
+#define IPPROTO_OUTER 41 /* IPv6 in IPv6, RFC 2473 */
+#define IPPROTO_ICMP 58
+#define OUTER_BYTES 40
+/* Longest header of a packet of ours, extension headers included, and the lengths it can have:
+ * tells the verifier what it forgot. */
+#define IP_HEADER_MAX 256
+#define IP_HEADER_MASK 0x1f8
+#else
+#define IPPROTO_OUTER 4 /* IPv4 in IPv4, RFC 2003 */
+#define IPPROTO_ICMP 1
+#define OUTER_BYTES 20
+#define IP_HEADER_MAX 60
+#define IP_HEADER_MASK 0x3c
+#endif
+
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 
@@ -21,43 +35,89 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-#define OUTER_BYTES 20
+#define IP_DEFAULT_TTL 64
 
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
-/* Lengths that an IPv4 header can have: tells the verifier what it forgot. */
-#define IP_HEADER_MASK 0x3c
+enum parsed {
+	PARSED_WHOLE,	 /* a whole TCP or UDP header */
+	PARSED_FRAGMENT, /* a fragment of TCP or UDP: no ports */
+	PARSED_PROTOCOL, /* a valid packet of another protocol */
+	PARSED_INVALID,
+};
 
 /* What is known of a packet so far. With an outer header, the first half speaks of the inner one.
  */
 struct packet {
-	ipv4_t source;
-	ipv4_t destination;
+	address_t source;
+	address_t destination;
 	port_t source_port;
 	port_t destination_port;
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 tos;
 	__u8 ttl;
-	__u16 l3;	    /* offset of the IPv4 header in the frame */
-	__u16 header_bytes; /* of the IPv4 header */
+	__u16 l3;	    /* offset of the IP header in the frame */
+	__u16 header_bytes; /* of the IP header, with its options or extension headers */
 	__u16 l4_bytes;	    /* of the TCP or UDP header */
-	__u16 total_bytes;  /* IPv4 total length */
+	__u16 total_bytes;  /* IP header and what it carries */
 	__u16 fragment;	    /* flags and offset that make it one, network order */
 	__u8 outer_tos;
 	__u8 outer_ttl;
 	__u32 frame_bytes;
-	ipv4_t outer_source; /* 0: no outer header */
-	ipv4_t outer_destination;
+	address_t outer_source; /* no address: no outer header */
+	address_t outer_destination;
 	/* Found on the way. */
-	ipv4_t backend;
+	address_t backend;
 	service_id_t service;
 	__u32 slot;
 	__u32 hash;   /* h: chooses the slot */
 	__u32 spread; /* g: spreads outer sources */
 	__u32 mtu;    /* the largest that the client may send, once the packet was too big */
 };
+
+/* The part of struct bpf_sock_tuple that a family has. */
+struct socket_tuple {
+	address_t source;
+	address_t destination;
+	port_t source_port;
+	port_t destination_port;
+};
+
+static __always_inline bool same_address(address_t a, address_t b)
+{
+#ifdef FAMILY_IPV6
+	return !((a.word[0] ^ b.word[0]) | (a.word[1] ^ b.word[1]) | (a.word[2] ^ b.word[2]) |
+		 (a.word[3] ^ b.word[3]));
+#else
+	return a == b;
+#endif
+}
+
+static __always_inline bool is_address(address_t address)
+{
+#ifdef FAMILY_IPV6
+	return address.word[0] | address.word[1] | address.word[2] | address.word[3];
+#else
+	return address;
+#endif
+}
+
+/* What stands where there is no address. */
+static __always_inline address_t no_address(void)
+{
+#ifdef FAMILY_IPV6
+	return (address_t){};
+#else
+	return 0;
+#endif
+}
+
+static __always_inline bool has_outer(const struct packet *packet)
+{
+	return is_address(packet->outer_source);
+}
 
 static __always_inline bool packet_is_syn(const struct packet *packet)
 {

@@ -12,8 +12,6 @@
  * router says of it comes to any balancer: it goes to the pod the way the flow's packets do.
  */
 
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER_PROBLEM 12
 #define ICMP_HEADER_BYTES 8
 #define ICMP_CHECKSUM_OFFSET 2
 
@@ -27,12 +25,6 @@ struct quote {
 	__u32 end; /* of what is quoted */
 };
 
-static __always_inline bool icmp_is_error(__u8 type)
-{
-	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
-	       type == ICMP_PARAMETER_PROBLEM;
-}
-
 /*
  * Whether the ICMP packet is an error about TCP or UDP that the packet's destination sent. Then
  * `packet` speaks of that flow, as its client sends it.
@@ -42,8 +34,8 @@ static __always_inline bool quote_read(struct __sk_buff *skb, struct packet *pac
 {
 	__u32 icmp = packet->l3 + packet->header_bytes, quoted, header;
 	struct {
-		struct icmp_frag_needed icmp;
-		struct iphdr ip;
+		struct icmp_header icmp;
+		ip_t ip;
 	} message;
 	port_t ports[2];
 
@@ -52,26 +44,23 @@ static __always_inline bool quote_read(struct __sk_buff *skb, struct packet *pac
 	if (packet->fragment || quote->ip + sizeof(message.ip) > quote->end ||
 	    bpf_skb_load_bytes(skb, icmp, &message, sizeof(message)))
 		return false;
-	header = message.ip.ihl * 4;
-	quoted = bpf_ntohs(message.ip.tot_len);
+	if (!icmp_is_error(message.icmp.type) ||
+	    !quote_header(packet, &message.ip, &header, &quoted))
+		return false;
 	quote->l4 = quote->ip + header;
-	if (!icmp_is_error(message.icmp.type) || message.ip.version != 4 ||
-	    header < sizeof(message.ip) || quoted < header + QUOTED_L4_BYTES ||
-	    quote->l4 + QUOTED_L4_BYTES > quote->end || message.ip.frag_off & IP_FRAGMENT_OFFSET ||
-	    message.ip.saddr != packet->destination ||
-	    (message.ip.protocol != IPPROTO_TCP && message.ip.protocol != IPPROTO_UDP) ||
+	if (quoted < header + QUOTED_L4_BYTES || quote->l4 + QUOTED_L4_BYTES > quote->end ||
 	    bpf_skb_load_bytes(skb, quote->l4, ports, sizeof(ports)))
 		return false;
-	packet->source = message.ip.daddr;
+	packet->source = quoted_destination(&message.ip);
+	packet->protocol = quoted_protocol(&message.ip);
 	packet->source_port = ports[1];
 	packet->destination_port = ports[0];
-	packet->protocol = message.ip.protocol;
 	return true;
 }
 
 /*
  * The checksum of TCP or UDP, if it is quoted, after a `change` of what it covers. `sum` is how
- * the sum of all that is quoted changes, but for the IPv4 header, whose own stays what it is.
+ * the sum of all that is quoted changes, but for the IP header.
  */
 static __always_inline bool quote_checksum(struct __sk_buff *skb, bool udp,
 					   const struct quote *quote, __u32 change, __u32 *sum)
@@ -95,21 +84,17 @@ static __always_inline bool quote_checksum(struct __sk_buff *skb, bool udp,
 
 /* Makes of the quoted reply what the pod has sent. */
 static __always_inline bool quote_translate(struct __sk_buff *skb, const struct packet *packet,
-					    const struct quote *quote, const struct flow *flow)
+					    const struct quote *quote, const flow_t *flow)
 {
-	const __u32 at = quote->ip + offsetof(struct iphdr, check);
 	port_t ports[2] = {flow->pod_port, flow->alias_port};
-	ipv4_t addresses[2] = {flow->pod, flow->alias_address};
 	__u32 sum = (__u16)~packet->destination_port + flow->pod_port +
 		    (__u16)~packet->source_port + flow->alias_port;
-	__u32 change = sum + checksum_change(packet->destination, flow->pod) +
-		       checksum_change(packet->source, flow->alias_address);
+	__u32 change = sum + address_change(packet->destination, flow->pod) +
+		       address_change(packet->source, flow->alias_address);
 
+	sum += icmp_destination_sum(packet->destination, flow->pod);
 	return quote_checksum(skb, packet->protocol == IPPROTO_UDP, quote, change, &sum) &&
-	       !bpf_l3_csum_replace(skb, at, packet->destination, flow->pod, sizeof(ipv4_t)) &&
-	       !bpf_l3_csum_replace(skb, at, packet->source, flow->alias_address, sizeof(ipv4_t)) &&
-	       !bpf_skb_store_bytes(skb, quote->ip + offsetof(struct iphdr, saddr), addresses,
-				    sizeof(addresses), 0) &&
+	       quote_addresses(skb, quote->ip, packet, flow->pod, flow->alias_address, &sum) &&
 	       !bpf_skb_store_bytes(skb, quote->l4, ports, sizeof(ports), 0) &&
 	       !bpf_l4_csum_replace(skb, quote->ip - ICMP_HEADER_BYTES + ICMP_CHECKSUM_OFFSET, 0,
 				    sum, 0);
@@ -117,11 +102,11 @@ static __always_inline bool quote_translate(struct __sk_buff *skb, const struct 
 
 /* Into the pod of a flow that is known here. */
 static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct packet *packet,
-					      const struct quote *quote, const struct flow *flow,
+					      const struct quote *quote, const flow_t *flow,
 					      int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
-	ipv4_t pod = flow->pod;
+	address_t pod = flow->pod;
 
 	packet->service = flow->service;
 	packet->backend = pod;
@@ -129,14 +114,10 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 		return DROP_ENDPOINT_GONE;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!quote_translate(skb, packet, quote, flow) ||
-	    bpf_l3_csum_replace(skb, packet->l3 + offsetof(struct iphdr, check),
-				packet->destination, pod, sizeof(pod)) ||
-	    bpf_skb_store_bytes(skb, packet->l3 + offsetof(struct iphdr, daddr), &pod, sizeof(pod),
-				0))
+	if (!quote_translate(skb, packet, quote, flow) || !icmp_destination(skb, packet, pod))
 		return DROP_REWRITE;
-	if (packet->outer_source && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
-							BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
+						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return DROP_REWRITE;
 	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
 		return DROP_REWRITE;
@@ -146,14 +127,15 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 
 /* The first of a slot's owners that are no pods of this node, and the first behind a pod. */
 struct elsewhere {
-	ipv4_t first;
-	ipv4_t behind;
+	address_t first;
+	address_t behind;
 	bool met; /* the pod, so far */
 };
 
-static __always_inline void elsewhere_offer(struct elsewhere *elsewhere, ipv4_t pod, ipv4_t owner)
+static __always_inline void elsewhere_offer(struct elsewhere *elsewhere, address_t pod,
+					    address_t owner)
 {
-	if (owner == pod) {
+	if (same_address(owner, pod)) {
 		elsewhere->met = true;
 		return;
 	}
@@ -169,15 +151,15 @@ static __always_inline void elsewhere_offer(struct elsewhere *elsewhere, ipv4_t 
  * Who is asked after `pod`: the next of the slot's owners, or the first if it is none, that is no
  * pod of this node; 0: nobody.
  */
-static __always_inline ipv4_t owner_elsewhere(ipv4_t pod, ipv4_t present,
-					      const struct former_owners *former)
+static __always_inline address_t owner_elsewhere(address_t pod, address_t present,
+						 const former_owners_t *former)
 {
 	struct elsewhere elsewhere = {};
 
 	elsewhere_offer(&elsewhere, pod, present);
 	if (former) {
 #pragma clang loop unroll(full)
-		for (__u32 i = 0; i < FORMER_OWNERS && former->owner[i]; i++)
+		for (__u32 i = 0; i < FORMER_OWNERS && is_address(former->owner[i]); i++)
 			elsewhere_offer(&elsewhere, pod, former->owner[i]);
 	}
 	return elsewhere.met ? elsewhere.behind : elsewhere.first;
@@ -187,13 +169,13 @@ static __always_inline ipv4_t owner_elsewhere(ipv4_t pod, ipv4_t present,
 static __noinline enum verdict relay_choose(struct packet *packet, __u32 *hop)
 {
 	struct service *service;
-	struct backend *present;
+	backend_t *present;
 
 	if (!packet || !hop)
 		return DROP_TABLE;
 	service = service_find(packet);
 	if (!service)
-		return packet->outer_source ? DROP_NO_SERVICE : PASS_NOT_OURS;
+		return has_outer(packet) ? DROP_NO_SERVICE : PASS_NOT_OURS;
 	packet->service = service->id;
 	if (!service->backend_count)
 		return DROP_NO_BACKEND;
@@ -201,15 +183,15 @@ static __noinline enum verdict relay_choose(struct packet *packet, __u32 *hop)
 	if (!present)
 		return DROP_TABLE;
 	packet->backend = present->address;
-	if (!packet->outer_source && !endpoint_find(present->address))
+	if (!has_outer(packet) && !endpoint_find(present->address))
 		return SENT_RELAYED;
 	if (*hop >= HOP_LAST)
 		return DROP_UNKNOWN_FLOW;
 	*hop += 1;
 	packet->backend =
-	    owner_elsewhere(packet->outer_source ? packet->outer_destination : present->address,
+	    owner_elsewhere(has_outer(packet) ? packet->outer_destination : present->address,
 			    present->address, former_owners_of(service, packet->slot));
-	return packet->backend ? SENT_RELAYED : DROP_UNKNOWN_FLOW;
+	return is_address(packet->backend) ? SENT_RELAYED : DROP_UNKNOWN_FLOW;
 }
 
 /* To packet->backend, by the FIB. */
@@ -221,7 +203,7 @@ static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *
 
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!way_find(skb, node_address, packet->backend, bytes, &way))
+	if (!way_find(skb, FAMILY(node_address), packet->backend, bytes, &way))
 		return DROP_NO_ROUTE;
 	if (bytes > way.mtu)
 		return DROP_TOO_BIG;
@@ -236,18 +218,18 @@ static __noinline enum verdict relay(struct __sk_buff *skb, struct packet *packe
 				     int *action)
 {
 	enum verdict verdict;
-	struct flow_key key;
+	flow_key_t key;
 	struct quote quote;
-	struct flow *flow;
+	flow_t *flow;
 
 	if (!packet || !action)
 		return DROP_REWRITE;
 	if (!quote_read(skb, packet, &quote))
-		return packet->outer_source ? DROP_INNER_PROTOCOL : PASS_NOT_OURS;
+		return has_outer(packet) ? DROP_INNER_PROTOCOL : PASS_NOT_OURS;
 	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&conntrack, &key);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (flow && flow->flags & FLOW_SNAT)
-		return packet->outer_source ? DROP_UNKNOWN_FLOW : PASS_NOT_OURS;
+		return has_outer(packet) ? DROP_UNKNOWN_FLOW : PASS_NOT_OURS;
 	/* After a reset the client's port may be in use again, for a flow of another node. */
 	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_RESET)))
 		return relay_into_pod(skb, packet, &quote, flow, action);

@@ -2,75 +2,61 @@
 #ifndef CILIATE_STAGE_SERVICE_H
 #define CILIATE_STAGE_SERVICE_H
 
-#include "abi/config.h"
+#include "ip.h"
 #include "packet.h"
 
-typedef __u64 __attribute__((may_alias)) frontend_word_t;
-
-static __always_inline __u64 frontend_word(ipv4_t address, port_t port, __u8 protocol, __u8 kind)
+static __always_inline frontend_t *bucket_find(frontend_bucket_t *bucket, frontend_key_t key)
 {
-	struct frontend key = {
-	    .address = address, .port = port, .protocol = protocol, .kind = kind};
-
-	return *(frontend_word_t *)&key;
-}
-
-/* A key is compared as the one word that was published, never as two halves. */
-static __always_inline struct frontend *bucket_find(struct frontend_bucket *bucket, __u64 word)
-{
-	const void *slots = bucket;
-	const volatile frontend_word_t *words = slots;
-
 	for (int i = 0; i < 4; i++)
-		if (words[i * (sizeof(struct frontend) / sizeof(*words))] == word)
+		if (frontend_is(&bucket->slot[i], key))
 			return &bucket->slot[i];
 	return NULL;
 }
 
 /* The buckets after a key's own one. Not inlined: few buckets are full. */
-static __noinline struct frontend *frontend_find_spilled(__u64 word, __u32 index)
+static __noinline frontend_t *frontend_find_spilled(frontend_key_t key, __u32 index)
 {
 	for (int probe = 1; probe < FRONTEND_PROBES; probe++) {
-		struct frontend_bucket *bucket;
-		struct frontend *found;
+		frontend_bucket_t *bucket;
+		frontend_t *found;
 
-		index = (index + 1) & frontend_mask;
-		bucket = bpf_map_lookup_elem(&frontends, &index);
+		index = (index + 1) & FAMILY(frontend_mask);
+		bucket = bpf_map_lookup_elem(&FAMILY(frontends), &index);
 		if (!bucket)
 			return NULL;
-		found = bucket_find(bucket, word);
+		found = bucket_find(bucket, key);
 		if (found || !bucket->slot[3].spill)
 			return found;
 	}
 	return NULL;
 }
 
-static __always_inline struct frontend *frontend_find(__u64 word)
+static __always_inline frontend_t *frontend_find(frontend_key_t key)
 {
-	__u32 index = (word * 0x9E3779B97F4A7C15ULL >> 32) & frontend_mask;
-	struct frontend_bucket *bucket = bpf_map_lookup_elem(&frontends, &index);
-	struct frontend *found;
+	__u32 index = frontend_bucket_index(key);
+	frontend_bucket_t *bucket = bpf_map_lookup_elem(&FAMILY(frontends), &index);
+	frontend_t *found;
 
 	if (!bucket)
 		return NULL;
-	found = bucket_find(bucket, word);
+	found = bucket_find(bucket, key);
 	if (found || likely(!bucket->slot[3].spill))
 		return found;
-	return frontend_find_spilled(word, index);
+	return frontend_find_spilled(key, index);
 }
 
 /* What an address of a node is to this one, enum node_address; 0: it is no node's. */
-static __always_inline __u32 node_address_kind(ipv4_t address)
+static __always_inline __u32 node_address_kind(address_t address)
 {
-	struct frontend *frontend = frontend_find(frontend_word(address, 0, 0, FRONTEND_NODE));
+	frontend_t *frontend = frontend_find(frontend_key(address, 0, 0, FRONTEND_NODE));
 
 	return frontend ? *(volatile __u32 *)&frontend->service : 0;
 }
 
 /* Whether services have this address, whatever the port, and no node has it. */
-static __always_inline bool service_has_address(ipv4_t address)
+static __always_inline bool service_has_address(address_t address)
 {
-	return frontend_find(frontend_word(address, 0, 0, FRONTEND_ADDRESS)) &&
+	return frontend_find(frontend_key(address, 0, 0, FRONTEND_ADDRESS)) &&
 	       !node_address_kind(address);
 }
 
@@ -79,11 +65,11 @@ static __always_inline bool service_has_address(ipv4_t address)
  * one of this node's or, for what another node sent here, any node's. Not inlined: every packet
  * that isn't a service's comes by.
  */
-static __noinline struct frontend *node_port_find(ipv4_t address, port_t port, __u8 protocol,
-						  bool inner)
+static __noinline frontend_t *node_port_find(address_t address, port_t port, __u8 protocol,
+					     bool inner)
 {
-	struct frontend *frontend =
-	    frontend_find(frontend_word(0, port, protocol, FRONTEND_NODE_PORT));
+	frontend_t *frontend =
+	    frontend_find(frontend_key(no_address(), port, protocol, FRONTEND_NODE_PORT));
 	__u32 kind;
 
 	if (!frontend)
@@ -93,7 +79,7 @@ static __noinline struct frontend *node_port_find(ipv4_t address, port_t port, _
 }
 
 /* The row that a frontend leads to; NULL without a frontend. */
-static __always_inline struct service *service_of(const struct frontend *frontend)
+static __always_inline struct service *service_of(const frontend_t *frontend)
 {
 	__u32 row;
 
@@ -105,7 +91,7 @@ static __always_inline struct service *service_of(const struct frontend *fronten
 
 static __always_inline struct service *service_find(const struct packet *packet)
 {
-	struct frontend *frontend = frontend_find(frontend_word(
+	frontend_t *frontend = frontend_find(frontend_key(
 	    packet->destination, packet->destination_port, packet->protocol, FRONTEND_SERVICE));
 
 	if (!frontend) {
@@ -114,23 +100,9 @@ static __always_inline struct service *service_find(const struct packet *packet)
 		if (port < node_port_min || port > node_port_max)
 			return NULL;
 		frontend = node_port_find(packet->destination, packet->destination_port,
-					  packet->protocol, packet->outer_source);
+					  packet->protocol, has_outer(packet));
 	}
 	return service_of(frontend);
-}
-
-/* `ports`: the source's, and then the destination's, as they lie in memory. */
-static __always_inline __u64 hash_mix(ipv4_t source, ipv4_t destination, __u32 ports, __u8 protocol)
-{
-	__u64 a = bpf_be64_to_cpu((__u64)ports << 32 | source);
-	__u64 b = (__u64)bpf_ntohl(destination) << 8 | protocol;
-	__u64 x = (a ^ hash_seed) * 0x9E3779B97F4A7C15ULL;
-
-	x ^= x >> 32;
-	x = (x ^ b) * 0xD6E8FEB86659FD93ULL;
-	x ^= x >> 32;
-	x *= 0xCA4BCAA75EC3F625ULL;
-	return x ^ x >> 32;
 }
 
 /* Hash of the flow as the client sends it: the same on every node. */
@@ -144,7 +116,7 @@ static __always_inline void flow_hash(struct packet *packet)
 }
 
 /* The same of all flows of a client to a service's address. Not inlined: few services want it. */
-static __noinline __u32 client_hash(ipv4_t source, ipv4_t destination, __u8 protocol)
+static __noinline __u32 client_hash(address_t source, address_t destination, __u8 protocol)
 {
 	return hash_mix(source, destination, 0, protocol);
 }
@@ -164,16 +136,16 @@ static __always_inline __u32 backend_index(const struct service *service, __u32 
 	return row ? row->backend[slot % RING_ROW_SLOTS] : ~0U;
 }
 
-static __always_inline struct backend *backend_of(const struct service *service, __u32 index)
+static __always_inline backend_t *backend_of(const struct service *service, __u32 index)
 {
 	if (index >= service->backend_count)
 		return NULL;
 	index += service->backends;
-	return bpf_map_lookup_elem(&backends, &index);
+	return bpf_map_lookup_elem(&FAMILY(backends), &index);
 }
 
 /* The backend of a slot; NULL if a row points outside its table. Needs a backend_count. */
-static __always_inline struct backend *backend_at(const struct service *service, __u32 slot)
+static __always_inline backend_t *backend_at(const struct service *service, __u32 slot)
 {
 	return backend_of(service, backend_index(service, slot));
 }
@@ -189,21 +161,20 @@ static __always_inline void slot_find(const struct service *service, struct pack
 }
 
 /* The backend of the flow's slot, as above. */
-static __always_inline struct backend *backend_select(const struct service *service,
-						      struct packet *packet)
+static __always_inline backend_t *backend_select(const struct service *service,
+						 struct packet *packet)
 {
 	slot_find(service, packet);
 	return backend_at(service, packet->slot);
 }
 
-static __always_inline struct former_owners *former_owners_of(const struct service *service,
-							      __u32 slot)
+static __always_inline former_owners_t *former_owners_of(const struct service *service, __u32 slot)
 {
 	struct slot_key key = {.service = service->id, .slot = slot};
 
 	if (!(service->flags & SERVICE_FORMER_OWNERS))
 		return NULL;
-	return bpf_map_lookup_elem(&former_owners, &key);
+	return bpf_map_lookup_elem(&FAMILY(former_owners), &key);
 }
 
 /* `encapsulate: first`: whether this packet travels without an outer header. */

@@ -3,7 +3,6 @@
 #define CILIATE_STAGE_SKB_H
 
 #include <linux/pkt_cls.h>
-#include "checksum.h"
 #include "encap.h"
 #include "packet.h"
 #include "translation.h"
@@ -28,32 +27,27 @@ static __always_inline void *skb_end(struct __sk_buff *skb)
  * How a packet from `source` gets to `destination`, by this node's FIB. With `bytes`, the MTU is
  * the route's, and a way for which they are too many has nothing else; with 0, it is the device's.
  */
-static __always_inline bool way_find(struct __sk_buff *skb, ipv4_t source, ipv4_t destination,
+static __always_inline bool way_find(struct __sk_buff *skb, address_t source, address_t destination,
 				     __u32 bytes, struct way *way)
 {
-	struct bpf_fib_lookup fib = {
-	    .family = FAMILY_IPV4,
-	    .tot_len = bytes,
-	    .ifindex = skb->ifindex,
-	    .ipv4_src = source,
-	    .ipv4_dst = destination,
-	};
-	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	struct bpf_fib_lookup fib = {.tot_len = bytes, .ifindex = skb->ifindex};
+	long found;
 
+	fib_between(&fib, source, destination);
+	found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
 	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return false;
 	way->ifindex = fib.ifindex;
 	way->mtu = found == BPF_FIB_LKUP_RET_NO_NEIGH ? 0xffff : fib.mtu_result;
 	way->neighbour = found == BPF_FIB_LKUP_RET_SUCCESS;
-	/* An IPv4 route may have an IPv6 gateway (RFC 5549): the kernel finds that one itself. */
-	way->gateway = fib.family == FAMILY_IPV4 ? fib.ipv4_dst : 0;
+	way->gateway = fib_gateway(&fib);
 	__builtin_memcpy(way->destination, fib.dmac, ETH_ALEN);
 	__builtin_memcpy(way->source, fib.smac, ETH_ALEN);
 	return true;
 }
 
-static __always_inline void way_by(const struct nexthop *nexthop, struct way *way)
+static __always_inline void way_by(const nexthop_t *nexthop, struct way *way)
 {
 	way->ifindex = nexthop->ifindex;
 	way->mtu = nexthop->mtu;
@@ -62,8 +56,9 @@ static __always_inline void way_by(const struct nexthop *nexthop, struct way *wa
 	__builtin_memcpy(way->source, nexthop->source, ETH_ALEN);
 }
 
-static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *nexthop,
-				   ipv4_t source, ipv4_t destination, __u32 bytes, struct way *way)
+static __always_inline bool way_of(struct __sk_buff *skb, const nexthop_t *nexthop,
+				   address_t source, address_t destination, __u32 bytes,
+				   struct way *way)
 {
 	if (!(nexthop->flags & NEXTHOP_RESOLVED))
 		return way_find(skb, source, destination, bytes, way);
@@ -74,16 +69,17 @@ static __always_inline bool way_of(struct __sk_buff *skb, const struct nexthop *
 /* Sends a packet whose MACs are written already if they are known. */
 static __always_inline int way_take(const struct way *way)
 {
-	struct bpf_redir_neigh neighbour = {.nh_family = FAMILY_IPV4, .ipv4_nh = way->gateway};
+	struct bpf_redir_neigh neighbour = {};
 
+	neighbour_of(&neighbour, way->gateway);
 	if (way->neighbour)
 		return bpf_redirect(way->ifindex, 0);
-	if (!way->gateway)
+	if (!is_address(way->gateway))
 		return bpf_redirect_neigh(way->ifindex, NULL, 0, 0);
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 
-/* Bytes of IPv4 that one packet on the wire will have: of a GSO packet, one segment's. */
+/* Bytes of IP that one packet on the wire will have: of a GSO packet, one segment's. */
 static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u32 segment = skb->gso_size;
@@ -92,13 +88,12 @@ static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct p
 }
 
 static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *packet,
-					    ipv4_t source, __u8 ttl, __u32 sum,
+					    address_t source, __u8 ttl, __u32 sum,
 					    const struct way *way)
 {
-	const __u64 flags =
-	    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	const __u64 flags = OUTER_ROOM | BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	struct ethhdr *eth;
-	struct iphdr *outer;
+	ip_t *outer;
 
 	if (bpf_skb_adjust_room(skb, OUTER_BYTES, BPF_ADJ_ROOM_MAC, flags))
 		return false;
@@ -111,7 +106,7 @@ static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct 
 	return true;
 }
 
-/* The checksum of TCP or UDP, before the headers themselves change. `l3`: where IPv4 begins. */
+/* The checksum of TCP or UDP, before the headers themselves change. `l3`: where IP begins. */
 static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 						  const struct packet *packet, __u32 l3,
 						  const struct translation *to)
@@ -154,14 +149,11 @@ static __always_inline bool skb_ethernet(struct __sk_buff *skb, const __u8 *dest
 static __always_inline bool skb_send_outer(struct __sk_buff *skb, const struct packet *packet,
 					   __u8 ttl, const struct way *way)
 {
-	struct iphdr *outer;
+	ip_t *outer;
 
-	if (!packet->outer_source) {
-		__u32 sum = IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_IPIP) +
-			    checksum_word(node_address);
-
-		return skb_encapsulate(skb, packet, node_address, ttl, sum, way);
-	}
+	if (!has_outer(packet))
+		return skb_encapsulate(skb, packet, FAMILY(node_address), ttl,
+				       outer_sum(FAMILY(node_address), ttl), way);
 	outer = skb_start(skb) + ETH_HLEN;
 	if ((void *)(outer + 1) > skb_end(skb))
 		return false;

@@ -5,10 +5,10 @@
 #include "packet.h"
 
 /* Whether a service's source ranges refuse a client. Not inlined: few services have any. */
-static __noinline bool source_refused(const struct service *service, ipv4_t client)
+static __noinline bool source_refused(const struct service *service, address_t client)
 {
-	struct source_range_key key = {
-	    .prefix_length = 64,
+	source_range_key_t key = {
+	    .prefix_length = 8 * (sizeof(key.service) + sizeof(key.address)),
 	    .service = service->id,
 	    .address = client,
 	};
@@ -16,7 +16,7 @@ static __noinline bool source_refused(const struct service *service, ipv4_t clie
 
 	if (!(service->flags & SERVICE_SOURCE_RANGES))
 		return false;
-	listed = bpf_map_lookup_elem(&source_ranges, &key);
+	listed = bpf_map_lookup_elem(&FAMILY(source_ranges), &key);
 	return listed == !!(service->flags & SERVICE_SOURCE_DENY);
 }
 

@@ -2,13 +2,13 @@
 #ifndef CILIATE_STAGE_TRANSLATION_H
 #define CILIATE_STAGE_TRANSLATION_H
 
-#include "checksum.h"
+#include "ip.h"
 #include "packet.h"
 
 /* What a translation writes into a packet's headers. */
 struct translation {
-	ipv4_t source;
-	ipv4_t destination;
+	address_t source;
+	address_t destination;
 	port_t source_port;
 	port_t destination_port;
 	__u8 tos;
@@ -19,8 +19,8 @@ struct translation {
 static __always_inline __u32 translation_addresses(const struct packet *packet,
 						   const struct translation *to)
 {
-	return checksum_change(packet->source, to->source) +
-	       checksum_change(packet->destination, to->destination);
+	return address_change(packet->source, to->source) +
+	       address_change(packet->destination, to->destination);
 }
 
 /* What the ports add to the sum of TCP or UDP. */
@@ -31,23 +31,15 @@ static __always_inline __u32 translation_ports(const struct packet *packet,
 	       checksum_word(~(__u32)packet->destination_port) + to->destination_port;
 }
 
-/* The IPv4 header and the ports; the checksum of TCP or UDP is the caller's. */
-static __always_inline bool translate_header(struct iphdr *ip, void *end,
-					     const struct packet *packet,
+/* The IP header and the ports; the checksum of TCP or UDP is the caller's. */
+static __always_inline bool translate_header(ip_t *ip, void *end, const struct packet *packet,
 					     const struct translation *to)
 {
 	struct udphdr *ports;
-	__u32 change;
 
 	if ((void *)(ip + 1) > end)
 		return false;
-	change = translation_addresses(packet, to) + (__u16) ~(packet->tos << 8) + (to->tos << 8) +
-		 (__u16)~packet->ttl + to->ttl;
-	ip->check = checksum_apply(ip->check, change);
-	ip->saddr = to->source;
-	ip->daddr = to->destination;
-	ip->tos = to->tos;
-	ip->ttl = to->ttl;
+	header_translate(ip, packet, to->source, to->destination, to->tos, to->ttl);
 	ports = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
 	if ((void *)(ports + 1) > end)
 		return false;

@@ -27,18 +27,18 @@ static __always_inline int transmit(struct xdp_md *ctx, ifindex_t ifindex)
 typedef __u64 __attribute__((may_alias)) macs_head_t;
 typedef __u32 __attribute__((may_alias)) macs_tail_t;
 
-_Static_assert(__builtin_offsetof(struct nexthop, source) ==
-		   __builtin_offsetof(struct nexthop, destination) + ETH_ALEN,
+_Static_assert(__builtin_offsetof(nexthop_t, source) ==
+		   __builtin_offsetof(nexthop_t, destination) + ETH_ALEN,
 	       "both MACs stand in the order of an Ethernet header");
 
 /* In three words, where clang would copy bytes. */
-static __always_inline void ethernet_to(void *eth, const struct nexthop *nexthop)
+static __always_inline void ethernet_to(void *eth, const nexthop_t *nexthop)
 {
 	const void *macs = nexthop->destination;
 
 	*(macs_head_t *)eth = *(const macs_head_t *)macs;
 	*(macs_tail_t *)(eth + 8) = *(const macs_tail_t *)(macs + 8);
-	*(ethertype_t *)(eth + 12) = bpf_htons(ETH_P_IP);
+	*(ethertype_t *)(eth + 12) = ETHERTYPE;
 }
 
 /* The checksum of TCP or UDP at `l4` after a translation; a UDP checksum of 0 is none. */
@@ -70,7 +70,7 @@ static __always_inline bool l4_checksum(void *l4, void *end, const struct packet
 static __always_inline bool translate(void *eth, void *end, const struct packet *packet,
 				      const struct translation *to)
 {
-	struct iphdr *ip = eth + ETH_HLEN;
+	ip_t *ip = eth + ETH_HLEN;
 	void *l4 = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
 
 	return l4_checksum(l4, end, packet, to) && translate_header(ip, end, packet, to);

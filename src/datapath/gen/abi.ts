@@ -444,6 +444,24 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "54": "no port of this node is free for another flow to the pod",
 };
 
+/** struct affinity_key */
+export interface AffinityKey {
+  readonly service: ServiceId;
+  readonly client: Ipv4;
+}
+export const AffinityKey: Codec<AffinityKey> = {
+  name: "struct affinity_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    client: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.client);
+  },
+};
+
 /** struct affinity */
 export interface Affinity {
   readonly pod: Ipv4;
@@ -462,24 +480,6 @@ export const Affinity: Codec<Affinity> = {
     view.setUint32(offset, value.pod);
     view.setUint32(offset + 4, value.backend, true);
     view.setUint32(offset + 8, value.seen, true);
-  },
-};
-
-/** struct affinity_key */
-export interface AffinityKey {
-  readonly service: ServiceId;
-  readonly client: Ipv4;
-}
-export const AffinityKey: Codec<AffinityKey> = {
-  name: "struct affinity_key",
-  size: 8,
-  decode: (view, offset) => ({
-    service: view.getUint32(offset, true) as ServiceId,
-    client: view.getUint32(offset + 4) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.service, true);
-    view.setUint32(offset + 4, value.client);
   },
 };
 
@@ -510,33 +510,6 @@ export const Backend: Codec<Backend> = {
   },
 };
 
-/** struct endpoint */
-export interface Endpoint {
-  readonly ifindex: Ifindex;
-  readonly netns: number;
-  readonly podMac: Mac;
-  readonly nodeMac: Mac;
-  readonly identity: Identity;
-}
-export const Endpoint: Codec<Endpoint> = {
-  name: "struct endpoint",
-  size: 24,
-  decode: (view, offset) => ({
-    ifindex: view.getUint32(offset, true) as Ifindex,
-    netns: view.getInt32(offset + 4, true),
-    podMac: getUint48(view, offset + 8) as Mac,
-    nodeMac: getUint48(view, offset + 14) as Mac,
-    identity: view.getUint32(offset + 20, true) as Identity,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.ifindex, true);
-    view.setInt32(offset + 4, value.netns, true);
-    setUint48(view, offset + 8, value.podMac);
-    setUint48(view, offset + 14, value.nodeMac);
-    view.setUint32(offset + 20, value.identity, true);
-  },
-};
-
 /** struct endpoint_key */
 export interface EndpointKey {
   readonly address: Ipv4;
@@ -549,6 +522,37 @@ export const EndpointKey: Codec<EndpointKey> = {
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.address);
+  },
+};
+
+/** struct flow_key */
+export interface FlowKey {
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly direction: number;
+}
+export const FlowKey: Codec<FlowKey> = {
+  name: "struct flow_key",
+  size: 16,
+  decode: (view, offset) => ({
+    source: view.getUint32(offset) as Ipv4,
+    destination: view.getUint32(offset + 4) as Ipv4,
+    sourcePort: view.getUint16(offset + 8) as Port,
+    destinationPort: view.getUint16(offset + 10) as Port,
+    protocol: view.getUint8(offset + 12),
+    direction: view.getUint8(offset + 13),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.source);
+    view.setUint32(offset + 4, value.destination);
+    view.setUint16(offset + 8, value.sourcePort);
+    view.setUint16(offset + 10, value.destinationPort);
+    view.setUint8(offset + 12, value.protocol);
+    view.setUint8(offset + 13, value.direction);
+    view.setUint16(offset + 14, 0);
   },
 };
 
@@ -616,37 +620,6 @@ export const Flow: Codec<Flow> = {
     view.setBigUint64(offset + 56, value.bytes, true);
     view.setUint32(offset + 64, value.created, true);
     view.setUint32(offset + 68, 0);
-  },
-};
-
-/** struct flow_key */
-export interface FlowKey {
-  readonly source: Ipv4;
-  readonly destination: Ipv4;
-  readonly sourcePort: Port;
-  readonly destinationPort: Port;
-  readonly protocol: number;
-  readonly direction: number;
-}
-export const FlowKey: Codec<FlowKey> = {
-  name: "struct flow_key",
-  size: 16,
-  decode: (view, offset) => ({
-    source: view.getUint32(offset) as Ipv4,
-    destination: view.getUint32(offset + 4) as Ipv4,
-    sourcePort: view.getUint16(offset + 8) as Port,
-    destinationPort: view.getUint16(offset + 10) as Port,
-    protocol: view.getUint8(offset + 12),
-    direction: view.getUint8(offset + 13),
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.source);
-    view.setUint32(offset + 4, value.destination);
-    view.setUint16(offset + 8, value.sourcePort);
-    view.setUint16(offset + 10, value.destinationPort);
-    view.setUint8(offset + 12, value.protocol);
-    view.setUint8(offset + 13, value.direction);
-    view.setUint16(offset + 14, 0);
   },
 };
 
@@ -721,45 +694,6 @@ export const FrontendBucket: Codec<FrontendBucket> = {
     Frontend.encode(view, offset + 16, value.slot[1]);
     Frontend.encode(view, offset + 32, value.slot[2]);
     Frontend.encode(view, offset + 48, value.slot[3]);
-  },
-};
-
-/** struct limit_window */
-export interface LimitWindow {
-  readonly since: Jiffies;
-  readonly passed: number;
-  readonly told: number;
-}
-export const LimitWindow: Codec<LimitWindow> = {
-  name: "struct limit_window",
-  size: 12,
-  decode: (view, offset) => ({
-    since: view.getUint32(offset, true) as Jiffies,
-    passed: view.getUint32(offset + 4, true),
-    told: view.getUint32(offset + 8, true),
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.since, true);
-    view.setUint32(offset + 4, value.passed, true);
-    view.setUint32(offset + 8, value.told, true);
-  },
-};
-
-/** struct metric */
-export interface Metric {
-  readonly packets: bigint;
-  readonly bytes: bigint;
-}
-export const Metric: Codec<Metric> = {
-  name: "struct metric",
-  size: 16,
-  decode: (view, offset) => ({
-    packets: view.getBigUint64(offset, true),
-    bytes: view.getBigUint64(offset + 8, true),
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.packets, true);
-    view.setBigUint64(offset + 8, value.bytes, true);
   },
 };
 
@@ -856,6 +790,146 @@ export const PacketEvent: Codec<PacketEvent> = {
   },
 };
 
+/** struct socket_peer_key */
+export interface SocketPeerKey {
+  readonly cookie: SocketCookie;
+  readonly backend: Ipv4;
+  readonly port: Port;
+  readonly protocol: number;
+}
+export const SocketPeerKey: Codec<SocketPeerKey> = {
+  name: "struct socket_peer_key",
+  size: 16,
+  decode: (view, offset) => ({
+    cookie: view.getBigUint64(offset, true) as SocketCookie,
+    backend: view.getUint32(offset + 8) as Ipv4,
+    port: view.getUint16(offset + 12) as Port,
+    protocol: view.getUint8(offset + 14),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.cookie, true);
+    view.setUint32(offset + 8, value.backend);
+    view.setUint16(offset + 12, value.port);
+    view.setUint8(offset + 14, value.protocol);
+    view.setUint8(offset + 15, 0);
+  },
+};
+
+/** struct socket_peer */
+export interface SocketPeer {
+  readonly netns: NetnsCookie;
+  readonly serviceAddress: Ipv4;
+  readonly service: ServiceId;
+  readonly created: Jiffies;
+  readonly servicePort: Port;
+}
+export const SocketPeer: Codec<SocketPeer> = {
+  name: "struct socket_peer",
+  size: 24,
+  decode: (view, offset) => ({
+    netns: view.getBigUint64(offset, true) as NetnsCookie,
+    serviceAddress: view.getUint32(offset + 8) as Ipv4,
+    service: view.getUint32(offset + 12, true) as ServiceId,
+    created: view.getUint32(offset + 16, true) as Jiffies,
+    servicePort: view.getUint16(offset + 20) as Port,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.netns, true);
+    view.setUint32(offset + 8, value.serviceAddress);
+    view.setUint32(offset + 12, value.service, true);
+    view.setUint32(offset + 16, value.created, true);
+    view.setUint16(offset + 20, value.servicePort);
+    view.setUint16(offset + 22, 0);
+  },
+};
+
+/** struct source_range_key */
+export interface SourceRangeKey {
+  readonly prefixLength: number;
+  readonly service: ServiceId;
+  readonly address: Ipv4;
+}
+export const SourceRangeKey: Codec<SourceRangeKey> = {
+  name: "struct source_range_key",
+  size: 12,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    service: view.getUint32(offset + 4, true) as ServiceId,
+    address: view.getUint32(offset + 8) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    view.setUint32(offset + 4, value.service, true);
+    view.setUint32(offset + 8, value.address);
+  },
+};
+
+/** struct endpoint */
+export interface Endpoint {
+  readonly ifindex: Ifindex;
+  readonly netns: number;
+  readonly podMac: Mac;
+  readonly nodeMac: Mac;
+  readonly identity: Identity;
+}
+export const Endpoint: Codec<Endpoint> = {
+  name: "struct endpoint",
+  size: 24,
+  decode: (view, offset) => ({
+    ifindex: view.getUint32(offset, true) as Ifindex,
+    netns: view.getInt32(offset + 4, true),
+    podMac: getUint48(view, offset + 8) as Mac,
+    nodeMac: getUint48(view, offset + 14) as Mac,
+    identity: view.getUint32(offset + 20, true) as Identity,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.ifindex, true);
+    view.setInt32(offset + 4, value.netns, true);
+    setUint48(view, offset + 8, value.podMac);
+    setUint48(view, offset + 14, value.nodeMac);
+    view.setUint32(offset + 20, value.identity, true);
+  },
+};
+
+/** struct limit_window */
+export interface LimitWindow {
+  readonly since: Jiffies;
+  readonly passed: number;
+  readonly told: number;
+}
+export const LimitWindow: Codec<LimitWindow> = {
+  name: "struct limit_window",
+  size: 12,
+  decode: (view, offset) => ({
+    since: view.getUint32(offset, true) as Jiffies,
+    passed: view.getUint32(offset + 4, true),
+    told: view.getUint32(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.since, true);
+    view.setUint32(offset + 4, value.passed, true);
+    view.setUint32(offset + 8, value.told, true);
+  },
+};
+
+/** struct metric */
+export interface Metric {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Metric: Codec<Metric> = {
+  name: "struct metric",
+  size: 16,
+  decode: (view, offset) => ({
+    packets: view.getBigUint64(offset, true),
+    bytes: view.getBigUint64(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.packets, true);
+    view.setBigUint64(offset + 8, value.bytes, true);
+  },
+};
+
 /** struct ring_row */
 export interface RingRow {
   readonly backend: readonly number[];
@@ -941,59 +1015,6 @@ export const SlotKey: Codec<SlotKey> = {
   },
 };
 
-/** struct socket_peer */
-export interface SocketPeer {
-  readonly netns: NetnsCookie;
-  readonly serviceAddress: Ipv4;
-  readonly service: ServiceId;
-  readonly created: Jiffies;
-  readonly servicePort: Port;
-}
-export const SocketPeer: Codec<SocketPeer> = {
-  name: "struct socket_peer",
-  size: 24,
-  decode: (view, offset) => ({
-    netns: view.getBigUint64(offset, true) as NetnsCookie,
-    serviceAddress: view.getUint32(offset + 8) as Ipv4,
-    service: view.getUint32(offset + 12, true) as ServiceId,
-    created: view.getUint32(offset + 16, true) as Jiffies,
-    servicePort: view.getUint16(offset + 20) as Port,
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.netns, true);
-    view.setUint32(offset + 8, value.serviceAddress);
-    view.setUint32(offset + 12, value.service, true);
-    view.setUint32(offset + 16, value.created, true);
-    view.setUint16(offset + 20, value.servicePort);
-    view.setUint16(offset + 22, 0);
-  },
-};
-
-/** struct socket_peer_key */
-export interface SocketPeerKey {
-  readonly cookie: SocketCookie;
-  readonly backend: Ipv4;
-  readonly port: Port;
-  readonly protocol: number;
-}
-export const SocketPeerKey: Codec<SocketPeerKey> = {
-  name: "struct socket_peer_key",
-  size: 16,
-  decode: (view, offset) => ({
-    cookie: view.getBigUint64(offset, true) as SocketCookie,
-    backend: view.getUint32(offset + 8) as Ipv4,
-    port: view.getUint16(offset + 12) as Port,
-    protocol: view.getUint8(offset + 14),
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.cookie, true);
-    view.setUint32(offset + 8, value.backend);
-    view.setUint16(offset + 12, value.port);
-    view.setUint8(offset + 14, value.protocol);
-    view.setUint8(offset + 15, 0);
-  },
-};
-
 /** struct source_range */
 export interface SourceRange {
   readonly listed: number;
@@ -1006,27 +1027,6 @@ export const SourceRange: Codec<SourceRange> = {
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.listed, true);
-  },
-};
-
-/** struct source_range_key */
-export interface SourceRangeKey {
-  readonly prefixLength: number;
-  readonly service: ServiceId;
-  readonly address: Ipv4;
-}
-export const SourceRangeKey: Codec<SourceRangeKey> = {
-  name: "struct source_range_key",
-  size: 12,
-  decode: (view, offset) => ({
-    prefixLength: view.getUint32(offset, true),
-    service: view.getUint32(offset + 4, true) as ServiceId,
-    address: view.getUint32(offset + 8) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.prefixLength, true);
-    view.setUint32(offset + 4, value.service, true);
-    view.setUint32(offset + 8, value.address);
   },
 };
 
@@ -1048,24 +1048,6 @@ export const Target: Codec<Target> = {
     view.setUint16(offset, value.port);
     view.setUint16(offset + 2, value.flags, true);
     view.setUint32(offset + 4, value.counter, true);
-  },
-};
-
-/** struct target_key */
-export interface TargetKey {
-  readonly service: ServiceId;
-  readonly pod: Ipv4;
-}
-export const TargetKey: Codec<TargetKey> = {
-  name: "struct target_key",
-  size: 8,
-  decode: (view, offset) => ({
-    service: view.getUint32(offset, true) as ServiceId,
-    pod: view.getUint32(offset + 4) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.service, true);
-    view.setUint32(offset + 4, value.pod);
   },
 };
 
@@ -1108,6 +1090,24 @@ export const Trusted: Codec<Trusted> = {
   },
 };
 
+/** struct target_key */
+export interface TargetKey {
+  readonly service: ServiceId;
+  readonly pod: Ipv4;
+}
+export const TargetKey: Codec<TargetKey> = {
+  name: "struct target_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    pod: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.pod);
+  },
+};
+
 /** struct trusted_key */
 export interface TrustedKey {
   readonly prefixLength: number;
@@ -1146,7 +1146,7 @@ export const ClockReading: Codec<ClockReading> = {
 
 /** The maps that the objects declare. */
 export const maps = {
-  /** struct affinity_key → struct affinity */
+  /** affinity_key_t → affinity_t */
   affinities: {
     name: "affinities",
     type: "lru_hash",
@@ -1156,9 +1156,9 @@ export const maps = {
     flags: 0,
     key: AffinityKey,
     value: Affinity,
-    layout: "32d48d2b934af529",
+    layout: "1610938d5ea6af1b",
   } satisfies TypedMapSpec<AffinityKey, Affinity>,
-  /** __u32 → struct backend */
+  /** __u32 → backend_t */
   backends: {
     name: "backends",
     type: "array",
@@ -1168,9 +1168,9 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Backend,
-    layout: "5cf5d750a7a423f2",
+    layout: "df74c1886577c806",
   } satisfies TypedMapSpec<number, Backend>,
-  /** struct flow_key → struct flow */
+  /** flow_key_t → flow_t */
   conntrack: {
     name: "conntrack",
     type: "hash",
@@ -1180,7 +1180,7 @@ export const maps = {
     flags: 0,
     key: FlowKey,
     value: Flow,
-    layout: "80d1c3c45bbb7ce2",
+    layout: "c03fbeb96fa01be0",
   } satisfies TypedMapSpec<FlowKey, Flow>,
   /** __u32 → struct traffic */
   counters: {
@@ -1194,7 +1194,7 @@ export const maps = {
     value: Traffic,
     layout: "2d58647481497f9c",
   } satisfies TypedMapSpec<number, Traffic>,
-  /** struct endpoint_key → struct endpoint */
+  /** endpoint_key_t → struct endpoint */
   endpoints: {
     name: "endpoints",
     type: "hash",
@@ -1204,7 +1204,7 @@ export const maps = {
     flags: 1,
     key: EndpointKey,
     value: Endpoint,
-    layout: "e06d9765e8ed255d",
+    layout: "b63511a9869a62d6",
   } satisfies TypedMapSpec<EndpointKey, Endpoint>,
   /** no keys */
   events: {
@@ -1215,7 +1215,7 @@ export const maps = {
     maxEntries: 1048576,
     flags: 0,
   } satisfies MapShape,
-  /** struct slot_key → struct former_owners */
+  /** struct slot_key → former_owners_t */
   formerOwners: {
     name: "former_owners",
     type: "hash",
@@ -1225,9 +1225,9 @@ export const maps = {
     flags: 1,
     key: SlotKey,
     value: FormerOwners,
-    layout: "011cefb0f6089d57",
+    layout: "6ca22078985ebc51",
   } satisfies TypedMapSpec<SlotKey, FormerOwners>,
-  /** __u32 → struct frontend_bucket */
+  /** __u32 → frontend_bucket_t */
   frontends: {
     name: "frontends",
     type: "array",
@@ -1237,7 +1237,7 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: FrontendBucket,
-    layout: "c65ccb3b43b527f6",
+    layout: "867faf7e3fad8094",
   } satisfies TypedMapSpec<number, FrontendBucket>,
   /** __u32 → struct limit_window */
   limits: {
@@ -1263,7 +1263,7 @@ export const maps = {
     value: Metric,
     layout: "329f74398f9da043",
   } satisfies TypedMapSpec<number, Metric>,
-  /** __u32 → struct nexthop */
+  /** __u32 → nexthop_t */
   nexthops: {
     name: "nexthops",
     type: "array",
@@ -1273,7 +1273,7 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Nexthop,
-    layout: "5a3afeeb3a3026d4",
+    layout: "8d57628330e9c88f",
   } satisfies TypedMapSpec<number, Nexthop>,
   /** __u32 → struct ring_row */
   rings: {
@@ -1311,7 +1311,7 @@ export const maps = {
     value: Service,
     layout: "bf59a5f4da0f761c",
   } satisfies TypedMapSpec<number, Service>,
-  /** struct socket_peer_key → struct socket_peer */
+  /** socket_peer_key_t → socket_peer_t */
   socketPeers: {
     name: "socket_peers",
     type: "lru_hash",
@@ -1321,9 +1321,9 @@ export const maps = {
     flags: 0,
     key: SocketPeerKey,
     value: SocketPeer,
-    layout: "5fe6647023cae916",
+    layout: "caed2b36c0fd941c",
   } satisfies TypedMapSpec<SocketPeerKey, SocketPeer>,
-  /** struct source_range_key → struct source_range */
+  /** source_range_key_t → struct source_range */
   sourceRanges: {
     name: "source_ranges",
     type: "lpm_trie",
@@ -1333,9 +1333,9 @@ export const maps = {
     flags: 1,
     key: SourceRangeKey,
     value: SourceRange,
-    layout: "d29e1b67199d237e",
+    layout: "6991bd9fe9dccfe6",
   } satisfies TypedMapSpec<SourceRangeKey, SourceRange>,
-  /** struct target_key → struct target */
+  /** target_key_t → struct target */
   targets: {
     name: "targets",
     type: "hash",
@@ -1345,9 +1345,9 @@ export const maps = {
     flags: 1,
     key: TargetKey,
     value: Target,
-    layout: "a59ae8bcb9590c75",
+    layout: "1063fe73c927bc23",
   } satisfies TypedMapSpec<TargetKey, Target>,
-  /** struct trusted_key → struct trusted */
+  /** trusted_key_t → struct trusted */
   trusted: {
     name: "trusted",
     type: "lpm_trie",
@@ -1357,7 +1357,7 @@ export const maps = {
     flags: 1,
     key: TrustedKey,
     value: Trusted,
-    layout: "fe57b359083868f0",
+    layout: "f4bbc09a7dc5b849",
   } satisfies TypedMapSpec<TrustedKey, Trusted>,
 } as const;
 
@@ -1509,20 +1509,36 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "abadb45255d0c3d03be5d2ddbcd16a43ccbd2d80ec88b53898ca49b8cde74273";
+export const abiDigest = "81bb484bd77dcc09c3391724c31354919c73478d25770e2359fcab8c8eb77545";
 /** That text. */
 export const abiText = `
+typedef affinity_key_t struct affinity_key
+typedef affinity_t struct affinity
+typedef backend_t struct backend
+typedef endpoint_key_t struct endpoint_key
+typedef flow_key_t struct flow_key
+typedef flow_t struct flow
+typedef former_owners_t struct former_owners
+typedef frontend_bucket_t struct frontend_bucket
+typedef frontend_t struct frontend
 typedef identity_t __u32
 typedef ifindex_t __u32
 typedef ipv4_t __be32
 typedef jiffies_t __u32
 typedef mac_t __u8[6]
 typedef netns_cookie_t __u64
+typedef nexthop_t struct nexthop
+typedef packet_event_t struct packet_event
 typedef place_t __u8
 typedef port_t __be16
 typedef service_id_t __u32
 typedef socket_cookie_t __u64
+typedef socket_peer_key_t struct socket_peer_key
+typedef socket_peer_t struct socket_peer
+typedef source_range_key_t struct source_range_key
+typedef target_key_t struct target_key
 typedef time_ns_t __u64
+typedef trusted_key_t struct trusted_key
 typedef verdict_t __u8
 
 enum backend_flag 4
@@ -1704,7 +1720,7 @@ struct frontend 16
   12 __u32 spill
 
 struct frontend_bucket 64
-  0 struct frontend[4] slot
+  0 frontend_t[4] slot
 
 struct limit_window 12
   0 jiffies_t since
@@ -1809,20 +1825,20 @@ struct trusted_key 8
   4 ipv4_t address
 
 map affinities lru_hash
-  key struct affinity_key
-  value struct affinity
+  key affinity_key_t
+  value affinity_t
   entries 65536
   flags 0
 
 map backends array
   key __u32
-  value struct backend
+  value backend_t
   entries 16384
   flags 1024
 
 map conntrack hash
-  key struct flow_key
-  value struct flow
+  key flow_key_t
+  value flow_t
   entries 65536
   flags 0
 
@@ -1833,7 +1849,7 @@ map counters array
   flags 1024
 
 map endpoints hash
-  key struct endpoint_key
+  key endpoint_key_t
   value struct endpoint
   entries 4096
   flags 1
@@ -1846,13 +1862,13 @@ map events ringbuf
 
 map former_owners hash
   key struct slot_key
-  value struct former_owners
+  value former_owners_t
   entries 1048576
   flags 1
 
 map frontends array
   key __u32
-  value struct frontend_bucket
+  value frontend_bucket_t
   entries 1024
   flags 1024
 
@@ -1870,7 +1886,7 @@ map metrics array
 
 map nexthops array
   key __u32
-  value struct nexthop
+  value nexthop_t
   entries 256
   flags 1024
 
@@ -1893,25 +1909,25 @@ map services array
   flags 1024
 
 map socket_peers lru_hash
-  key struct socket_peer_key
-  value struct socket_peer
+  key socket_peer_key_t
+  value socket_peer_t
   entries 65536
   flags 0
 
 map source_ranges lpm_trie
-  key struct source_range_key
+  key source_range_key_t
   value struct source_range
   entries 65536
   flags 1
 
 map targets hash
-  key struct target_key
+  key target_key_t
   value struct target
   entries 65536
   flags 1
 
 map trusted lpm_trie
-  key struct trusted_key
+  key trusted_key_t
   value struct trusted
   entries 16384
   flags 1

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_IP4_H
+#define CILIATE_STAGE_IP4_H
+
+#include <linux/ip.h>
+#include "abi/config.h"
+#include "checksum.h"
+#include "packet.h"
+
+/* IPv4: what the other stages ask of a family. ip6.h answers the same for IPv6. */
+
+typedef struct iphdr ip_t;
+
+#define ETHERTYPE bpf_htons(ETH_P_IP)
+#define KERNEL_FAMILY 2 /* AF_INET */
+#define OUTER_ROOM BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+
+#define IP_DF bpf_htons(0x4000)
+#define IP_FRAGMENT bpf_htons(0x3fff) /* more-fragments and offset */
+#define IP_FRAGMENT_OFFSET bpf_htons(0x1fff)
+#define IP_VERSION_IHL 0x45
+
+/* The sum of an address in the checksums that cover it. */
+static __always_inline __u32 address_sum(ipv4_t address)
+{
+	return checksum_word(address);
+}
+
+/* The sum that replaces an address. */
+static __always_inline __u32 address_change(ipv4_t from, ipv4_t to)
+{
+	return checksum_change(from, to);
+}
+
+/* The header at `ip`, up to what it carries (RFC 791); `room` bytes of frame from there on. */
+static __always_inline enum parsed parse_header(struct packet *packet, const ip_t *ip, void *end,
+						__u32 room)
+{
+	if ((void *)(ip + 1) > end || ip->version != 4)
+		return PARSED_INVALID;
+	packet->header_bytes = ip->ihl * 4;
+	packet->total_bytes = bpf_ntohs(ip->tot_len);
+	if (packet->header_bytes < sizeof(*ip) || packet->total_bytes < packet->header_bytes ||
+	    packet->total_bytes > room)
+		return PARSED_INVALID;
+	packet->source = ip->saddr;
+	packet->destination = ip->daddr;
+	packet->protocol = ip->protocol;
+	packet->tos = ip->tos;
+	packet->ttl = ip->ttl;
+	packet->fragment = ip->frag_off & IP_FRAGMENT;
+	return PARSED_WHOLE;
+}
+
+/* Whether whoever sent the packet wants to be told that it is too big, rather than have it cut. */
+static __always_inline bool ip_dont_fragment(const ip_t *ip)
+{
+	return ip->frag_off & IP_DF;
+}
+
+/* The flow hash of docs/packet-path.md. `ports`: the source's, then the destination's, as they lie
+ * in memory. */
+static __always_inline __u64 hash_mix(ipv4_t source, ipv4_t destination, __u32 ports, __u8 protocol)
+{
+	__u64 a = bpf_be64_to_cpu((__u64)ports << 32 | source);
+	__u64 b = (__u64)bpf_ntohl(destination) << 8 | protocol;
+	__u64 x = (a ^ hash_seed) * 0x9E3779B97F4A7C15ULL;
+
+	x ^= x >> 32;
+	x = (x ^ b) * 0xD6E8FEB86659FD93ULL;
+	x ^= x >> 32;
+	x *= 0xCA4BCAA75EC3F625ULL;
+	return x ^ x >> 32;
+}
+
+/* A key of frontends is compared as the one word that was published, never as two halves. */
+typedef __u64 __attribute__((may_alias)) frontend_key_t;
+
+static __always_inline frontend_key_t frontend_key(ipv4_t address, port_t port, __u8 protocol,
+						   __u8 kind)
+{
+	frontend_t key = {.address = address, .port = port, .protocol = protocol, .kind = kind};
+
+	return *(frontend_key_t *)&key;
+}
+
+static __always_inline __u32 frontend_bucket_index(frontend_key_t key)
+{
+	return (key * 0x9E3779B97F4A7C15ULL >> 32) & FAMILY(frontend_mask);
+}
+
+static __always_inline bool frontend_is(const frontend_t *frontend, frontend_key_t key)
+{
+	return *(const volatile frontend_key_t *)(const void *)frontend == key;
+}
+
+/* Question and answer of the kernel's FIB. */
+static __always_inline void fib_between(struct bpf_fib_lookup *fib, ipv4_t source,
+					ipv4_t destination)
+{
+	fib->family = KERNEL_FAMILY;
+	fib->ipv4_src = source;
+	fib->ipv4_dst = destination;
+}
+
+/* An IPv4 route may have an IPv6 gateway (RFC 5549): the kernel finds that one itself. */
+static __always_inline ipv4_t fib_gateway(const struct bpf_fib_lookup *fib)
+{
+	return fib->family == KERNEL_FAMILY ? fib->ipv4_dst : 0;
+}
+
+static __always_inline void neighbour_of(struct bpf_redir_neigh *neighbour, ipv4_t gateway)
+{
+	neighbour->nh_family = KERNEL_FAMILY;
+	neighbour->ipv4_nh = gateway;
+}
+
+/* Source, destination, TOS and time to live, and the checksum over them. */
+static __always_inline void header_translate(ip_t *ip, const struct packet *packet, ipv4_t source,
+					     ipv4_t destination, __u8 tos, __u8 ttl)
+{
+	__u32 change = address_change(packet->source, source) +
+		       address_change(packet->destination, destination) +
+		       (__u16) ~(packet->tos << 8) + (tos << 8) + (__u16)~packet->ttl + ttl;
+
+	ip->check = checksum_apply(ip->check, change);
+	ip->saddr = source;
+	ip->daddr = destination;
+	ip->tos = tos;
+	ip->ttl = ttl;
+}
+
+/* To another destination, one hop further; `change` is the address's. */
+static __always_inline void header_forward(ip_t *ip, ipv4_t destination, __u32 change)
+{
+	ip->daddr = destination;
+	ip->ttl--;
+	/* The time to live is the first byte of its word, whose sum shrinks by one unit of it. */
+	ip->check = checksum_apply(ip->check, change + (__u16)~bpf_htons(0x0100));
+}
+
+/* Sum of the outer header's words that are the same for every packet but for addresses and TTL. */
+#define OUTER_CONSTANT_SUM                                                                         \
+	(IP_VERSION_IHL + bpf_htons(0x4000) + (__u32)bpf_htons(IP_DEFAULT_TTL << 8 | IPPROTO_OUTER))
+
+/* The outer source, and the sum of all constant words including it. */
+static __always_inline ipv4_t outer_source_of(const struct packet *packet, const nexthop_t *nexthop,
+					      __u32 *sum)
+{
+	ipv4_t source;
+
+	if (!outer_host_mask) {
+		*sum = nexthop->checksum;
+		return nexthop->outer_source;
+	}
+	source = outer_prefix | bpf_htonl(packet->spread & outer_host_mask);
+	*sum = OUTER_CONSTANT_SUM + checksum_word(source);
+	return source;
+}
+
+/* The sum that goes with a source of the caller's own and a time to live. */
+static __always_inline __u32 outer_sum(ipv4_t source, __u8 ttl)
+{
+	return IP_VERSION_IHL + IP_DF + (__u32)bpf_htons(ttl << 8 | IPPROTO_OUTER) +
+	       checksum_word(source);
+}
+
+/* Whether outer sources are made from flows' hashes, not by next hops. */
+static __always_inline bool outer_source_hashed(void)
+{
+	return outer_host_mask;
+}
+
+/* Writes the header of RFC 2003; `sum` is that of all words but TOS, length and destination. */
+static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv4_t source,
+					ipv4_t destination, __u8 ttl, __u32 sum)
+{
+	__u16 total = bpf_htons(packet->total_bytes + OUTER_BYTES);
+
+	sum += ((__u32)packet->tos << 8) + total + checksum_word(destination);
+	*(__u16 *)outer = IP_VERSION_IHL | packet->tos << 8;
+	outer->tot_len = total;
+	outer->id = 0;
+	outer->frag_off = IP_DF;
+	outer->ttl = ttl;
+	outer->protocol = IPPROTO_OUTER;
+	outer->check = ~checksum_fold(sum);
+	outer->saddr = source;
+	outer->daddr = destination;
+}
+
+/* Sends a packet that came with an outer header to another owner or node. */
+static __always_inline void outer_redirect(ip_t *outer, const struct packet *packet,
+					   ipv4_t destination, __u8 ttl)
+{
+	__u32 change = checksum_change(packet->outer_source, node_address) +
+		       checksum_change(packet->outer_destination, destination) +
+		       (__u16)~packet->outer_ttl + ttl;
+
+	outer->check = checksum_apply(outer->check, change);
+	outer->saddr = node_address;
+	outer->daddr = destination;
+	outer->ttl = ttl;
+}
+
+#endif
