@@ -57,8 +57,7 @@ function rowOf(name: string, instructions: number, info: ProgramInfo | undefined
 /** Writes the ledger and gives the sizes as results; a quick budget leaves the ledger alone. */
 export async function benchSizes(results: Results, { rounds }: Budget): Promise<void> {
   using world = await createWorld({ services: 1 });
-  const { edgeIngress, fromNetwork, fromPod, sockets } = world.datapath.programs;
-  const all = [edgeIngress, fromNetwork, fromPod, ...Object.values(sockets)];
+  const { all } = world.datapath.programs;
   const infos = new Map(all.map((program) => [program.name, program.info()]));
   const head = ["function", "instructions", "verified", "xlated bytes", "jited bytes"];
   const rows = [head];

@@ -3,7 +3,9 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
+#include "abi/programs.h"
 #include "stage/affinity.h"
+#include "stage/aside.h"
 #include "stage/encap.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
@@ -11,6 +13,8 @@
 #include "stage/parse.h"
 #include "stage/service.h"
 #include "stage/source.h"
+
+PROGRAM_TABLE(FAMILY(edge_programs));
 
 static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct packet *packet,
 						      const nexthop_t *nexthop, int *action)
@@ -98,25 +102,11 @@ static __always_inline enum verdict echo(struct xdp_md *ctx, int *action)
 	return verdict;
 }
 
-enum nat_step { NAT_KNOWN, NAT_NEW, NAT_BACK };
-
-/* SNAT, aside; `backend` is of NAT_NEW. What is too big for its way is answered here. */
-static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet,
-					enum nat_step step, const backend_t *backend, int *action)
+/* On in another program, which begins anew with the packet; without it, the host's goes on. */
+static __always_inline enum verdict go_on(struct xdp_md *ctx, enum edge_program program)
 {
-	struct aside aside = {.action = XDP_PASS, .service = packet->service};
-	enum verdict verdict;
-
-	if (step == NAT_KNOWN)
-		verdict = aside_nat_known(ctx, &aside);
-	else if (step == NAT_NEW)
-		verdict = aside_nat_new(ctx, backend, &aside);
-	else
-		verdict = aside_nat_back(ctx, &aside);
-	packet->service = aside.service;
-	packet->backend = aside.backend;
-	*action = aside.action;
-	return verdict == SENT_FRAG_NEEDED ? too_big(ctx, packet, aside.mtu, action) : verdict;
+	bpf_tail_call(ctx, &FAMILY(edge_programs), program);
+	return PASS_UNRESOLVED;
 }
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
@@ -124,19 +114,15 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	struct service *service = service_find(packet);
 	backend_t *backend;
 	nexthop_t *nexthop;
-	enum verdict verdict = PASS_NOT_OURS;
+	enum verdict verdict;
 	__u32 row, extra;
 
 	if (!service)
-		return nat_may_be_reply(packet) ? nat(ctx, packet, NAT_BACK, NULL, action)
-						: unknown(packet);
+		return nat_may_be_reply(packet) ? go_on(ctx, EDGE_PROGRAM_NAT) : unknown(packet);
 	packet->service = service->id;
 	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
 		if (service->flags & SERVICE_SNAT)
-			verdict = nat(ctx, packet, NAT_KNOWN, NULL, action);
-		/* Else the flow isn't known. */
-		if (verdict != PASS_NOT_OURS)
-			return verdict;
+			return go_on(ctx, EDGE_PROGRAM_NAT);
 		if (source_refused(service, packet->source))
 			return DROP_SOURCE_RANGE;
 	}
@@ -147,8 +133,6 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 		return DROP_TABLE;
 	if (backend->flags & BACKEND_LOCAL)
 		return PASS_LOCAL;
-	if (unlikely(service->flags & SERVICE_SNAT))
-		return nat(ctx, packet, NAT_NEW, backend, action);
 	row = backend->nexthop;
 	nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
 	if (unlikely(!nexthop))
@@ -168,13 +152,29 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	return verdict;
 }
 
-static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *packet, int *action)
+/* Frames of IPv6 come by here too: the programs of a device are IPv4's. */
+static __always_inline void other_family(struct xdp_md *ctx)
+{
+#ifndef FAMILY_IPV6
+	const ethertype_t *type = start_of(ctx) + offsetof(struct ethhdr, h_proto);
+
+	if ((void *)(type + 1) <= end_of(ctx) && *type == bpf_htons(ETH_P_IPV6))
+		bpf_tail_call(ctx, &edge_programs, EDGE_PROGRAM_IPV6);
+#endif
+}
+
+static __always_inline enum parsed edge_parse(struct xdp_md *ctx, struct packet *packet)
 {
 	struct ethhdr *eth = start_of(ctx);
 
 	if ((void *)(eth + 1) > end_of(ctx) || !ethernet_is_ours(eth) || ethernet_is_group(eth))
-		return PASS_NOT_OURS;
-	switch (parse_ip(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN)) {
+		return PARSED_INVALID;
+	return parse_ip(packet, (void *)(eth + 1), end_of(ctx), packet->frame_bytes - ETH_HLEN);
+}
+
+static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	switch (edge_parse(ctx, packet)) {
 	case PARSED_WHOLE:
 		return balance(ctx, packet, action);
 	case PARSED_FRAGMENT:
@@ -184,19 +184,86 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 	case PARSED_PROTOCOL:
 		return packet->protocol == IPPROTO_ICMP ? echo(ctx, action) : PASS_NOT_OURS;
 	default:
+		other_family(ctx);
 		return PASS_NOT_OURS;
 	}
 }
 
+/* The one end of all programs here. */
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *packet,
+				  enum verdict verdict, int action)
+{
+	conclude(packet, PLACE_EDGE, verdict, ctx->ingress_ifindex);
+	return verdict >= DROP_NO_BACKEND ? XDP_DROP : action;
+}
+
 SEC("xdp")
-int edge_ingress(struct xdp_md *ctx)
+int FAMILY(edge_ingress)(struct xdp_md *ctx)
 {
 	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
 	int action = XDP_PASS;
 	enum verdict verdict = edge(ctx, &packet, &action);
 
-	conclude(&packet, PLACE_EDGE, verdict, ctx->ingress_ifindex);
-	return verdict >= DROP_NO_BACKEND ? XDP_DROP : action;
+	return finish(ctx, &packet, verdict, action);
+}
+
+/* A packet of no known flow to a service with SERVICE_SNAT. */
+static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet *packet,
+					      const struct service *service, int *action)
+{
+	enum verdict verdict;
+	backend_t *backend;
+	flow_t *flow;
+
+	if (source_refused(service, packet->source))
+		return DROP_SOURCE_RANGE;
+	if (!service->backend_count)
+		return reject(ctx, packet, service, action);
+	backend = backend_choose(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	if (backend->flags & BACKEND_LOCAL)
+		return PASS_LOCAL;
+	packet->backend = backend->address;
+	flow = nat_new(ctx, packet, backend, &verdict);
+	return flow ? nat_send(ctx, packet, flow, action) : verdict;
+}
+
+static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	struct service *service;
+	flow_t *flow;
+
+	if (edge_parse(ctx, packet) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	service = service_find(packet);
+	if (!service) {
+		flow = nat_reply(packet);
+		if (!flow)
+			return unknown(packet);
+		packet->service = flow->service;
+		packet->backend = flow->pod;
+		return nat_answer(ctx, packet, flow, action);
+	}
+	packet->service = service->id;
+	flow = nat_known(packet);
+	if (!flow)
+		return nat_begin(ctx, packet, service, action);
+	packet->backend = flow->pod;
+	return flow->flags & FLOW_SNAT ? nat_send(ctx, packet, flow, action) : PASS_LOCAL;
+}
+
+/* Packets to services with SERVICE_SNAT, and what may be replies to them. */
+SEC("xdp")
+int FAMILY(edge_nat)(struct xdp_md *ctx)
+{
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	int action = XDP_PASS;
+	enum verdict verdict = nat(ctx, &packet, &action);
+
+	if (verdict == SENT_FRAG_NEEDED)
+		verdict = too_big(ctx, &packet, packet.mtu, &action);
+	return finish(ctx, &packet, verdict, action);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

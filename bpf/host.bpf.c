@@ -7,180 +7,18 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
+#include "abi/programs.h"
 #include "stage/affinity.h"
 #include "stage/answer-skb.h"
+#include "stage/deliver.h"
 #include "stage/nat-skb.h"
-#include "stage/owners.h"
-#include "stage/parse.h"
-#include "stage/relay.h"
 #include "stage/skb.h"
 #include "stage/source.h"
 
 /* Ethernet, outer and inner IP header at their longest, and a TCP header. */
 #define HEADER_BYTES (ETH_HLEN + 2 * IP_HEADER_MAX + 20)
 
-#define ECN_MASK 3
-#define ECN_ECT1 1
-#define ECN_ECT0 2
-#define ECN_CE 3
-
-/* The TOS of an inner packet after its outer header is gone (RFC 6040, 4.2); false: drop it. */
-static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
-{
-	__u8 outer = packet->outer_tos & ECN_MASK, inner = packet->tos & ECN_MASK;
-
-	*tos = packet->tos;
-	if (!has_outer(packet))
-		return true;
-	if (outer == ECN_CE) {
-		*tos |= ECN_CE;
-		return inner;
-	}
-	if (outer == ECN_ECT1 && inner == ECN_ECT0)
-		*tos = (packet->tos & ~ECN_MASK) | ECN_ECT1;
-	return true;
-}
-
-/*
- * Functions that aren't inlined keep the depth of the stack below what the verifier allows: 512
- * bytes for a chain of calls, each rounded up to 32 before Linux 6.8.
- */
-
-/* Strips, translates and puts the packet into the flow's pod. */
-static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
-					const flow_t *flow, __u8 tos, int *action)
-{
-	struct endpoint *endpoint = endpoint_find(flow->pod);
-	struct translation to = {
-	    .source = flow->alias_address,
-	    .destination = flow->pod,
-	    .source_port = flow->alias_port,
-	    .destination_port = flow->pod_port,
-	    .tos = tos,
-	    .ttl = packet->ttl,
-	};
-
-	packet->backend = flow->pod;
-	if (!endpoint)
-		return DROP_ENDPOINT_GONE;
-	if (!translate_l4_checksum(skb, packet, packet->l3, &to))
-		return DROP_REWRITE;
-	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
-						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
-		return DROP_REWRITE;
-	if (!translate_headers(skb, packet, ETH_HLEN, &to) ||
-	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return SENT_POD;
-}
-
-/* Where a note carries the owner: the bytes behind the ports, which TCP and UDP both have. */
-#define NOTE_OFFSET 4
-
-/*
- * Tells the node that passed a packet on which pod has its flow: a copy of the packet, sent back
- * with the owner's address in it. Not inlined: it has a stack of its own.
- */
-static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, address_t owner)
-{
-	struct {
-		struct ethhdr eth;
-		ip_t outer;
-	} __attribute__((packed)) headers;
-	struct way way = {};
-	address_t passer, held;
-	__u32 at;
-
-	if (!packet)
-		return 0;
-	passer = packet->outer_source;
-	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
-	if (!way_find(skb, FAMILY(node_address), passer, 0, &way) || !way.neighbour ||
-	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
-	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
-	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
-		return 0;
-	{
-		__u8 ttl = hop_ttl(HOP_NOTE);
-		ip_t *outer = skb_start(skb) + ETH_HLEN;
-
-		if ((void *)(outer + 1) <= skb_end(skb)) {
-			skb_ethernet(skb, way.destination, way.source);
-			outer_redirect(outer, packet, passer, ttl);
-			bpf_clone_redirect(skb, way.ifindex, 0);
-		}
-	}
-	bpf_skb_store_bytes(skb, at, &held, sizeof(held), 0);
-	bpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0);
-	return 0;
-}
-
-/* Another node's word on who has a flow. */
-static __always_inline enum verdict take_note(struct __sk_buff *skb, struct packet *packet,
-					      int *action)
-{
-	struct service *service = service_find(packet);
-	address_t owner;
-
-	if (!service)
-		return DROP_NO_SERVICE;
-	if (bpf_skb_load_bytes(skb, packet->l3 + packet->header_bytes + NOTE_OFFSET, &owner,
-			       sizeof(owner)))
-		return DROP_INNER_INVALID;
-	packet->service = service->id;
-	packet->backend = owner;
-	remember_owner(packet, owner);
-	*action = TC_ACT_SHOT;
-	return SENT_NOTED;
-}
-
-/* The answer is made where the stack has room for it. `extra`: what the way adds to the packet. */
-static __always_inline enum verdict too_big(struct packet *packet, const struct way *way,
-					    __u32 extra)
-{
-	packet->mtu = way->mtu - extra;
-	return SENT_FRAG_NEEDED;
-}
-
-/* Points the outer header to the next owner; what came without one gets one. */
-static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
-				       struct decision *decision, int *action)
-{
-	__u8 ttl = hop_ttl(decision->hop);
-	struct way way = {};
-	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
-
-	if (!way_find(skb, FAMILY(node_address), decision->next, bytes, &way))
-		return DROP_NO_ROUTE;
-	packet->backend = decision->next;
-	if (bytes > way.mtu)
-		return has_outer(packet) ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
-	if (!skb_send_outer(skb, packet, ttl, &way))
-		return DROP_REWRITE;
-	*action = way_take(&way);
-	return decision->hop == HOP_FINAL ? SENT_FINAL : SENT_PASSED;
-}
-
-/* A request for `pod` of this node, with or without an outer header. */
-static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet *packet,
-					    address_t pod, __u32 hop, int *action)
-{
-	struct decision decision = {.hop = hop};
-	__u8 tos;
-
-	if (!ecn_decapsulate(packet, &tos))
-		return DROP_ECN;
-	decide(skb, packet, pod, &decision);
-	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size)
-		note_owner(skb, packet,
-			   decision.kind == DECIDE_POD ? decision.flow.pod : decision.next);
-	if (decision.kind == DECIDE_POD)
-		return into_pod(skb, packet, &decision.flow, tos, action);
-	if (decision.kind == DECIDE_PASS)
-		return pass_on(skb, packet, &decision, action);
-	return decision.verdict;
-}
+PROGRAM_TABLE(FAMILY(host_programs));
 
 static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct packet *packet,
 					       const backend_t *backend, const struct way *way,
@@ -236,45 +74,32 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 	return SENT_ENCAPSULATED;
 }
 
-/* A packet of a known flow of a service with SERVICE_SNAT. */
-static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet, flow_t *flow,
-					int *action)
+/*
+ * On in another program, which begins anew with the packet. Comes back only if the agent has not
+ * loaded it.
+ */
+static __always_inline enum verdict go_on(struct __sk_buff *skb, enum host_program program)
 {
-	packet->backend = flow->pod;
-	if (flow->flags & FLOW_SNAT)
-		return nat_send(skb, packet, flow, action);
-	traffic_count(flow->counter, packet);
-	return deliver(skb, packet, flow->pod, 0, action);
+	bpf_tail_call(skb, &FAMILY(host_programs), program);
+	return DROP_PROGRAM;
 }
 
-/* To a pod of another node. */
-static __always_inline enum verdict forward(struct __sk_buff *skb, struct packet *packet,
-					    const struct service *service, const backend_t *backend,
-					    int *action)
+/* To a pod of this node. */
+static __always_inline enum verdict hand_over(struct __sk_buff *skb, address_t pod)
 {
-	enum verdict verdict;
-	flow_t *flow;
-
-	if (service->flags & SERVICE_SNAT) {
-		flow = nat_flow_new(skb, packet, backend, &verdict);
-		return flow ? nat_send(skb, packet, flow, action) : verdict;
-	}
-	verdict = to_node(skb, packet, service, backend, action);
-	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
-		traffic_count(backend->counter, packet);
-	return verdict;
+	hand_write(skb, pod);
+	return go_on(skb, HOST_PROGRAM_DELIVER);
 }
 
 static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
 					    const struct service *service, int *action)
 {
+	enum verdict verdict;
 	backend_t *backend;
-	flow_t *flow;
 
 	packet->service = service->id;
-	flow = service->flags & SERVICE_SNAT ? nat_flow(packet) : NULL;
-	if (flow)
-		return nat(skb, packet, flow, action);
+	if (service->flags & SERVICE_SNAT)
+		return go_on(skb, HOST_PROGRAM_NAT);
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
@@ -283,10 +108,14 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	if (!backend)
 		return DROP_TABLE;
 	packet->backend = backend->address;
-	if (!(backend->flags & BACKEND_LOCAL))
-		return forward(skb, packet, service, backend, action);
-	traffic_count(backend->counter, packet);
-	return deliver(skb, packet, backend->address, 0, action);
+	if (backend->flags & BACKEND_LOCAL) {
+		traffic_count(backend->counter, packet);
+		return hand_over(skb, backend->address);
+	}
+	verdict = to_node(skb, packet, service, backend, action);
+	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
+		traffic_count(backend->counter, packet);
+	return verdict;
 }
 
 /* `encapsulate: first`: later packets of a flow come to the pod's own address. */
@@ -356,62 +185,172 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	}
 }
 
-static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *packet, int *action)
+/* What is for no service, and no reply of SNAT. */
+static __always_inline enum verdict unbalanced(struct __sk_buff *skb, struct packet *packet,
+					       int *action)
 {
-	struct service *service;
+	if (service_has_address(packet->destination))
+		return DROP_UNKNOWN_PORT;
+	return plain(skb, packet, action);
+}
+
+/* Reads the packet's headers; PARSED_INVALID for whatever is none of ours. */
+static __always_inline enum parsed host_parse(struct __sk_buff *skb, struct packet *packet)
+{
 	struct ethhdr *eth;
-	flow_t *flow;
 
 	/* Frames for others get here while somebody listens to all of them. */
 	if (skb->protocol != ETHERTYPE || skb->vlan_present || skb->pkt_type != PACKET_HOST ||
 	    !skb_readable(skb, HEADER_BYTES))
-		return PASS_NOT_OURS;
+		return PARSED_INVALID;
 	eth = skb_start(skb);
 	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
-		return PASS_NOT_OURS;
-	switch (parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN)) {
+		return PARSED_INVALID;
+	return parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN);
+}
+
+static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct service *service;
+
+#ifndef FAMILY_IPV6
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		bpf_tail_call(skb, &host_programs, HOST_PROGRAM_IPV6);
+#endif
+	switch (host_parse(skb, packet)) {
 	case PARSED_WHOLE:
 		service = service_find(packet);
 		if (service)
 			return balance(skb, packet, service, action);
-		flow = nat_may_be_reply(packet) ? nat_reply(packet) : NULL;
-		if (flow)
-			return nat_answer(skb, packet, flow, action);
-		if (service_has_address(packet->destination))
-			return DROP_UNKNOWN_PORT;
-		return plain(skb, packet, action);
+		if (nat_may_be_reply(packet))
+			return go_on(skb, HOST_PROGRAM_NAT);
+		return unbalanced(skb, packet, action);
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
 		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
 	case PARSED_PROTOCOL:
-		if (packet->protocol == IPPROTO_ICMP) {
-			enum verdict verdict = skb_echo(skb, packet, action);
-
-			return verdict == PASS_NOT_OURS ? relay(skb, packet, 0, action) : verdict;
-		}
-		return packet->protocol == IPPROTO_OUTER ? received(skb, packet, action)
-							 : PASS_NOT_OURS;
+		if (packet->protocol == IPPROTO_ICMP)
+			return go_on(skb, HOST_PROGRAM_ICMP);
+		if (packet->protocol == IPPROTO_OUTER)
+			return go_on(skb, HOST_PROGRAM_DELIVER);
+		return PASS_NOT_OURS;
 	default:
 		return PASS_NOT_OURS;
 	}
 }
 
+/* The one end of all programs here. */
+static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
+				  enum verdict verdict, int action)
+{
+	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
+		verdict = skb_answer(skb, packet, verdict, &action);
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(packet, PLACE_HOST, verdict, skb->ifindex);
+	return action;
+}
+
 SEC("tc")
-int from_network(struct __sk_buff *skb)
+int FAMILY(from_network)(struct __sk_buff *skb)
 {
 	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = host(skb, &packet, &action);
 
-	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
-		verdict = skb_answer(skb, &packet, verdict, &action);
-	if (verdict >= DROP_NO_BACKEND)
-		action = TC_ACT_SHOT;
-	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);
-	return action;
+	return finish(skb, &packet, verdict, action);
 }
 
+/* Packets to services with SERVICE_SNAT, and what may be replies to them. */
+static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct service *service;
+	enum verdict verdict;
+	backend_t *backend;
+	flow_t *flow;
+
+	if (host_parse(skb, packet) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	service = service_find(packet);
+	if (!service) {
+		flow = nat_reply(packet);
+		return flow ? nat_answer(skb, packet, flow, action)
+			    : unbalanced(skb, packet, action);
+	}
+	packet->service = service->id;
+	flow = nat_flow(packet);
+	if (flow) {
+		packet->backend = flow->pod;
+		if (flow->flags & FLOW_SNAT)
+			return nat_send(skb, packet, flow, action);
+		traffic_count(flow->counter, packet);
+		return hand_over(skb, flow->pod);
+	}
+	if (source_refused(service, packet->source))
+		return DROP_SOURCE_RANGE;
+	if (!service->backend_count)
+		return reject_verdict(service, packet);
+	backend = backend_choose(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	packet->backend = backend->address;
+	if (backend->flags & BACKEND_LOCAL) {
+		traffic_count(backend->counter, packet);
+		return hand_over(skb, backend->address);
+	}
+	flow = nat_flow_new(skb, packet, backend, &verdict);
+	return flow ? nat_send(skb, packet, flow, action) : verdict;
+}
+
+SEC("tc")
+int FAMILY(host_nat)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = nat(skb, &packet, &action);
+
+	return finish(skb, &packet, verdict, action);
+}
+
+/* What came with an outer header, and what the balancer gives to a pod of this node. */
+SEC("tc")
+int FAMILY(host_deliver)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	switch (host_parse(skb, &packet)) {
+	case PARSED_WHOLE:
+		verdict = deliver(skb, &packet, hand_read(skb), 0, &action);
+		break;
+	case PARSED_PROTOCOL:
+		verdict = received(skb, &packet, &action);
+		break;
+	default:
+		break;
+	}
+	return finish(skb, &packet, verdict, action);
+}
+
+/* Pings of services' addresses, and errors about replies. */
+SEC("tc")
+int FAMILY(host_icmp)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	if (host_parse(skb, &packet) == PARSED_PROTOCOL) {
+		verdict = skb_echo(skb, &packet, &action);
+		if (verdict == PASS_NOT_OURS)
+			verdict = relay(skb, &packet, 0, &action);
+	}
+	return finish(skb, &packet, verdict, action);
+}
+
+#ifndef FAMILY_IPV6
 /* What the kernel's clocks say, for user space to tell jiffies from time. */
 struct clock_reading {
 	time_ns_t monotonic;
@@ -427,5 +366,6 @@ int clock(struct clock_reading *reading)
 	reading->jiffies = bpf_jiffies64();
 	return 0;
 }
+#endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

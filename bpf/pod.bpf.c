@@ -3,11 +3,14 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
+#include "abi/programs.h"
 #include "stage/conntrack.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
 
 #define HEADER_BYTES (ETH_HLEN + IP_HEADER_MAX + 60)
+
+PROGRAM_TABLE(FAMILY(pod_programs));
 
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
@@ -104,6 +107,10 @@ static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *pa
 	flow_key_t key;
 	flow_t *flow;
 
+#ifndef FAMILY_IPV6
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		bpf_tail_call(skb, &pod_programs, POD_PROGRAM_IPV6);
+#endif
 	if (skb->protocol != ETHERTYPE || skb->vlan_present || !skb_readable(skb, HEADER_BYTES))
 		return PASS_NOT_OURS;
 	eth = skb_start(skb);
@@ -120,7 +127,7 @@ static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *pa
 }
 
 SEC("tc")
-int from_pod(struct __sk_buff *skb)
+int FAMILY(from_pod)(struct __sk_buff *skb)
 {
 	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
 	int action = TC_ACT_UNSPEC;

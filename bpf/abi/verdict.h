@@ -63,7 +63,8 @@
 	X(DROP_TOO_BIG, 51, "too big for the way to an owner of the flow") \
 	X(DROP_SOURCE_RANGE, 52, "the client is not in the service's source ranges") \
 	X(DROP_UNKNOWN_PORT, 53, "no service has this port of a service address") \
-	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod")
+	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod") \
+	X(DROP_PROGRAM, 55, "a part of the packet path is not loaded: restart the agent")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

@@ -11,14 +11,6 @@
  * packet anew, so that on the straight way it stays in registers.
  */
 
-/* What became of the packet. */
-struct aside {
-	int action;
-	address_t backend;
-	service_id_t service;
-	__u32 mtu; /* with SENT_FRAG_NEEDED: the largest that the sender may send */
-};
-
 static __always_inline bool aside_parse(struct xdp_md *ctx, struct packet *packet)
 {
 	void *ip = start_of(ctx) + ETH_HLEN;

@@ -2,7 +2,6 @@
 #ifndef CILIATE_STAGE_NAT_XDP_H
 #define CILIATE_STAGE_NAT_XDP_H
 
-#include "aside.h"
 #include "nat.h"
 #include "xdp.h"
 
@@ -65,65 +64,6 @@ static __always_inline enum verdict nat_answer(struct xdp_md *ctx, struct packet
 	ethernet_write(eth, fib.dmac, fib.smac);
 	*action = XDP_TX;
 	return SENT_NAT_REPLY;
-}
-
-/* A packet to a service with SERVICE_SNAT; PASS_NOT_OURS: its flow isn't known. */
-static __noinline enum verdict aside_nat_known(struct xdp_md *ctx, struct aside *aside)
-{
-	struct packet packet = {};
-	enum verdict verdict;
-	flow_t *flow;
-
-	if (!aside || !aside_parse(ctx, &packet))
-		return DROP_REWRITE;
-	flow = nat_known(&packet);
-	if (!flow)
-		return PASS_NOT_OURS;
-	aside->backend = flow->pod;
-	if (!(flow->flags & FLOW_SNAT))
-		return PASS_LOCAL;
-	verdict = nat_send(ctx, &packet, flow, &aside->action);
-	aside->mtu = packet.mtu;
-	return verdict;
-}
-
-/* A packet of no known flow, whose backend is a pod of another node. */
-static __noinline enum verdict aside_nat_new(struct xdp_md *ctx, const backend_t *backend,
-					     struct aside *aside)
-{
-	struct packet packet = {};
-	enum verdict verdict;
-	flow_t *flow;
-
-	if (!backend || !aside || !aside_parse(ctx, &packet))
-		return DROP_REWRITE;
-	packet.service = aside->service;
-	aside->backend = backend->address;
-	flow_hash(&packet);
-	flow = nat_new(ctx, &packet, backend, &verdict);
-	if (flow)
-		verdict = nat_send(ctx, &packet, flow, &aside->action);
-	aside->mtu = packet.mtu;
-	return verdict;
-}
-
-/* A packet to this node that may be a reply. */
-static __noinline enum verdict aside_nat_back(struct xdp_md *ctx, struct aside *aside)
-{
-	struct packet packet = {};
-	enum verdict verdict;
-	flow_t *flow;
-
-	if (!aside || !aside_parse(ctx, &packet))
-		return DROP_REWRITE;
-	flow = nat_reply(&packet);
-	if (!flow)
-		return PASS_NOT_OURS;
-	aside->service = flow->service;
-	aside->backend = flow->pod;
-	verdict = nat_answer(ctx, &packet, flow, &aside->action);
-	aside->mtu = packet.mtu;
-	return verdict;
 }
 
 #endif

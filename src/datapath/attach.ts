@@ -20,6 +20,7 @@ import { hasFeature } from "../kernel/probe.ts";
 import type { BpfProgram } from "../kernel/program.ts";
 import { openLink, reasonOf, removeLink } from "./links.ts";
 import type { DatapathPrograms } from "./load.ts";
+import { dropOtherPrograms } from "./programs.ts";
 
 /** Where services are balanced: the node's file calls it `acceleration`. */
 export type Acceleration = XdpMode | "off";
@@ -101,6 +102,7 @@ interface XdpResult {
 
 class Hooks {
   readonly #programs: Readonly<Record<Hook, BpfProgram>>;
+  readonly #tables: ReadonlySet<number>;
   readonly #pins: string;
   readonly #netlink: Netlink;
   readonly #tcx: boolean;
@@ -113,6 +115,7 @@ class Hooks {
       from_network: programs.fromNetwork,
       from_pod: programs.fromPod,
     };
+    this.#tables = programs.tables;
     this.#pins = pins;
     this.#netlink = netlink;
     this.#tcx = tcx ?? hasFeature("tcx");
@@ -135,6 +138,7 @@ class Hooks {
       statuses.push({ ...device, role: "pod", xdp: "none", ...this.#tc("from_pod", device) });
     }
     this.#removeOthers(kept, [...uplinks, ...pods]);
+    dropOtherPrograms(this.#pins, this.#tables);
     return statuses;
   }
 

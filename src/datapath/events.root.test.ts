@@ -34,7 +34,7 @@ test("events are told while somebody listens, and to each what it wants", async 
   endpoints.update({ address: parseIpv4("10.0.0.1") }, endpoint);
   await using events = openEvents(loaded.map("events"), runtime, (error) => assert.fail(error));
   const run = (): void => {
-    loaded.program("from_network").testRun({ data: STRANGER });
+    loaded.program("host_deliver").testRun({ data: STRANGER });
   };
   const seen: EventBatch["events"][number][] = [];
   run();

@@ -17,6 +17,7 @@ import { writeConstants } from "./constants.ts";
 import { type Takeover, takeOver } from "./copy.ts";
 import { type Config, maps as specs } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
+import { connectPrograms, keepPrograms, PROGRAM_TABLES } from "./programs.ts";
 import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
 
 /** How a datapath is loaded. */
@@ -31,9 +32,10 @@ export interface DatapathOptions {
 
 /** Every map of the packet path, through its types. */
 export type DatapathMaps = {
-  readonly [Key in keyof typeof specs]: (typeof specs)[Key] extends TypedMapSpec<infer K, infer V>
-    ? TypedMap<K, V>
-    : BpfMap;
+  readonly [Key in Exclude<
+    keyof typeof specs,
+    `${string}Programs`
+  >]: (typeof specs)[Key] extends TypedMapSpec<infer K, infer V> ? TypedMap<K, V> : BpfMap;
 };
 
 /** The programs of the packet path. */
@@ -42,6 +44,10 @@ export interface DatapathPrograms {
   readonly fromNetwork: BpfProgram;
   readonly fromPod: BpfProgram;
   readonly sockets: SocketPrograms;
+  /** These, and those that they go on in. */
+  readonly all: readonly BpfProgram[];
+  /** Ids of the tables by which they go on. */
+  readonly tables: ReadonlySet<number>;
 }
 
 /** The packet path in the kernel, not yet attached to anything new. */
@@ -98,7 +104,9 @@ class MapSet implements Disposable {
   /** Fills new maps from those whose place they take, then pins them there. */
   publish(): string[] {
     const notes = this.takeovers.map(({ name, old, how }) => takeOver(old, this.get(name), how));
-    for (const name of this.#fresh) this.get(name).pinByRename(join(this.#pins, name));
+    for (const name of this.#fresh) {
+      if (!isProgramTable(name)) this.get(name).pinByRename(join(this.#pins, name));
+    }
     for (const { old } of this.takeovers) old.close();
     return notes;
   }
@@ -122,7 +130,9 @@ export function openDatapath(options: DatapathOptions): Datapath {
   const maps = new MapSet(options.pins);
   const programs = new Map<string, BpfProgram>();
   try {
-    for (const spec of Object.values(specs)) maps.lookForPin(withSize(spec, sizes));
+    for (const spec of Object.values(specs)) {
+      if (!isProgramTable(spec.name)) maps.lookForPin(withSize(spec, sizes));
+    }
     for (const name of OBJECTS) {
       const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
       for (const [program, held] of loaded.programs) programs.set(program, held);
@@ -132,12 +142,27 @@ export function openDatapath(options: DatapathOptions): Datapath {
       }
     }
     const notes = maps.publish();
+    connectPrograms(
+      (name) => maps.get(name),
+      (name) => programOf(programs, name),
+    );
+    keepPrograms(options.pins, (name) => maps.get(name));
     return assemble(maps, programs, sizes, notes);
   } catch (error) {
     maps[Symbol.dispose]();
     for (const program of programs.values()) program.close();
     throw error;
   }
+}
+
+function isProgramTable(name: string): boolean {
+  return Object.hasOwn(PROGRAM_TABLES, name);
+}
+
+function programOf(programs: ReadonlyMap<string, BpfProgram>, name: string): BpfProgram {
+  const found = programs.get(name);
+  if (found === undefined) throw new Error(`no object of the packet path has a program ${name}`);
+  return found;
 }
 
 function withSize<Spec extends MapShape>(spec: Spec, { entries }: Sizes): Spec {
@@ -167,11 +192,8 @@ function assemble(
 ): Datapath {
   const typed = <K, V>(spec: TypedMapSpec<K, V>): TypedMap<K, V> =>
     new TypedMap(set.get(spec.name), withSize(spec, sizes));
-  const program = (name: string): BpfProgram => {
-    const found = programs.get(name);
-    if (found === undefined) throw new Error(`no object of the packet path has a program ${name}`);
-    return found;
-  };
+  const program = (name: string): BpfProgram => programOf(programs, name);
+  const tables = Object.keys(PROGRAM_TABLES).map((name) => set.get(name).info.id);
   return {
     maps: {
       affinities: typed(specs.affinities),
@@ -203,6 +225,8 @@ function assemble(
         recvmsg4: program("recvmsg4"),
         getpeername4: program("getpeername4"),
       },
+      all: [...programs.values()],
+      tables: new Set(tables),
     },
     sizes,
     notes,

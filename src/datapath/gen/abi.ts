@@ -88,6 +88,18 @@ export const backendFlagNames: { readonly [value: number]: string } = {
   "1": "local",
 };
 
+/** enum edge_program */
+export const EdgeProgram = {
+  ipv6: 0,
+  nat: 1,
+} as const;
+export type EdgeProgram = (typeof EdgeProgram)[keyof typeof EdgeProgram];
+/** The names of enum edge_program for people, by value. */
+export const edgeProgramNames: { readonly [value: number]: string } = {
+  "0": "ipv6",
+  "1": "nat",
+};
+
 /** enum event_mask */
 export const EventMask = {
   drops: 1,
@@ -156,6 +168,22 @@ export const frontendKindNames: { readonly [value: number]: string } = {
   "5": "node",
 };
 
+/** enum host_program */
+export const HostProgram = {
+  ipv6: 0,
+  nat: 1,
+  deliver: 2,
+  icmp: 3,
+} as const;
+export type HostProgram = (typeof HostProgram)[keyof typeof HostProgram];
+/** The names of enum host_program for people, by value. */
+export const hostProgramNames: { readonly [value: number]: string } = {
+  "0": "ipv6",
+  "1": "nat",
+  "2": "deliver",
+  "3": "icmp",
+};
+
 /** enum nexthop_flag */
 export const NexthopFlag = {
   resolved: 1,
@@ -207,6 +235,16 @@ export const placeTexts: { readonly [value: number]: string } = {
   "1": "tc on an uplink, towards the node",
   "2": "tc on a pod's device, from the pod",
   "3": "a socket of a pod or of the node; a packet is a call that names a peer",
+};
+
+/** enum pod_program */
+export const PodProgram = {
+  ipv6: 0,
+} as const;
+export type PodProgram = (typeof PodProgram)[keyof typeof PodProgram];
+/** The names of enum pod_program for people, by value. */
+export const podProgramNames: { readonly [value: number]: string } = {
+  "0": "ipv6",
 };
 
 /** enum service_flag */
@@ -345,6 +383,8 @@ export const Verdict = {
   dropUnknownPort: 53,
   /** no port of this node is free for another flow to the pod */
   dropNatExhausted: 54,
+  /** a part of the packet path is not loaded: restart the agent */
+  dropProgram: 55,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -394,6 +434,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "52": "drop_source_range",
   "53": "drop_unknown_port",
   "54": "drop_nat_exhausted",
+  "55": "drop_program",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -442,6 +483,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "52": "the client is not in the service's source ranges",
   "53": "no service has this port of a service address",
   "54": "no port of this node is free for another flow to the pod",
+  "55": "a part of the packet path is not loaded: restart the agent",
 };
 
 /** struct affinity_key */
@@ -1194,6 +1236,15 @@ export const maps = {
     value: Traffic,
     layout: "2d58647481497f9c",
   } satisfies TypedMapSpec<number, Traffic>,
+  /** 4 bytes → 4 bytes */
+  edgePrograms: {
+    name: "edge_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
   /** endpoint_key_t → struct endpoint */
   endpoints: {
     name: "endpoints",
@@ -1239,6 +1290,15 @@ export const maps = {
     value: FrontendBucket,
     layout: "867faf7e3fad8094",
   } satisfies TypedMapSpec<number, FrontendBucket>,
+  /** 4 bytes → 4 bytes */
+  hostPrograms: {
+    name: "host_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
   /** __u32 → struct limit_window */
   limits: {
     name: "limits",
@@ -1275,6 +1335,15 @@ export const maps = {
     value: Nexthop,
     layout: "8d57628330e9c88f",
   } satisfies TypedMapSpec<number, Nexthop>,
+  /** 4 bytes → 4 bytes */
+  podPrograms: {
+    name: "pod_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
   /** __u32 → struct ring_row */
   rings: {
     name: "rings",
@@ -1499,7 +1568,11 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
 /** The programs of the objects. */
 export const programs = {
   edgeIngress: { name: "edge_ingress", object: "edge", section: "xdp", type: "xdp" },
+  edgeNat: { name: "edge_nat", object: "edge", section: "xdp", type: "xdp" },
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
+  hostNat: { name: "host_nat", object: "host", section: "tc", type: "sched_cls" },
+  hostDeliver: { name: "host_deliver", object: "host", section: "tc", type: "sched_cls" },
+  hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
   clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
   connect4: { name: "connect4", object: "socket", section: "cgroup/connect4", type: "cgroup_sock_addr" },
@@ -1509,7 +1582,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "81bb484bd77dcc09c3391724c31354919c73478d25770e2359fcab8c8eb77545";
+export const abiDigest = "58f9f07028d1030b46358a7b27903f457abea5408a2191fe6e1282d2b6ef6931";
 /** That text. */
 export const abiText = `
 typedef affinity_key_t struct affinity_key
@@ -1544,6 +1617,10 @@ typedef verdict_t __u8
 enum backend_flag 4
   1 BACKEND_LOCAL
 
+enum edge_program 4
+  0 EDGE_PROGRAM_IPV6
+  1 EDGE_PROGRAM_NAT
+
 enum event_mask 4
   1 EVENT_DROPS
   2 EVENT_TRACES
@@ -1570,6 +1647,12 @@ enum frontend_kind 4
   4 FRONTEND_INTERNAL
   5 FRONTEND_NODE
 
+enum host_program 4
+  0 HOST_PROGRAM_IPV6
+  1 HOST_PROGRAM_NAT
+  2 HOST_PROGRAM_DELIVER
+  3 HOST_PROGRAM_ICMP
+
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
   2 NEXTHOP_EDGE
@@ -1584,6 +1667,9 @@ enum place 4
   1 PLACE_HOST
   2 PLACE_POD
   3 PLACE_SOCKET
+
+enum pod_program 4
+  0 POD_PROGRAM_IPV6
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -1647,6 +1733,7 @@ enum verdict 4
   52 DROP_SOURCE_RANGE
   53 DROP_UNKNOWN_PORT
   54 DROP_NAT_EXHAUSTED
+  55 DROP_PROGRAM
 
 struct affinity 12
   0 ipv4_t pod
@@ -1848,6 +1935,12 @@ map counters array
   entries 65536
   flags 1024
 
+map edge_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
 map endpoints hash
   key endpoint_key_t
   value struct endpoint
@@ -1872,6 +1965,12 @@ map frontends array
   entries 1024
   flags 1024
 
+map host_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
 map limits array
   key __u32
   value struct limit_window
@@ -1889,6 +1988,12 @@ map nexthops array
   value nexthop_t
   entries 256
   flags 1024
+
+map pod_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
 
 map rings array
   key __u32
@@ -1950,7 +2055,11 @@ config quiet_jiffies __u32
 config socket_lookup __u8
 
 program edge_ingress edge xdp xdp
+program edge_nat edge xdp xdp
 program from_network host tc sched_cls
+program host_nat host tc sched_cls
+program host_deliver host tc sched_cls
+program host_icmp host tc sched_cls
 program clock host syscall syscall
 program from_pod pod tc sched_cls
 program connect4 socket cgroup/connect4 cgroup_sock_addr

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_ABI_PROGRAMS_H
+#define CILIATE_ABI_PROGRAMS_H
+
+#include <linux/bpf.h>
+#include "abi.h"
+#include "family.h"
+
+/*
+ * Programs that another one goes on with, by a tail call: what is aside from the straight way has a
+ * stack of its own there, and reads the packet anew. Slots are the agent's to fill; the programs of
+ * a slot are named in src/datapath/programs.ts.
+ */
+
+enum edge_program {
+	EDGE_PROGRAM_IPV6 = 0, /* of IPv4's programs only */
+	EDGE_PROGRAM_NAT = 1,
+};
+
+enum host_program {
+	HOST_PROGRAM_IPV6 = 0,
+	HOST_PROGRAM_NAT = 1,
+	HOST_PROGRAM_DELIVER = 2,
+	HOST_PROGRAM_ICMP = 3,
+};
+
+enum pod_program {
+	POD_PROGRAM_IPV6 = 0,
+};
+
+#define PROGRAMS 16
+
+#define PROGRAM_TABLE(name)                                                                        \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);                                             \
+		__uint(max_entries, PROGRAMS);                                                     \
+		__uint(key_size, sizeof(__u32));                                                   \
+		__uint(value_size, sizeof(__u32));                                                 \
+	} name SEC(".maps")
+
+EXPORT(enum edge_program);
+EXPORT(enum host_program);
+EXPORT(enum pod_program);
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_DELIVER_H
+#define CILIATE_STAGE_DELIVER_H
+
+#include "owners.h"
+#include "parse.h"
+#include "relay.h"
+#include "skb.h"
+
+/* Requests for pods of this node, with or without an outer header. */
+
+#define ECN_MASK 3
+#define ECN_ECT1 1
+#define ECN_ECT0 2
+#define ECN_CE 3
+
+/* The TOS of an inner packet after its outer header is gone (RFC 6040, 4.2); false: drop it. */
+static __always_inline bool ecn_decapsulate(struct packet *packet, __u8 *tos)
+{
+	__u8 outer = packet->outer_tos & ECN_MASK, inner = packet->tos & ECN_MASK;
+
+	*tos = packet->tos;
+	if (!has_outer(packet))
+		return true;
+	if (outer == ECN_CE) {
+		*tos |= ECN_CE;
+		return inner;
+	}
+	if (outer == ECN_ECT1 && inner == ECN_ECT0)
+		*tos = (packet->tos & ~ECN_MASK) | ECN_ECT1;
+	return true;
+}
+
+/*
+ * Functions that aren't inlined keep the depth of the stack below what the verifier allows: 512
+ * bytes for a chain of calls, each rounded up to 32 before Linux 6.8.
+ */
+
+/* Strips, translates and puts the packet into the flow's pod. */
+static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *packet,
+					const flow_t *flow, __u8 tos, int *action)
+{
+	struct endpoint *endpoint = endpoint_find(flow->pod);
+	struct translation to = {
+	    .source = flow->alias_address,
+	    .destination = flow->pod,
+	    .source_port = flow->alias_port,
+	    .destination_port = flow->pod_port,
+	    .tos = tos,
+	    .ttl = packet->ttl,
+	};
+
+	packet->backend = flow->pod;
+	if (!endpoint)
+		return DROP_ENDPOINT_GONE;
+	if (!translate_l4_checksum(skb, packet, packet->l3, &to))
+		return DROP_REWRITE;
+	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
+						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return DROP_REWRITE;
+	if (!translate_headers(skb, packet, ETH_HLEN, &to) ||
+	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+		return DROP_REWRITE;
+	*action = bpf_redirect_peer(endpoint->ifindex, 0);
+	return SENT_POD;
+}
+
+/* Where a note carries the owner: the bytes behind the ports, which TCP and UDP both have. */
+#define NOTE_OFFSET 4
+
+/*
+ * Tells the node that passed a packet on which pod has its flow: a copy of the packet, sent back
+ * with the owner's address in it. Not inlined: it has a stack of its own.
+ */
+static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, address_t owner)
+{
+	struct {
+		struct ethhdr eth;
+		ip_t outer;
+	} __attribute__((packed)) headers;
+	struct way way = {};
+	address_t passer, held;
+	__u32 at;
+
+	if (!packet)
+		return 0;
+	passer = packet->outer_source;
+	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
+	if (!way_find(skb, FAMILY(node_address), passer, 0, &way) || !way.neighbour ||
+	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
+	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
+	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
+		return 0;
+	{
+		__u8 ttl = hop_ttl(HOP_NOTE);
+		ip_t *outer = skb_start(skb) + ETH_HLEN;
+
+		if ((void *)(outer + 1) <= skb_end(skb)) {
+			skb_ethernet(skb, way.destination, way.source);
+			outer_redirect(outer, packet, passer, ttl);
+			bpf_clone_redirect(skb, way.ifindex, 0);
+		}
+	}
+	bpf_skb_store_bytes(skb, at, &held, sizeof(held), 0);
+	bpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0);
+	return 0;
+}
+
+/* Another node's word on who has a flow. */
+static __always_inline enum verdict take_note(struct __sk_buff *skb, struct packet *packet,
+					      int *action)
+{
+	struct service *service = service_find(packet);
+	address_t owner;
+
+	if (!service)
+		return DROP_NO_SERVICE;
+	if (bpf_skb_load_bytes(skb, packet->l3 + packet->header_bytes + NOTE_OFFSET, &owner,
+			       sizeof(owner)))
+		return DROP_INNER_INVALID;
+	packet->service = service->id;
+	packet->backend = owner;
+	remember_owner(packet, owner);
+	*action = TC_ACT_SHOT;
+	return SENT_NOTED;
+}
+
+/* The answer is made where the stack has room for it. `extra`: what the way adds to the packet. */
+static __always_inline enum verdict too_big(struct packet *packet, const struct way *way,
+					    __u32 extra)
+{
+	packet->mtu = way->mtu - extra;
+	return SENT_FRAG_NEEDED;
+}
+
+/* Points the outer header to the next owner; what came without one gets one. */
+static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *packet,
+				       struct decision *decision, int *action)
+{
+	__u8 ttl = hop_ttl(decision->hop);
+	struct way way = {};
+	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
+
+	if (!way_find(skb, FAMILY(node_address), decision->next, bytes, &way))
+		return DROP_NO_ROUTE;
+	packet->backend = decision->next;
+	if (bytes > way.mtu)
+		return has_outer(packet) ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
+	if (!skb_send_outer(skb, packet, ttl, &way))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return decision->hop == HOP_FINAL ? SENT_FINAL : SENT_PASSED;
+}
+
+/* A request for `pod` of this node, with or without an outer header. */
+static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet *packet,
+					    address_t pod, __u32 hop, int *action)
+{
+	struct decision decision = {.hop = hop};
+	__u8 tos;
+
+	if (!ecn_decapsulate(packet, &tos))
+		return DROP_ECN;
+	decide(skb, packet, pod, &decision);
+	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size)
+		note_owner(skb, packet,
+			   decision.kind == DECIDE_POD ? decision.flow.pod : decision.next);
+	if (decision.kind == DECIDE_POD)
+		return into_pod(skb, packet, &decision.flow, tos, action);
+	if (decision.kind == DECIDE_PASS)
+		return pass_on(skb, packet, &decision, action);
+	return decision.verdict;
+}
+
+#endif
