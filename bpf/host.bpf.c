@@ -12,6 +12,7 @@
 #include "stage/answer-skb.h"
 #include "stage/deliver.h"
 #include "stage/nat-skb.h"
+#include "stage/outbound.h"
 #include "stage/skb.h"
 #include "stage/source.h"
 
@@ -118,6 +119,24 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	return verdict;
 }
 
+/* What a backend elsewhere answers to a pod of this node. Not inlined: it has a stack of its own.
+ */
+static __noinline enum verdict answered(struct __sk_buff *skb, struct packet *packet,
+					const struct endpoint *client, int *action)
+{
+	flow_key_t key;
+	flow_t *flow;
+
+	if (!packet || !client || !action)
+		return DROP_REWRITE;
+	key = flow_key_of(packet, FLOW_REPLY);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	if (!flow || !(flow->flags & FLOW_OUTBOUND))
+		return PASS_NOT_OURS;
+	return outbound_answer(skb, packet, flow, client, packet->ttl, action) ? SENT_POD
+									       : DROP_REWRITE;
+}
+
 /* `encapsulate: first`: later packets of a flow come to the pod's own address. */
 static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
 {
@@ -137,7 +156,7 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 	};
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (!flow)
-		return PASS_NOT_OURS;
+		return answered(skb, packet, endpoint, action);
 	flow_update(flow, packet, false, true);
 	packet->service = flow->service;
 	packet->backend = flow->pod;

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* tc on a pod's device on the node's side: replies of balanced flows go straight to the client. */
+/*
+ * tc on a pod's device on the node's side: replies of balanced flows go straight to the client, and
+ * what pods send to services straight to a backend.
+ */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 #include "abi/programs.h"
+#include "stage/answer-skb.h"
 #include "stage/conntrack.h"
+#include "stage/outbound-icmp.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
 
@@ -101,29 +106,66 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 	return SENT_REPLY;
 }
 
-static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *packet, int *action)
+/* What is aside from the straight way; DROP_PROGRAM: it isn't there. */
+static __always_inline enum verdict go_on(struct __sk_buff *skb, enum pod_program program)
+{
+	bpf_tail_call(skb, &FAMILY(pod_programs), program);
+	return DROP_PROGRAM;
+}
+
+/* Reads the packet's headers; PARSED_INVALID for whatever is none of ours. */
+static __always_inline enum parsed pod_parse(struct __sk_buff *skb, struct packet *packet)
 {
 	struct ethhdr *eth;
-	flow_key_t key;
+
+	if (skb->protocol != ETHERTYPE || skb->vlan_present || !skb_readable(skb, HEADER_BYTES))
+		return PARSED_INVALID;
+	eth = skb_start(skb);
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
+		return PARSED_INVALID;
+	return parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN);
+}
+
+/* The flow to which a packet of a pod is a reply; NULL: it is none. */
+static __always_inline flow_t *reply_flow(const struct packet *packet)
+{
+	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
+
+	return bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+}
+
+static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	enum parsed parsed;
 	flow_t *flow;
 
 #ifndef FAMILY_IPV6
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		bpf_tail_call(skb, &pod_programs, POD_PROGRAM_IPV6);
 #endif
-	if (skb->protocol != ETHERTYPE || skb->vlan_present || !skb_readable(skb, HEADER_BYTES))
+	parsed = pod_parse(skb, packet);
+	if (parsed == PARSED_PROTOCOL && packet->protocol == IPPROTO_ICMP)
+		return go_on(skb, POD_PROGRAM_ICMP);
+	if (parsed != PARSED_WHOLE)
 		return PASS_NOT_OURS;
-	eth = skb_start(skb);
-	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
-		return PASS_NOT_OURS;
-	if (parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN) != PARSED_WHOLE)
-		return PASS_NOT_OURS;
-	key = flow_key_of(packet, FLOW_REPLY);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	flow = reply_flow(packet);
+	if (flow && !(flow->flags & (FLOW_SNAT | FLOW_OUTBOUND)))
+		return reply(skb, packet, flow, action);
 	/* Replies of pods elsewhere don't come by here. */
-	if (!flow || flow->flags & FLOW_SNAT)
+	if (flow ? flow->flags & FLOW_SNAT
+		 : !inside_find(packet->destination, packet->destination_port, packet->protocol))
 		return PASS_NOT_OURS;
-	return reply(skb, packet, flow, action);
+	return go_on(skb, POD_PROGRAM_OUTBOUND);
+}
+
+/* The one end of all programs here. */
+static __always_inline int finish(struct __sk_buff *skb, const struct packet *packet,
+				  enum verdict verdict, int action)
+{
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(packet, PLACE_POD, verdict, skb->ifindex);
+	return action;
 }
 
 SEC("tc")
@@ -133,10 +175,41 @@ int FAMILY(from_pod)(struct __sk_buff *skb)
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = pod(skb, &packet, &action);
 
-	if (verdict >= DROP_NO_BACKEND)
-		action = TC_ACT_SHOT;
-	conclude(&packet, PLACE_POD, verdict, skb->ifindex);
-	return action;
+	return finish(skb, &packet, verdict, action);
+}
+
+/* Pods as clients: what they send to services, and what pods of this node answer to them. */
+SEC("tc")
+int FAMILY(pod_outbound)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	if (pod_parse(skb, &packet) == PARSED_WHOLE) {
+		flow_t *flow = reply_flow(&packet);
+
+		if (!flow)
+			verdict = outbound_request(skb, &packet, &action);
+		else if (flow->flags & FLOW_OUTBOUND)
+			verdict = outbound_reply(skb, &packet, flow, &action);
+	}
+	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
+		verdict = skb_answer(skb, &packet, verdict, &action);
+	return finish(skb, &packet, verdict, action);
+}
+
+/* Pings of services, and errors about packets of flows that are known here. */
+SEC("tc")
+int FAMILY(pod_icmp)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	if (pod_parse(skb, &packet) == PARSED_PROTOCOL)
+		verdict = outbound_icmp(skb, &packet, &action);
+	return finish(skb, &packet, verdict, action);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

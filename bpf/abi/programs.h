@@ -26,6 +26,8 @@ enum host_program {
 
 enum pod_program {
 	POD_PROGRAM_IPV6 = 0,
+	POD_PROGRAM_OUTBOUND = 1,
+	POD_PROGRAM_ICMP = 2,
 };
 
 #define PROGRAMS 16

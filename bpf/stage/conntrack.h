@@ -122,6 +122,12 @@ static __always_inline bool reply_key_taken(const flow_t *flow, const flow_key_t
 	return other && !flow_is_over(other) && !flow_is_same(flow, other);
 }
 
+/* Another client port that a flow could have. */
+static __always_inline port_t alias_candidate(const struct packet *packet, __u32 try)
+{
+	return bpf_htons(0x8000 | ((packet->hash + try * 4099) & 0x7fff));
+}
+
 /* Gives the flow a client port that no other flow of the same client and pod uses. */
 static __always_inline bool alias_choose(flow_t *flow, const struct packet *packet)
 {
@@ -130,7 +136,7 @@ static __always_inline bool alias_choose(flow_t *flow, const struct packet *pack
 	if (!reply_key_taken(flow, &key))
 		return true;
 	for (__u32 i = 0; i < ALIAS_TRIES; i++) {
-		flow->alias_port = bpf_htons(0x8000 | ((packet->hash + i * 4099) & 0x7fff));
+		flow->alias_port = alias_candidate(packet, i);
 		key.destination_port = flow->alias_port;
 		if (!reply_key_taken(flow, &key))
 			return true;

@@ -137,8 +137,8 @@ static __always_inline bool icmp_destination(struct __sk_buff *skb, const struct
 				    sizeof(destination), 0);
 }
 
-/* How a new destination changes the sum of ICMP. */
-static __always_inline __u32 icmp_destination_sum(ipv4_t from, ipv4_t to)
+/* How another address of the packet's own changes the sum of ICMP. */
+static __always_inline __u32 icmp_address_sum(ipv4_t from, ipv4_t to)
 {
 	return 0;
 }

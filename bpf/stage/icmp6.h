@@ -110,7 +110,7 @@ static __always_inline bool icmp_destination(struct __sk_buff *skb, const struct
 				    sizeof(destination), 0);
 }
 
-static __always_inline __u32 icmp_destination_sum(ipv6_t from, ipv6_t to)
+static __always_inline __u32 icmp_address_sum(ipv6_t from, ipv6_t to)
 {
 	return address_change(from, to);
 }

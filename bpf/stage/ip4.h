@@ -20,6 +20,12 @@ typedef struct iphdr ip_t;
 #define IP_FRAGMENT_OFFSET bpf_htons(0x1fff)
 #define IP_VERSION_IHL 0x45
 
+/* Who a pod is that talks to itself: link-local, 169.254.42.1 (RFC 3927). */
+static __always_inline ipv4_t itself(void)
+{
+	return bpf_htonl(0xa9fe2a01);
+}
+
 /* The sum of an address in the checksums that cover it. */
 static __always_inline __u32 address_sum(ipv4_t address)
 {

@@ -26,6 +26,12 @@ typedef struct ipv6hdr ip_t;
 /* Extension headers that are walked; a packet with more is none of ours. */
 #define EXTENSIONS 4
 
+/* Who a pod is that talks to itself: fd00:c111:a7e::1 (RFC 4193). */
+static __always_inline ipv6_t itself(void)
+{
+	return (ipv6_t){.word = {bpf_htonl(0xfd00c111), bpf_htonl(0x0a7e0000), 0, bpf_htonl(1)}};
+}
+
 static __always_inline __u32 address_sum(ipv6_t address)
 {
 	return checksum_word(address.word[0]) + checksum_word(address.word[1]) +

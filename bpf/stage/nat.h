@@ -89,6 +89,25 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 	return DROP_NAT_EXHAUSTED;
 }
 
+/* Makes the REQUEST entry of a flow that has the REPLY one; false: it has neither. */
+static __always_inline bool nat_request_made(const flow_t *flow, __u8 protocol)
+{
+	flow_key_t key = request_key(flow, protocol);
+	struct traffic *traffic;
+
+	if (bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY)) {
+		key = reply_key(flow, protocol);
+		bpf_map_delete_elem(&FAMILY(conntrack), &key);
+		return false;
+	}
+	if (protocol != IPPROTO_UDP)
+		return true;
+	traffic = traffic_of(flow->counter);
+	if (traffic)
+		traffic->connections++;
+	return true;
+}
+
 /* Makes both entries of a flow to a pod of another node, without a packet yet. */
 static __always_inline enum verdict nat_open(void *ctx, const struct packet *packet,
 					     const backend_t *backend)
@@ -108,9 +127,7 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	};
 	__u32 row = backend->nexthop;
 	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
-	struct traffic *traffic;
 	enum verdict verdict;
-	flow_key_t key;
 
 	if (!nexthop)
 		return DROP_TABLE;
@@ -119,18 +136,7 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	verdict = nat_choose(ctx, &flow, packet);
 	if (verdict != SENT_NAT)
 		return verdict;
-	key = request_key(&flow, packet->protocol);
-	if (bpf_map_update_elem(&FAMILY(conntrack), &key, &flow, BPF_ANY)) {
-		key = reply_key(&flow, packet->protocol);
-		bpf_map_delete_elem(&FAMILY(conntrack), &key);
-		return DROP_CONNTRACK_FULL;
-	}
-	if (packet->protocol != IPPROTO_UDP)
-		return SENT_NAT;
-	traffic = traffic_of(flow.counter);
-	if (traffic)
-		traffic->connections++;
-	return SENT_NAT;
+	return nat_request_made(&flow, packet->protocol) ? SENT_NAT : DROP_CONNTRACK_FULL;
 }
 
 /* The entry of a request's flow, which may be one of a pod of this node; NULL: it is none yet. */

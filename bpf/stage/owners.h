@@ -4,6 +4,7 @@
 
 #include "conntrack.h"
 #include "encap.h"
+#include "endpoint.h"
 #include "service.h"
 
 /*
@@ -20,8 +21,6 @@
 
 /* Pods of this node that one packet may be offered to. */
 #define OWNER_ROUNDS 5
-
-#define TCP_LISTEN_STATE 10
 
 enum decision_kind {
 	DECIDE_VERDICT, /* it ends here */
@@ -47,13 +46,6 @@ static __always_inline __u32 hop_of(__u8 ttl)
 static __always_inline __u8 hop_ttl(__u32 hop)
 {
 	return hop >= HOP_NOTE ? 255 : IP_DEFAULT_TTL + HOP_TTL_STEP * hop;
-}
-
-static __always_inline struct endpoint *endpoint_find(address_t address)
-{
-	endpoint_key_t key = {.address = address};
-
-	return bpf_map_lookup_elem(&FAMILY(endpoints), &key);
 }
 
 /* The owner after `pod`: the ring's own first, then its former ones; 0 at the end. */

@@ -2,102 +2,48 @@
 #ifndef CILIATE_STAGE_RELAY_H
 #define CILIATE_STAGE_RELAY_H
 
-#include "icmp.h"
 #include "owners.h"
-#include "parse.h"
-#include "skb.h"
+#include "quote.h"
 
 /*
  * ICMP errors about replies. A reply leaves its pod's node with the service's address, so what a
  * router says of it comes to any balancer: it goes to the pod the way the flow's packets do.
  */
 
-#define ICMP_HEADER_BYTES 8
-#define ICMP_CHECKSUM_OFFSET 2
-
-/* RFC 792: an error quotes an IPv4 header and eight bytes more, or (RFC 1812) more than eight. */
-#define QUOTED_L4_BYTES 8
-
-/* Of what an ICMP error quotes: offsets in the frame. */
-struct quote {
-	__u32 ip;
-	__u32 l4;
-	__u32 end; /* of what is quoted */
-};
-
-/*
- * Whether the ICMP packet is an error about TCP or UDP that the packet's destination sent. Then
- * `packet` speaks of that flow, as its client sends it.
- */
-static __always_inline bool quote_read(struct __sk_buff *skb, struct packet *packet,
-				       struct quote *quote)
+/* Into the pod of this node that has sent what an error is about to a backend. */
+static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct packet *packet,
+					       const struct quote *quote, const flow_t *flow,
+					       int *action)
 {
-	__u32 icmp = packet->l3 + packet->header_bytes, quoted, header;
-	struct {
-		struct icmp_header icmp;
-		ip_t ip;
-	} message;
-	port_t ports[2];
+	struct endpoint *endpoint = endpoint_find(flow->client);
+	struct errand to = {
+	    .quoted = quoted_request(flow),
+	    .source =
+		same_address(quote->sender, flow->pod) ? flow->service_address : quote->sender,
+	    .destination = flow->client,
+	    .ttl = packet->ttl,
+	};
 
-	quote->ip = icmp + ICMP_HEADER_BYTES;
-	quote->end = packet->l3 + packet->total_bytes;
-	if (packet->fragment || quote->ip + sizeof(message.ip) > quote->end ||
-	    bpf_skb_load_bytes(skb, icmp, &message, sizeof(message)))
-		return false;
-	if (!icmp_is_error(message.icmp.type) ||
-	    !quote_header(packet, &message.ip, &header, &quoted))
-		return false;
-	quote->l4 = quote->ip + header;
-	if (quoted < header + QUOTED_L4_BYTES || quote->l4 + QUOTED_L4_BYTES > quote->end ||
-	    bpf_skb_load_bytes(skb, quote->l4, ports, sizeof(ports)))
-		return false;
-	packet->source = quoted_destination(&message.ip);
-	packet->protocol = quoted_protocol(&message.ip);
-	packet->source_port = ports[1];
-	packet->destination_port = ports[0];
-	return true;
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	if (!endpoint)
+		return DROP_ENDPOINT_GONE;
+	if (!answer_allowed(packet->service))
+		return DROP_ANSWER_LIMIT;
+	if (!error_translate(skb, packet, quote, &to) ||
+	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+		return DROP_REWRITE;
+	*action = bpf_redirect_peer(endpoint->ifindex, 0);
+	return SENT_RELAYED;
 }
 
-/*
- * The checksum of TCP or UDP, if it is quoted, after a `change` of what it covers. `sum` is how
- * the sum of all that is quoted changes, but for the IP header.
- */
-static __always_inline bool quote_checksum(struct __sk_buff *skb, bool udp,
-					   const struct quote *quote, __u32 change, __u32 *sum)
+/* The flow of a pod of this node that has sent what is quoted; NULL: it is none. */
+static __always_inline flow_t *relay_outbound(const struct packet *packet)
 {
-	__u32 at =
-	    quote->l4 + (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
-	__u16 before, after;
+	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
+	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
-	if (at + sizeof(before) > quote->end)
-		return true;
-	if (bpf_skb_load_bytes(skb, at, &before, sizeof(before)))
-		return false;
-	if (udp && !before)
-		return true;
-	after = checksum_apply(before, change);
-	if (udp && !after)
-		after = 0xffff;
-	*sum += (__u16)~before + after;
-	return !bpf_skb_store_bytes(skb, at, &after, sizeof(after), 0);
-}
-
-/* Makes of the quoted reply what the pod has sent. */
-static __always_inline bool quote_translate(struct __sk_buff *skb, const struct packet *packet,
-					    const struct quote *quote, const flow_t *flow)
-{
-	port_t ports[2] = {flow->pod_port, flow->alias_port};
-	__u32 sum = (__u16)~packet->destination_port + flow->pod_port +
-		    (__u16)~packet->source_port + flow->alias_port;
-	__u32 change = sum + address_change(packet->destination, flow->pod) +
-		       address_change(packet->source, flow->alias_address);
-
-	sum += icmp_destination_sum(packet->destination, flow->pod);
-	return quote_checksum(skb, packet->protocol == IPPROTO_UDP, quote, change, &sum) &&
-	       quote_addresses(skb, quote->ip, packet, flow->pod, flow->alias_address, &sum) &&
-	       !bpf_skb_store_bytes(skb, quote->l4, ports, sizeof(ports), 0) &&
-	       !bpf_l4_csum_replace(skb, quote->ip - ICMP_HEADER_BYTES + ICMP_CHECKSUM_OFFSET, 0,
-				    sum, 0);
+	return flow && flow->flags & FLOW_OUTBOUND ? flow : NULL;
 }
 
 /* Into the pod of a flow that is known here. */
@@ -106,6 +52,7 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 					      int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
+	struct quoted to = quoted_reply(flow);
 	address_t pod = flow->pod;
 
 	packet->service = flow->service;
@@ -114,7 +61,8 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 		return DROP_ENDPOINT_GONE;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!quote_translate(skb, packet, quote, flow) || !icmp_destination(skb, packet, pod))
+	if (!quote_translate(skb, packet, quote, &to, icmp_address_sum(packet->destination, pod)) ||
+	    !icmp_destination(skb, packet, pod))
 		return DROP_REWRITE;
 	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
 						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
@@ -240,6 +188,9 @@ static __noinline enum verdict relay(struct __sk_buff *skb, struct packet *packe
 		packet->backend = flow->pod;
 		return relay_pass(skb, packet, HOP_KNOWN, action);
 	}
+	flow = !flow && !has_outer(packet) ? relay_outbound(packet) : NULL;
+	if (flow)
+		return relay_to_client(skb, packet, &quote, flow, action);
 	verdict = relay_choose(packet, &hop);
 	return verdict == SENT_RELAYED ? relay_pass(skb, packet, hop, action) : verdict;
 }

@@ -40,13 +40,14 @@ interface Wish {
   readonly requestAge: number;
   readonly replyAge?: number;
   readonly pod?: typeof POD;
+  readonly client?: typeof POD;
   /** The client as the pod sees it; as it is when left out. */
   readonly alias?: { readonly address: typeof POD; readonly port: number };
 }
 
 function flowOf(wish: Wish, ageSeconds: number): Flow {
   return {
-    client: CLIENT,
+    client: wish.client ?? CLIENT,
     serviceAddress: VIP,
     pod: wish.pod ?? POD,
     aliasAddress: wish.alias?.address ?? CLIENT,
@@ -69,7 +70,7 @@ function flowOf(wish: Wish, ageSeconds: number): Flow {
 
 function requestKey(wish: Wish): FlowKey {
   return {
-    source: CLIENT,
+    source: wish.client ?? CLIENT,
     destination: VIP,
     sourcePort: wish.port as Port,
     destinationPort: 80 as Port,
@@ -136,7 +137,7 @@ async function survivors(wishes: readonly Wish[]) {
   };
 }
 
-const { confirmed, finClient, finPod, reset, remote, snat } = FlowFlag;
+const { confirmed, finClient, finPod, reset, remote, snat, outbound } = FlowFlag;
 
 describe("the collector of flows", () => {
   test("keeps flows for as long as their state says", async () => {
@@ -215,6 +216,31 @@ describe("the collector of flows", () => {
     assert.deepEqual(requests, [1, 3, 6]);
     assert.deepEqual(replies, [1, 3, 6]);
     assert.deepEqual(figures.removed, { expired: 2, "pod-gone": 1, orphan: 0 });
+  });
+
+  test("keeps flows of pods as clients until one of both ends dies", async () => {
+    const both = (port: number, age: number, more: Partial<Wish> = {}): Wish => ({
+      port,
+      flags: outbound,
+      client: POD,
+      pod: ELSEWHERE,
+      requestAge: age,
+      replyAge: age,
+      alias: { address: POD, port },
+      ...more,
+    });
+    const { requests, replies, figures } = await survivors([
+      both(1, 59),
+      both(2, 61),
+      both(3, 7999, { flags: outbound | confirmed }),
+      both(4, 1, { pod: GONE }),
+      both(5, 1, { client: CLIENT }),
+      both(6, 1, { pod: POD, alias: { address: NODE, port: 50_006 } }),
+      both(7, 61, { protocol: 17 }),
+    ]);
+    assert.deepEqual(requests, [1, 3, 6]);
+    assert.deepEqual(replies, [1, 3, 6]);
+    assert.deepEqual(figures.removed, { expired: 2, "pod-gone": 2, orphan: 0 });
   });
 
   test("removes flows of pods that are gone, and halves without the other", async () => {

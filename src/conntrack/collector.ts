@@ -175,10 +175,11 @@ class Walker {
    * Packets for a dead pod go on renewing the entry; without it they ask for the owner anew, or
    * begin a flow with another pod.
    */
-  #isGone({ flags, pod }: Flow): boolean {
+  #isGone({ flags, pod, client }: Flow): boolean {
     const { isEndpoint, lives } = this.#options;
-    const elsewhere = (flags & (FlowFlag.remote | FlowFlag.snat)) !== 0;
-    return (elsewhere ? lives(pod) : isEndpoint(pod)) === false;
+    const anywhere = (flags & (FlowFlag.remote | FlowFlag.snat | FlowFlag.outbound)) !== 0;
+    if ((anywhere ? lives(pod) : isEndpoint(pod)) === false) return true;
+    return (flags & FlowFlag.outbound) !== 0 && isEndpoint(client) === false;
   }
 
   /** Why a flow is over that has these entries; undefined if it isn't. */

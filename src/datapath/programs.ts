@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { listPins, unpin } from "../kernel/bpffs.ts";
 import type { BpfMap } from "../kernel/map.ts";
 import type { BpfProgram } from "../kernel/program.ts";
-import { EdgeProgram, HostProgram } from "./gen/abi.ts";
+import { EdgeProgram, HostProgram, PodProgram } from "./gen/abi.ts";
 
 /** Tables of programs by the name of their map, and the programs by slot. */
 export const PROGRAM_TABLES: Readonly<Record<string, Readonly<Record<number, string>>>> = {
@@ -15,7 +15,10 @@ export const PROGRAM_TABLES: Readonly<Record<string, Readonly<Record<number, str
     [HostProgram.deliver]: "host_deliver",
     [HostProgram.icmp]: "host_icmp",
   },
-  pod_programs: {},
+  pod_programs: {
+    [PodProgram.outbound]: "pod_outbound",
+    [PodProgram.icmp]: "pod_icmp",
+  },
 };
 
 /**

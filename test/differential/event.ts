@@ -9,6 +9,8 @@ export type NodeIndex = 0 | 1;
 /** A TCP or UDP packet of a client, whole or not. What is left out is as usual. */
 export interface PacketSpec {
   readonly client: number;
+  /** A pod is the client, and the packet comes from a pod's device: its own if all is well. */
+  readonly inside?: { readonly pod: number; readonly device: number };
   readonly clientPort: number;
   /** Index into SERVICE_PORTS; -1: no service's address. */
   readonly service: number;
@@ -102,6 +104,8 @@ export interface ReplyEvent {
   readonly edge: boolean;
   /** It comes from a pod's device all the same. */
   readonly isForged: boolean;
+  /** It is an ICMP error about what the client sent instead. */
+  readonly error: ErrorSpec | undefined;
   /** Which of the node's REPLY entries, in the order of their keys and modulo their number. */
   readonly pick: number;
   readonly tcpFlags: number;
@@ -126,6 +130,8 @@ export interface ServiceEvent {
   readonly snat: boolean;
   readonly affinity: boolean;
   readonly reject: boolean;
+  /** To which service port it leads who is inside; undefined: to where it leads all. */
+  readonly internal: number | undefined;
   /** Indexes into PREFIXES_OF_CLIENTS; undefined: it has no source ranges. */
   readonly sources: { readonly listed: readonly number[]; readonly deny: boolean } | undefined;
   /** Pods that own slots. */
@@ -164,7 +170,9 @@ export type StateEvent =
   | {
       readonly kind: "take ports";
       readonly node: NodeIndex;
+      /** Index of clients, or of pods. */
       readonly client: number;
+      readonly inside: boolean;
       readonly clientPort: number;
       readonly service: number;
       readonly pod: number;

@@ -17,6 +17,7 @@ import {
 } from "../../src/net/packet.ts";
 import type { FlowKey } from "../model/tables.ts";
 import {
+  type ErrorSpec,
   type NodeIndex,
   type OuterSpec,
   type PacketSpec,
@@ -87,12 +88,16 @@ export function clientFrame(
   const target = spec.pod !== undefined ? PODS[spec.pod] : (address ?? STRANGER);
   const usualPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
   const targetPort = spec.port ?? usualPort;
+  const { inside } = spec;
   const layers: LayerInit[] = [
-    ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] }),
+    inside === undefined
+      ? ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] })
+      : ethernet({ source: podMac(inside.device), target: nodeMac(inside.device) }),
   ];
   if (spec.vlan === true) layers.push(vlan({ id: 5 }));
   if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
-  const flow = { client: CLIENTS[spec.client] ?? STRANGER, target: target ?? ANY_IPV4 };
+  const client = inside === undefined ? CLIENTS[spec.client] : PODS[inside.pod];
+  const flow = { client: client ?? STRANGER, target: target ?? ANY_IPV4 };
   layers.push(...packetLayers(spec, { ...flow, targetPort, protocol }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
   const frame = buildPacket(...layers);
@@ -150,12 +155,16 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     transport(ports, how),
     rest,
   );
+  const source = spec.inside === undefined ? STRANGER : client;
+  return [ipv4({ source, target, ...ip }), ...errorLayers(error, reply)];
+}
+
+function errorLayers(error: ErrorSpec, about: Uint8Array): LayerInit[] {
   const { type, code } = error;
   const checksum = error.checksum === "right" ? {} : { checksum: 0x1234 };
   return [
-    ipv4({ source: STRANGER, target, ...ip }),
     icmp({ type, code, rest: error.rest, ...checksum }),
-    payload(reply.subarray(0, error.quotedBytes)),
+    payload(about.subarray(0, error.quotedBytes)),
   ];
 }
 
@@ -204,20 +213,41 @@ function mangle(
 /** The frame of a pod's packet for a REPLY key, from its device or from the network. */
 export function podFrame(event: ReplyEvent, key: FlowKey, isNear: boolean): Uint8Array {
   const pod = PODS.indexOf(key.source as Ipv4);
-  const frame = buildPacket(
-    isNear
-      ? ethernet({ source: podMac(pod), target: nodeMac(pod) })
-      : ethernet({ source: ROUTER_MAC, target: UPLINK_MACS[UPLINKS[event.uplink]] }),
+  const { error } = event;
+  const link = isNear
+    ? ethernet({ source: podMac(pod), target: nodeMac(pod) })
+    : ethernet({ source: ROUTER_MAC, target: UPLINK_MACS[UPLINKS[event.uplink]] });
+  const ip = {
+    source: key.source as Ipv4,
+    target: key.destination as Ipv4,
+    ttl: event.ttl,
+    dontFragment: event.dontFragment,
+    moreFragments: event.moreFragments,
+  };
+  const rest = payload(COUNTING.subarray(0, event.payloadBytes));
+  const layers =
+    error === undefined
+      ? [ipv4({ ...ip, protocol: key.protocol }), podTransport(key, event), rest]
+      : [ipv4(ip), ...errorLayers(error, buildPacket(...clientLayers(key, event, error), rest))];
+  return mangle(buildPacket(link, ...layers), event.bytes, event.cutBytes);
+}
+
+function podTransport(key: FlowKey, event: ReplyEvent): LayerInit {
+  return transport({ ...key, targetPort: key.destinationPort }, event);
+}
+
+/** What the client sent, as the pod got it. */
+function clientLayers(key: FlowKey, event: ReplyEvent, error: ErrorSpec): LayerInit[] {
+  const { protocol } = key;
+  return [
     ipv4({
-      source: key.source as Ipv4,
-      target: key.destination as Ipv4,
-      protocol: key.protocol,
-      ttl: event.ttl,
-      dontFragment: event.dontFragment,
-      moreFragments: event.moreFragments,
+      source: key.destination as Ipv4,
+      target: key.source as Ipv4,
+      protocol,
+      options: optionBytes(error.quotedOptionBytes),
+      moreFragments: error.quotedMoreFragments,
+      fragmentOffset: error.quotedFragmentOffset,
     }),
-    transport({ ...key, targetPort: key.destinationPort }, event),
-    payload(COUNTING.subarray(0, event.payloadBytes)),
-  );
-  return mangle(frame, event.bytes, event.cutBytes);
+    transport({ sourcePort: key.destinationPort, targetPort: key.sourcePort, protocol }, event),
+  ];
 }

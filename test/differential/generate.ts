@@ -99,6 +99,7 @@ function nextEvents(prng: Prng): readonly Event[] {
   const make = prng.weighted<() => readonly Event[]>(
     [720, () => [packet(prng, node)]],
     [150, () => [reply(prng, node)]],
+    [150, () => [outbound(prng, node)]],
     [35, () => services(prng, prng.below(SERVICE_PORTS.length))],
     [4, () => [{ kind: "no service", node, service: prng.below(SERVICE_PORTS.length) }]],
     [15, () => [endpoint(prng, node)]],
@@ -106,6 +107,7 @@ function nextEvents(prng: Prng): readonly Event[] {
     [4, () => [trust(prng, node)]],
     [6, () => takePorts(prng, node)],
     [6, () => takeNatPorts(prng, node)],
+    [4, () => takeInsidePorts(prng, node)],
     [3, () => [nodeAddress(prng, node, prng.pick(NODES_OF_ALL))]],
     [1, () => [serviceAddress(prng, node)]],
     [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO]) }]],
@@ -164,8 +166,33 @@ function takePorts(prng: Prng, node: NodeIndex): Event[] {
   const coming = packet(prng, node);
   const outer = { ...outerSpec(prng, node), pod };
   return [
-    { kind: "take ports", node, pod, ports, snat: false, flags: 0, ...flow },
+    { kind: "take ports", node, pod, ports, inside: false, snat: false, flags: 0, ...flow },
     { ...coming, packet: { ...flow, tcpFlags: FLAGS.syn, outer } },
+  ];
+}
+
+/** Ports that a pod uses towards all pods but some, and its next connection. */
+function takeInsidePorts(prng: Prng, node: NodeIndex): Event[] {
+  const client = prng.pick(PODS_OF_NODE[node]);
+  const flow = {
+    client,
+    clientPort: prng.pick(CLIENT_PORTS),
+    service: prng.below(SERVICE_PORTS.length),
+  };
+  const taken = {
+    kind: "take ports",
+    node,
+    inside: true,
+    snat: false,
+    ports: prng.weighted([1, 1], [1, 2], [2, 8], [4, 9]),
+    flags: FLOW.outbound | prng.weighted([6, 0], [1, BOTH_FINS], [1, RESET]),
+    ...flow,
+  } as const;
+  const coming = packet(prng, node);
+  const inside = { pod: client, device: client };
+  return [
+    ...PODS.keys().map((pod) => ({ ...taken, pod })),
+    { ...coming, packet: { ...flow, tcpFlags: FLAGS.syn, inside } },
   ];
 }
 
@@ -179,6 +206,7 @@ function takeNatPorts(prng: Prng, node: NodeIndex): Event[] {
   const taken = {
     kind: "take ports",
     node,
+    inside: false,
     snat: true,
     ports: prng.weighted([1, 1], [1, 2], [2, 32], [4, 33]),
     flags: prng.weighted([6, 0], [1, BOTH_FINS], [1, RESET]),
@@ -234,6 +262,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
     affinity: prng.chance(25),
     reject: prng.chance(60),
+    internal: prng.chance(15) ? prng.below(SERVICE_PORTS.length) : undefined,
     sources: prng.chance(12) ? sources(prng) : undefined,
     backends,
     ring,
@@ -322,6 +351,15 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     packet: { ...spec, clientPort: CLIENT_PORTS[spec.clientPort] ?? 0 },
     fabric: { routers: prng.pick([0, 1, 2, MOST_ROUTERS]), congested: prng.chance(10) },
   };
+}
+
+/** A packet of a pod of the node's. */
+function outbound(prng: Prng, node: NodeIndex): PacketEvent {
+  const event = packet(prng, node);
+  const { outer: _, ...spec } = event.packet;
+  const pod = prng.weighted([30, prng.pick(PODS_OF_NODE[node])], [1, prng.below(PODS.length)]);
+  const device = prng.chance(97) ? pod : prng.below(PODS.length);
+  return { ...event, edge: prng.chance(40), packet: { ...spec, inside: { pod, device } } };
 }
 
 /** About as much is quoted as has to be, or all. */
@@ -419,6 +457,7 @@ function reply(prng: Prng, node: NodeIndex): ReplyEvent {
     uplink: prng.weighted<0 | 1>([3, 0], [1, 1]),
     edge: prng.chance(50),
     isForged: prng.chance(5),
+    error: prng.chance(15) ? errorSpec(prng) : undefined,
     pick: prng.word(),
     tcpFlags: prng.weighted([10, 16], [6, 18], [4, 17], [2, 4], [2, 20], [2, 24], [1, 2]),
     payloadBytes: gso ? 2000 + prng.below(800) : prng.pick(PAYLOADS),

@@ -6,7 +6,17 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { formatIpv4 } from "../../src/net/address.ts";
-import { CLIENTS, LISTENING_PODS, LISTENING_PORTS, OWN_SOCKETS, PODS, SOCKETS } from "./places.ts";
+import {
+  CLIENTS,
+  DIRECT_SOCKETS,
+  LISTENING_PODS,
+  LISTENING_PORTS,
+  OWN_SOCKETS,
+  PODS,
+  SOCKETS,
+} from "./places.ts";
+
+const TCP = 6;
 
 const textOf = (list: typeof PODS, index: number): string => {
   const address = list[index];
@@ -23,6 +33,19 @@ async function openPods(): Promise<void> {
   for (const { pod, port, client, clientPort } of SOCKETS) {
     const local = { localAddress: textOf(CLIENTS, client), localPort: clientPort };
     await once(connect({ host: textOf(PODS, pod), port, ...local }), "connect");
+  }
+  for (const { pod, port, peer, peerPort, protocol } of DIRECT_SOCKETS) {
+    const host = textOf(PODS, peer);
+    const local = textOf(PODS, pod);
+    if (protocol === TCP) {
+      const socket = connect({ host, port: peerPort, localAddress: local, localPort: port });
+      await once(socket, "connect");
+      continue;
+    }
+    const socket = createSocket("udp4").bind(port, local);
+    await once(socket, "listening");
+    socket.connect(peerPort, host);
+    await once(socket, "connect");
   }
 }
 

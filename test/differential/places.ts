@@ -133,6 +133,15 @@ export const SOCKETS = [
   { pod: 3, port: 8080, client: 0, clientPort: 40_001 },
   { pod: 4, port: 8081, client: 2, clientPort: 40_002 },
 ] as const;
+/** Sockets by which pods talk to each other, without a service. */
+export const DIRECT_SOCKETS = [
+  { pod: 2, port: 40_002, peer: 0, peerPort: 8080, protocol: 6 },
+  { pod: 2, port: 40_001, peer: 3, peerPort: 8080, protocol: 6 },
+  { pod: 0, port: 40_000, peer: 4, peerPort: 8081, protocol: 6 },
+  { pod: 4, port: 40_000, peer: 0, peerPort: 8080, protocol: 6 },
+  { pod: 2, port: 40_002, peer: 0, peerPort: 5353, protocol: 17 },
+  { pod: 3, port: 40_001, peer: 1, peerPort: 5353, protocol: 17 },
+] as const;
 /** Pods that have listening sockets on all their TCP ports. */
 export const LISTENING_PODS = [0, 1, 2, 3, 4] as const;
 export const LISTENING_PORTS = [8080, 8081] as const;

@@ -49,6 +49,7 @@ const SENT_TO_NODES: ReadonlySet<Verdict> = new Set([
   "SENT_FINAL",
   "SENT_NAT",
   "SENT_RELAYED",
+  "SENT_OUTBOUND",
 ]);
 /** The longest way: a balancer, and every hop number. */
 const MOST_NODES = 8;
@@ -138,9 +139,26 @@ export class Play {
 
   #sendPacket(event: PacketEvent): string[] {
     const { node, edge, uplink, packet, fabric } = event;
-    const gsoSize = edge ? 0 : (packet.gsoSize ?? 0);
     const frame = clientFrame(packet, node, UPLINKS[uplink]);
+    if (packet.inside !== undefined) {
+      return this.#sendFromPod(event, packet.inside.device, frame, packet.gsoSize ?? 0);
+    }
+    const gsoSize = edge ? 0 : (packet.gsoSize ?? 0);
     return this.#travel({ node, edge, frame, uplink, gsoSize }, fabric);
+  }
+
+  /** Takes a frame from a pod's device on to another node, if that is where it goes. */
+  #sendFromPod(
+    { node, edge, uplink, fabric }: Pick<PacketEvent, "node" | "edge" | "uplink" | "fabric">,
+    pod: number,
+    frame: Uint8Array,
+    gsoSize: number,
+  ): string[] {
+    const ifindex = deviceOf(this.#world, podDevice(Math.max(0, pod)));
+    const result = this.#run(node, "pod", { frame, ifindex, gsoSize });
+    if (result.differences.length > 0 || gsoSize > 0) return result.differences;
+    const next = this.#nextNode({ node, edge, frame, uplink, gsoSize }, result, fabric);
+    return next === undefined || next.node === node ? [] : this.#travel(next, fabric);
   }
 
   /** Takes a frame from node to node until it is at its end. */
@@ -194,15 +212,18 @@ export class Play {
     if (key === undefined) return [];
     const { node, edge, uplink } = event;
     const flow = this.#twins[node].model.flow(key);
-    const isNear = event.isForged || ((flow?.flags ?? 0) & FLOW.snat) === 0;
+    const pod = PODS.indexOf(key.source as (typeof PODS)[number]);
+    const isHere = PODS_OF_NODE[node].some((one) => one === pod);
+    const has = (flag: number): boolean => ((flow?.flags ?? 0) & flag) !== 0;
+    const isElsewhere = has(FLOW.snat) || (has(FLOW.outbound) && !isHere);
+    const isNear = event.isForged || !isElsewhere;
     const frame = podFrame(event, key, isNear);
     if (!isNear) {
       const gsoSize = edge ? 0 : event.gsoSize;
       return this.#travel({ node, edge, frame, uplink, gsoSize }, NO_FABRIC);
     }
-    const pod = PODS.indexOf(key.source as (typeof PODS)[number]);
-    const ifindex = deviceOf(this.#world, podDevice(Math.max(0, pod)));
-    return this.#run(node, "pod", { frame, ifindex, gsoSize: event.gsoSize }).differences;
+    const from = { node, edge, uplink, fabric: NO_FABRIC };
+    return this.#sendFromPod(from, pod, frame, event.gsoSize);
   }
 
   #run(

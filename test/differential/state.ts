@@ -57,11 +57,16 @@ const isLocal = (node: NodeIndex, pod: number): boolean =>
 function keysOf(service: number) {
   const { address, port, protocol } = SERVICE_PORTS[service] ?? SERVICE_PORTS[0];
   if (address === AT_NODES) {
-    return { service: { address: 0, port, protocol, kind: KIND.nodePort }, address: undefined };
+    return {
+      service: { address: 0, port, protocol, kind: KIND.nodePort },
+      internal: { address: 0, port, protocol, kind: KIND.internal },
+      address: undefined,
+    };
   }
   const at = { address: SERVICES[address] ?? 0 };
   return {
     service: { ...at, port, protocol, kind: KIND.service },
+    internal: { ...at, port, protocol, kind: KIND.internal },
     address: { ...at, port: 0, protocol: 0, kind: KIND.address },
   };
 }
@@ -77,6 +82,7 @@ function removeService(twin: Twin, service: number): void {
   const id = serviceId(service);
   const { tables } = twin.model;
   twin.removeFrontend(keysOf(service).service);
+  twin.removeFrontend(keysOf(service).internal);
   for (const key of [...tables.targets.keys(), ...tables.formerOwners.keys()]) {
     const [owner = 0, second = 0] = key.split(" ").map(Number);
     if (owner !== id) continue;
@@ -105,6 +111,9 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     twin.putFrontend({ ...keys.address, service: 0 });
   }
   twin.putFrontend({ ...keys.service, service: row });
+  if (event.internal !== undefined) {
+    twin.putFrontend({ ...keys.internal, service: event.internal });
+  }
   const port = SERVICE_PORTS[service]?.podPort ?? 0;
   backends.forEach((pod, index) => {
     twin.putBackend(service * BACKEND_ROWS + index, {
@@ -193,12 +202,16 @@ function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): voi
   }
 }
 
+function clientOf({ client, inside }: TakePorts): number {
+  return (inside ? PODS : CLIENTS)[client] ?? 0;
+}
+
 /** Ports that a flow could have, in the order in which they are tried. */
 function candidates(twin: Twin, event: TakePorts): number[] {
   const { address, port, protocol } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
   const { clientPort } = event;
   const tuple = {
-    client: CLIENTS[event.client] ?? 0,
+    client: clientOf(event),
     clientPort,
     service: (address === AT_NODES ? NODES[event.node] : SERVICES[address]) ?? 0,
     servicePort: port,
@@ -219,7 +232,7 @@ function candidates(twin: Twin, event: TakePorts): number[] {
 
 function takePorts({ twin, jiffies }: Stage, event: TakePorts): void {
   const { port, protocol, podPort } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
-  const client = CLIENTS[event.client] ?? 0;
+  const client = clientOf(event);
   const pod = PODS[event.pod] ?? 0;
   const { clientPort } = event;
   for (const aliasPort of candidates(twin, event).slice(0, event.ports)) {

@@ -95,6 +95,7 @@ function changesOfReply(prng: Prng): (change: Change) => ReplyEvent {
     uplink: prng.pick([0, 1] as const),
     edge: prng.chance(50),
     isForged: false,
+    error: undefined,
     pick: prng.word(),
     tcpFlags: prng.pick([16, 18, 24]),
     payloadBytes: 2 + prng.below(3),

@@ -20,9 +20,10 @@ import { writeSysctls } from "../../src/kernel/sysctl.ts";
 import type { Ipv4 } from "../../src/net/address.ts";
 import { readMac } from "../../src/net/mac.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
-import type { Input, Route, SocketState, Surroundings } from "../model/node.ts";
+import type { Input, Route, SocketQuery, SocketState, Surroundings } from "../model/node.ts";
 import {
   CLIENTS,
+  DIRECT_SOCKETS,
   GATEWAYS,
   type Gateway,
   LISTENING_PODS,
@@ -184,10 +185,7 @@ function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
       UPLINKS.some((name) => devices.get(name) === ifindex && readMac(frame) === UPLINK_MACS[name]),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
-    socket: ({ source, sourcePort, destination, destinationPort, netns }) => {
-      if (netns !== SOCKETS_NETNS) return undefined;
-      return socketFor(source, sourcePort, destination, destinationPort);
-    },
+    socket: (query) => (query.netns === SOCKETS_NETNS ? socketFor(query) : undefined),
     hasOwnSocket: ({ protocol, destinationPort }) =>
       destinationPort === (protocol === 6 ? OWN_SOCKETS.tcp : OWN_SOCKETS.udp),
   };
@@ -226,12 +224,30 @@ function nextHopTo(destination: Ipv4): Gateway | undefined {
   return ROUTES.find(({ to }) => prefixContains(to, destination))?.gateway;
 }
 
-function socketFor(
-  source: number,
-  sourcePort: number,
-  destination: number,
-  destinationPort: number,
-): SocketState | undefined {
+/** One that is connected, seen from the peer that `source` is. */
+function isDirect({ source, sourcePort, destination, destinationPort, protocol }: SocketQuery) {
+  return DIRECT_SOCKETS.some((one) => {
+    const ends = [
+      { address: PODS[one.pod], port: one.port },
+      { address: PODS[one.peer], port: one.peerPort },
+    ] as const;
+    // The peer's end of UDP isn't connected.
+    const ways = one.protocol === 17 ? [ends] : [ends, ends.toReversed()];
+    return ways.some(
+      ([own, peer]) =>
+        one.protocol === protocol &&
+        own?.address === destination &&
+        own.port === destinationPort &&
+        peer?.address === source &&
+        peer.port === sourcePort,
+    );
+  });
+}
+
+function socketFor(query: SocketQuery): SocketState | undefined {
+  if (isDirect(query)) return "other";
+  const { source, sourcePort, destination, destinationPort, protocol } = query;
+  if (protocol !== 6) return undefined;
   const established = SOCKETS.some(
     ({ pod, port, client, clientPort }) =>
       CLIENTS[client] === source &&

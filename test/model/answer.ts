@@ -64,13 +64,16 @@ export function fragNeeded(
 
 /** A packet to a service without backends. */
 export function reject(node: Node, input: Input, ip: Ipv4, l4: L4, service: Service): Outcome {
-  const isReset = (l4.flags & TCP.rst) !== 0;
-  if ((service.flags & SERVICE.reject) === 0 || isReset) {
-    return drop("DROP_NO_BACKEND", input.frame);
-  }
+  if ((service.flags & SERVICE.reject) === 0) return drop("DROP_NO_BACKEND", input.frame);
+  return tell(node, input, ip, l4, service.id);
+}
+
+/** Tells the sender that nobody is there. */
+export function tell(node: Node, input: Input, ip: Ipv4, l4: L4, service: number): Outcome {
+  if ((l4.flags & TCP.rst) !== 0) return drop("DROP_NO_BACKEND", input.frame);
   const isTcp = ip.protocol === PROTOCOL.tcp;
   const packet = isTcp ? reset(input, ip, l4) : unreachable(input, ip, 3, 0);
-  return answer(node, input, service.id, { verdict: "SENT_REJECTED", packet });
+  return answer(node, input, service, { verdict: "SENT_REJECTED", packet });
 }
 
 /** RFC 9293, 3.10.7.1. */

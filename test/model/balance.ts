@@ -5,11 +5,12 @@ import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { echo, fragNeeded, reject } from "./answer.ts";
 import { get8 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
-import { type Arrival, sendToPod, updateFromClient } from "./flow.ts";
+import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, flowHash } from "./hash.ts";
 import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
-import { BACKEND, DIRECTION, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import { BACKEND, DIRECTION, FLOW, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import { replyFromNetwork } from "./outbound.ts";
 import {
   encapsulate,
   type Ipv4,
@@ -230,9 +231,17 @@ function plain(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
     protocol: ip.protocol,
     direction: DIRECTION.reply,
   };
+  if (endpoint === undefined) return pass("PASS_NOT_OURS", input.frame);
+  // 1.
   const flow = node.flow(key);
-  if (endpoint === undefined || flow === undefined) return pass("PASS_NOT_OURS", input.frame);
-  updateFromClient(node, input, ip, l4, flow);
-  const sent = input.frame.slice();
-  return sendToPod(sent, endpoint);
+  if (flow !== undefined) {
+    updateFromClient(node, input, ip, l4, flow);
+    return sendToPod(input.frame.slice(), endpoint);
+  }
+  // 2.
+  const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
+  if (answered === undefined || (answered.flags & FLOW.outbound) === 0) {
+    return pass("PASS_NOT_OURS", input.frame);
+  }
+  return replyFromNetwork(node, input, ip, l4, { flow: answered, client: endpoint });
 }

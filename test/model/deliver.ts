@@ -132,6 +132,7 @@ function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boole
   if (endpoint === undefined || endpoint.netns < 0) return false;
   const found = node.around.socket({
     netns: endpoint.netns,
+    protocol: ip.protocol,
     source: ip.source,
     sourcePort: l4.sourcePort,
     destination: pod,

@@ -39,6 +39,15 @@ export interface Route {
 
 export type SocketState = "listening" | "other";
 
+export interface SocketQuery {
+  readonly netns: number;
+  readonly protocol: number;
+  readonly source: number;
+  readonly sourcePort: number;
+  readonly destination: number;
+  readonly destinationPort: number;
+}
+
 /** What the kernel around the programs knows. */
 export interface Surroundings {
   /** Routing for a frame that came in at a device. */
@@ -53,14 +62,11 @@ export interface Surroundings {
   isForDevice(input: Input): boolean;
   /** Whether the kernel refuses to make room in a frame, or to take it away. */
   refusesRoom(input: Input): boolean;
-  /** A TCP socket of a namespace for a packet from `source` to `destination`. */
-  socket(query: {
-    readonly netns: number;
-    readonly source: number;
-    readonly sourcePort: number;
-    readonly destination: number;
-    readonly destinationPort: number;
-  }): SocketState | undefined;
+  /**
+   * A TCP socket of a namespace, or a connected UDP one, for a packet from `source` to
+   * `destination`.
+   */
+  socket(query: SocketQuery): SocketState | undefined;
   /** Whether the node's own namespace has a socket for a packet from `source` to `destination`. */
   hasOwnSocket(query: {
     readonly protocol: number;

@@ -87,6 +87,7 @@ export const FLOW = {
   reset: 16,
   replied: 32,
   snat: 64,
+  outbound: 128,
 } as const;
 
 export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17 } as const;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `from_pod`: a pod's replies.
+// `from_pod`: a pod's replies, and what else it sends.
 
 import { segmentSize, wayOf } from "./balance.ts";
 import { get8, get16 } from "./bytes.ts";
 import { updateFromPod } from "./flow.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
+import { replyInside, request } from "./outbound.ts";
 import {
   type Ipv4,
   isTcpOrUdp,
@@ -15,6 +16,7 @@ import {
   translate,
   writeMacs,
 } from "./packet.ts";
+import { icmpOfPod } from "./pod-icmp.ts";
 
 const DF = 0x4000;
 
@@ -22,6 +24,7 @@ export function fromPod(node: Node, input: Input): Outcome {
   const { frame } = input;
   // 1.
   const ip = parseFrame(frame);
+  if (ip?.protocol === PROTOCOL.icmp) return icmpOfPod(node, input, ip);
   if (ip === undefined || !isTcpOrUdp(ip.protocol) || ip.fragment) {
     return pass("PASS_NOT_OURS", frame);
   }
@@ -35,7 +38,9 @@ export function fromPod(node: Node, input: Input): Outcome {
     protocol: ip.protocol,
     direction: DIRECTION.reply,
   });
-  if (flow === undefined || (flow.flags & FLOW.snat) !== 0) return pass("PASS_NOT_OURS", frame);
+  if (flow === undefined) return request(node, input, ip, l4);
+  if ((flow.flags & FLOW.snat) !== 0) return pass("PASS_NOT_OURS", frame);
+  if ((flow.flags & FLOW.outbound) !== 0) return replyInside(node, input, ip, l4, flow);
   // 2.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
   // 3.

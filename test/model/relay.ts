@@ -7,7 +7,7 @@ import { checksumFor, concat, get8, get16, get32, set16, set32, sum16 } from "./
 import { requestKey } from "./flow.ts";
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
-import { FLOW, HOP_TTL, KNOWN, LAST_HOP, PROTOCOL } from "./numbers.ts";
+import { DIRECTION, FLOW, HOP_TTL, KNOWN, LAST_HOP, PROTOCOL } from "./numbers.ts";
 import {
   changeIpv4,
   ETHERNET,
@@ -36,7 +36,7 @@ export interface Told {
 }
 
 /** A reply that an error quotes. */
-interface Quote {
+export interface Quote {
   /** Where its IPv4 header begins in the frame, and what is behind it. */
   readonly at: number;
   readonly l4At: number;
@@ -71,11 +71,13 @@ export function relay(node: Node, told: Told): Outcome {
     return toOwner(node, relayed, { service: flow.service, owner: flow.pod, hop: KNOWN });
   }
   if (flow !== undefined && !has(FLOW.reset)) return toPod(node, relayed, flow);
+  const asked = flow === undefined ? requestOf(node, relayed) : undefined;
+  if (asked !== undefined) return toAsker(node, relayed, asked);
   return byService(node, relayed);
 }
 
 /** 1: the reply that an ICMP packet is an error about. */
-function quoteOf(frame: Uint8Array, icmp: Ipv4): Quote | undefined {
+export function quoteOf(frame: Uint8Array, icmp: Ipv4): Quote | undefined {
   const start = icmp.at + icmp.headerLength;
   const end = icmp.at + icmp.totalLength;
   const at = start + ICMP_HEADER;
@@ -100,6 +102,38 @@ function quoteOf(frame: Uint8Array, icmp: Ipv4): Quote | undefined {
       destinationPort: get16(frame, l4At),
       flags: 0,
     },
+  };
+}
+
+/** 2: the flow of a pod of this node that sent what is quoted to a backend. */
+function requestOf(node: Node, { outer, quote }: Relayed): Flow | undefined {
+  if (outer !== undefined) return undefined;
+  const flow = node.flow({ ...requestKey(quote.ip, quote.l4), direction: DIRECTION.reply });
+  return flow !== undefined && (flow.flags & FLOW.outbound) !== 0 ? flow : undefined;
+}
+
+/** 2: into the pod that sent the request which an error is about. */
+function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outcome {
+  const endpoint = node.tables.endpoints.get(flow.client);
+  if (endpoint === undefined) return drop("DROP_ENDPOINT_GONE", input.frame);
+  if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", input.frame);
+  const frame = input.frame.slice();
+  translateQuote(frame, icmp, quote, asSent(flow));
+  changeIpv4(frame, icmp, () => {
+    if (icmp.source === flow.pod) set32(frame, icmp.at + 12, flow.serviceAddress);
+    set32(frame, icmp.at + 16, flow.client);
+  });
+  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
+  return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+}
+
+/** A quoted request as its client sent it. */
+export function asSent(flow: Flow): Quoted {
+  return {
+    source: flow.client,
+    sourcePort: flow.clientPort,
+    destination: flow.serviceAddress,
+    destinationPort: flow.servicePort,
   };
 }
 
@@ -136,7 +170,7 @@ function formerOwners(node: Node, service: Service, slot: number): number[] {
   return end < 0 ? entry : entry.slice(0, end);
 }
 
-function isOverLimit(node: Node, input: Input, service: number): boolean {
+export function isOverLimit(node: Node, input: Input, service: number): boolean {
   const window = node.limitWindow(service, input.jiffies);
   window.told += 1;
   return window.told > node.config.answerLimit;
@@ -172,7 +206,12 @@ function toPod(node: Node, { input, outer, icmp, quote }: Relayed, flow: Flow): 
     return drop("DROP_REWRITE", input.frame);
   }
   const frame = input.frame.slice();
-  translateQuote(frame, icmp, quote, flow);
+  translateQuote(frame, icmp, quote, {
+    source: flow.pod,
+    sourcePort: flow.podPort,
+    destination: flow.aliasAddress,
+    destinationPort: flow.aliasPort,
+  });
   changeIpv4(frame, icmp, () => set32(frame, icmp.at + 16, flow.pod));
   writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
   const sent =
@@ -180,8 +219,16 @@ function toPod(node: Node, { input, outer, icmp, quote }: Relayed, flow: Flow): 
   return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame: sent };
 }
 
-/** The quoted packet as the pod sent it, and the checksums of all that change. */
-function translateQuote(frame: Uint8Array, icmp: Ipv4, quote: Quote, flow: Flow): void {
+/** Who a quoted packet is from, and to whom. */
+export interface Quoted {
+  readonly source: number;
+  readonly sourcePort: number;
+  readonly destination: number;
+  readonly destinationPort: number;
+}
+
+/** Rewrites the quoted packet, and the checksums of all that change. */
+export function translateQuote(frame: Uint8Array, icmp: Ipv4, quote: Quote, to: Quoted): void {
   const { at, l4At, end, ip } = quote;
   const start = icmp.at + icmp.headerLength;
   const sum = (): number => sum16(frame, start, end);
@@ -189,11 +236,11 @@ function translateQuote(frame: Uint8Array, icmp: Ipv4, quote: Quote, flow: Flow)
   const [messageBefore, tupleBefore] = [sum(), tuple()];
   const header = { ...ip, at, headerLength: (get8(frame, at) & 15) * 4 };
   changeIpv4(frame, header, () => {
-    set32(frame, at + 12, flow.pod);
-    set32(frame, at + 16, flow.aliasAddress);
+    set32(frame, at + 12, to.source);
+    set32(frame, at + 16, to.destination);
   });
-  set16(frame, l4At, flow.podPort);
-  set16(frame, l4At + 2, flow.aliasPort);
+  set16(frame, l4At, to.sourcePort);
+  set16(frame, l4At + 2, to.destinationPort);
   const isUdp = ip.protocol === PROTOCOL.udp;
   const checksumAt = l4At + (isUdp ? 6 : 16);
   if (checksumAt + 2 <= end && !(isUdp && get16(frame, checksumAt) === 0)) {

@@ -13,6 +13,9 @@ import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
+import { OUTBOUND_END_ROWS } from "./outbound-end-rows.ts";
+import { OUTBOUND_ICMP_ROWS } from "./outbound-icmp-rows.ts";
+import { OUTBOUND_ROWS } from "./outbound-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
@@ -50,6 +53,9 @@ suiteOn("a node as it is by default", "", [
   ...OWNER_ROWS,
   ...NOTE_ROWS,
   ...POD_ROWS,
+  ...OUTBOUND_ROWS,
+  ...OUTBOUND_END_ROWS,
+  ...OUTBOUND_ICMP_ROWS,
   ...SOURCE_ROWS,
   ...RELAY_ROWS,
   ...AFFINITY_ROWS,
@@ -169,7 +175,27 @@ test("every verdict that can occur at the host has a row", () => {
 test("every verdict that can occur at a pod has a row", () => {
   expectVerdicts(
     "pod",
-    ["PASS_NOT_OURS", "PASS_TTL", "PASS_STACK", "PASS_TOO_BIG", "SENT_REPLY"],
+    [
+      "PASS_NOT_OURS",
+      "PASS_TTL",
+      "PASS_STACK",
+      "PASS_TOO_BIG",
+      "SENT_REPLY",
+      "SENT_OUTBOUND",
+      "SENT_FRAG_NEEDED",
+      "SENT_REJECTED",
+      "SENT_ECHO",
+      "SENT_RELAYED",
+      "DROP_NO_BACKEND",
+      "DROP_CONNTRACK_FULL",
+      "DROP_PORT_COLLISION",
+      "DROP_UNKNOWN_FLOW",
+      "DROP_TABLE",
+      "DROP_NO_ROUTE",
+      "DROP_ENDPOINT_GONE",
+      "DROP_ANSWER_LIMIT",
+      "DROP_TOO_BIG",
+    ],
     seen,
   );
 });

@@ -155,6 +155,22 @@ export function addFrontend({ maps }: Stage, frontend: Omit<Frontend, "spill">):
   assert.fail("there is no room for a frontend");
 }
 
+/** Takes a frontend away that was added. */
+export function removeFrontend({ maps }: Stage, frontend: Omit<Frontend, "spill">): void {
+  const is = (one: Frontend): boolean =>
+    one.address === frontend.address &&
+    one.port === frontend.port &&
+    one.protocol === frontend.protocol &&
+    one.kind === frontend.kind;
+  for (const [index, { slot }] of [...maps.frontends.entries()]) {
+    if (!slot.some(is)) continue;
+    const empty = { address: ANY_IPV4, port: 0 as Port, protocol: 0, kind: 0, service: 0 };
+    const [a, b, c, d] = slot.map((one) => (is(one) ? { ...one, ...empty } : one));
+    assert.ok(a && b && c && d);
+    maps.frontends.update(index, { slot: [a, b, c, d] });
+  }
+}
+
 /** A pod of this node is gone. */
 export function podGone(address: Ipv4) {
   return ({ maps }: Stage): (() => void) => {

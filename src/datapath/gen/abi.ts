@@ -240,11 +240,15 @@ export const placeTexts: { readonly [value: number]: string } = {
 /** enum pod_program */
 export const PodProgram = {
   ipv6: 0,
+  outbound: 1,
+  icmp: 2,
 } as const;
 export type PodProgram = (typeof PodProgram)[keyof typeof PodProgram];
 /** The names of enum pod_program for people, by value. */
 export const podProgramNames: { readonly [value: number]: string } = {
   "0": "ipv6",
+  "1": "outbound",
+  "2": "icmp",
 };
 
 /** enum service_flag */
@@ -1575,6 +1579,8 @@ export const programs = {
   hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
   clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
+  podOutbound: { name: "pod_outbound", object: "pod", section: "tc", type: "sched_cls" },
+  podIcmp: { name: "pod_icmp", object: "pod", section: "tc", type: "sched_cls" },
   connect4: { name: "connect4", object: "socket", section: "cgroup/connect4", type: "cgroup_sock_addr" },
   sendmsg4: { name: "sendmsg4", object: "socket", section: "cgroup/sendmsg4", type: "cgroup_sock_addr" },
   recvmsg4: { name: "recvmsg4", object: "socket", section: "cgroup/recvmsg4", type: "cgroup_sock_addr" },
@@ -1582,7 +1588,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "58f9f07028d1030b46358a7b27903f457abea5408a2191fe6e1282d2b6ef6931";
+export const abiDigest = "86a39b6ae143ae46fb9566b5fd925829157987a38ceac7da94f0be9c81e00731";
 /** That text. */
 export const abiText = `
 typedef affinity_key_t struct affinity_key
@@ -1670,6 +1676,8 @@ enum place 4
 
 enum pod_program 4
   0 POD_PROGRAM_IPV6
+  1 POD_PROGRAM_OUTBOUND
+  2 POD_PROGRAM_ICMP
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -2062,6 +2070,8 @@ program host_deliver host tc sched_cls
 program host_icmp host tc sched_cls
 program clock host syscall syscall
 program from_pod pod tc sched_cls
+program pod_outbound pod tc sched_cls
+program pod_icmp pod tc sched_cls
 program connect4 socket cgroup/connect4 cgroup_sock_addr
 program sendmsg4 socket cgroup/sendmsg4 cgroup_sock_addr
 program recvmsg4 socket cgroup/recvmsg4 cgroup_sock_addr

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_OUTBOUND_ICMP_H
+#define CILIATE_STAGE_OUTBOUND_ICMP_H
+
+#include "answer-skb.h"
+#include "outbound.h"
+#include "quote.h"
+
+/* What pods say by ICMP of packets that they got, which somebody has translated on their way. */
+
+/* Into a pod of this node, or by the FIB. */
+static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *packet,
+					  const struct quote *quote, const struct errand *to,
+					  int *action)
+{
+	struct endpoint *endpoint = endpoint_find(to->destination);
+	struct way way = {};
+
+	if (!endpoint) {
+		if (!way_find(skb, to->source, to->destination, packet->total_bytes, &way))
+			return DROP_NO_ROUTE;
+		if (packet->total_bytes > way.mtu)
+			return DROP_TOO_BIG;
+	}
+	if (!answer_allowed(packet->service))
+		return DROP_ANSWER_LIMIT;
+	if (!error_translate(skb, packet, quote, to))
+		return DROP_REWRITE;
+	if (endpoint) {
+		if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+			return DROP_REWRITE;
+		*action = bpf_redirect_peer(endpoint->ifindex, 0);
+		return SENT_RELAYED;
+	}
+	if (!skb_ethernet(skb, way.destination, way.source))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return SENT_RELAYED;
+}
+
+/* Pings of services, and errors about packets of flows that are known here. */
+static __noinline enum verdict outbound_icmp(struct __sk_buff *skb, struct packet *packet,
+					     int *action)
+{
+	enum verdict verdict = skb_echo(skb, packet, action);
+	struct quote quote;
+	struct errand to;
+	flow_key_t key;
+	flow_t *flow;
+
+	if (verdict != PASS_NOT_OURS)
+		return verdict;
+	if (!packet || !quote_read(skb, packet, &quote) || !sender_find(skb, packet->source))
+		return PASS_NOT_OURS;
+	key = flow_key_of(packet, FLOW_REPLY);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	if (flow && !(flow->flags & FLOW_SNAT)) {
+		to = (struct errand){
+		    .quoted = quoted_request(flow),
+		    .source = flow->service_address,
+		    .destination = flow->client,
+		};
+	} else {
+		key.direction = FLOW_REQUEST;
+		flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+		if (!flow || !(flow->flags & FLOW_OUTBOUND))
+			return PASS_NOT_OURS;
+		to = (struct errand){
+		    .quoted = quoted_reply(flow),
+		    .source = flow->alias_address,
+		    .destination = flow->pod,
+		};
+	}
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	to.ttl = packet->ttl - 1;
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	return error_send(skb, packet, &quote, &to, action);
+}
+
+#endif

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_OUTBOUND_H
+#define CILIATE_STAGE_OUTBOUND_H
+
+#include "affinity.h"
+#include "endpoint.h"
+#include "nat.h"
+#include "skb.h"
+
+/*
+ * Pods of this node as clients of services, where their sockets aren't translated. The backend sees
+ * the pod itself, and what it answers comes by this node again.
+ */
+
+/* Whom a client inside means by an address and port; NULL: no service. */
+static __noinline frontend_t *inside_find(address_t address, port_t port, __u8 protocol)
+{
+	__u16 number = bpf_ntohs(port);
+	frontend_t *found;
+
+	found = frontend_find(frontend_key(address, port, protocol, FRONTEND_INTERNAL));
+	if (!found)
+		found = frontend_find(frontend_key(address, port, protocol, FRONTEND_SERVICE));
+	if (found || number < node_port_min || number > node_port_max)
+		return found;
+	found = frontend_find(frontend_key(no_address(), port, protocol, FRONTEND_INTERNAL));
+	if (!found)
+		found =
+		    frontend_find(frontend_key(no_address(), port, protocol, FRONTEND_NODE_PORT));
+	return found && node_address_kind(address) ? found : NULL;
+}
+
+/* Whether the client has a socket of its own that talks to the flow's pod by the flow's port. */
+static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow_t *flow,
+					       __u8 protocol, __s32 netns)
+{
+	struct socket_tuple tuple = {
+	    .source = flow->pod,
+	    .destination = flow->alias_address,
+	    .source_port = flow->pod_port,
+	    .destination_port = flow->alias_port,
+	};
+	struct bpf_sock_tuple *find = (void *)&tuple;
+	struct bpf_sock *sk;
+	bool used;
+
+	if (!socket_lookup || netns < 0 || same_address(flow->pod, flow->client))
+		return false;
+	if (protocol == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), (__u32)netns, 0);
+		if (!sk)
+			return false;
+		used = sk->state != TCP_LISTEN_STATE;
+		bpf_sk_release(sk);
+		return used;
+	}
+	sk = bpf_sk_lookup_udp(skb, find, sizeof(tuple), (__u32)netns, 0);
+	if (!sk)
+		return false;
+	used = sk->state == TCP_ESTABLISHED_STATE;
+	bpf_sk_release(sk);
+	return used;
+}
+
+/* Gives the flow a port of its client's, and makes its REPLY entry. */
+static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_t *flow,
+						    const struct packet *packet, __s32 netns)
+{
+	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
+		int failed;
+
+		if (try)
+			flow->alias_port = alias_candidate(packet, try - 1);
+		if (outbound_port_used(skb, flow, packet->protocol, netns))
+			continue;
+		failed = nat_take_port(flow, packet->protocol);
+		if (!failed)
+			return SENT_OUTBOUND;
+		if (failed != -EEXIST)
+			return DROP_CONNTRACK_FULL;
+	}
+	return DROP_PORT_COLLISION;
+}
+
+/*
+ * Makes both entries of a pod's flow to a service, without a packet yet. Not inlined, as what
+ * follows: these have stacks of their own.
+ */
+static __noinline enum verdict outbound_open(struct __sk_buff *skb, struct packet *packet,
+					     const struct service *service, __s32 netns)
+{
+	enum verdict verdict;
+	backend_t *backend;
+	flow_t flow;
+
+	if (!packet || !service)
+		return DROP_TABLE;
+	if (!service->backend_count)
+		return packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED;
+	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+		return DROP_UNKNOWN_FLOW;
+	backend = backend_choose(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	flow = (flow_t){
+	    .client = packet->source,
+	    .service_address = packet->destination,
+	    .pod = backend->address,
+	    .alias_address = packet->source,
+	    .client_port = packet->source_port,
+	    .service_port = packet->destination_port,
+	    .pod_port = backend->port,
+	    .alias_port = packet->source_port,
+	    .service = packet->service,
+	    .counter = backend->counter,
+	    .flags = FLOW_OUTBOUND,
+	};
+	/* A pod answers its own address without a packet. */
+	if (same_address(flow.pod, flow.client))
+		flow.alias_address = itself();
+	flow.created = flow.seen = jiffies_now();
+	verdict = outbound_choose(skb, &flow, packet, netns);
+	if (verdict != SENT_OUTBOUND)
+		return verdict;
+	return nat_request_made(&flow, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
+}
+
+/* Into a pod of this node, with whatever is translated. */
+static __always_inline bool outbound_deliver(struct __sk_buff *skb, const struct packet *packet,
+					     const struct translation *to,
+					     const struct endpoint *endpoint, int *action)
+{
+	if (!translate_l4_checksum(skb, packet, ETH_HLEN, to) ||
+	    !translate_headers(skb, packet, ETH_HLEN, to) ||
+	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+		return false;
+	*action = bpf_redirect_peer(endpoint->ifindex, 0);
+	return true;
+}
+
+/* To the flow's pod, wherever it is. */
+static __noinline enum verdict outbound_send(struct __sk_buff *skb, struct packet *packet,
+					     flow_t *flow, int *action)
+{
+	ip_t *ip = skb_start(skb) + ETH_HLEN;
+	bool routed = true, fits = true;
+	struct translation to;
+	struct endpoint *endpoint;
+	struct way way = {};
+	__u32 bytes;
+
+	if (!packet || !flow || !action || (void *)(ip + 1) > skb_end(skb))
+		return DROP_REWRITE;
+	packet->backend = flow->pod;
+	endpoint = endpoint_find(flow->pod);
+	if (!endpoint) {
+		bytes = segment_bytes(skb, packet);
+		routed = way_find(skb, flow->alias_address, flow->pod, bytes, &way);
+		fits = !routed || bytes <= way.mtu;
+		if (!fits && ip_dont_fragment(ip)) {
+			packet->mtu = way.mtu;
+			return SENT_FRAG_NEEDED;
+		}
+	}
+	flow_update(flow, packet, false, false);
+	traffic_count(flow->counter, packet);
+	/* The kernel forwards what has no way, or is to be cut. */
+	to = nat_to_pod(packet, flow);
+	if (endpoint)
+		return outbound_deliver(skb, packet, &to, endpoint, action) ? SENT_OUTBOUND
+									    : DROP_REWRITE;
+	if (!routed || !fits)
+		to.ttl = packet->ttl;
+	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
+	    !translate_headers(skb, packet, ETH_HLEN, &to))
+		return DROP_REWRITE;
+	if (!routed)
+		return PASS_STACK;
+	if (!fits)
+		return PASS_TOO_BIG;
+	if (!skb_ethernet(skb, way.destination, way.source))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return SENT_OUTBOUND;
+}
+
+/* What a pod sends to somebody of whom it awaits no answer, if that is a service. */
+static __always_inline enum verdict outbound_request(struct __sk_buff *skb, struct packet *packet,
+						     int *action)
+{
+	struct service *service = service_of(
+	    inside_find(packet->destination, packet->destination_port, packet->protocol));
+	struct endpoint *sender = sender_find(skb, packet->source);
+	enum verdict verdict;
+	flow_key_t key;
+	flow_t *flow;
+
+	if (!service || !sender)
+		return PASS_NOT_OURS;
+	packet->service = service->id;
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	if (flow && flow->flags & FLOW_OUTBOUND && !flow_is_past(flow, packet))
+		return outbound_send(skb, packet, flow, action);
+	if (flow)
+		flow_delete(flow, packet->protocol);
+	verdict = outbound_open(skb, packet, service, sender->netns);
+	if (verdict != SENT_OUTBOUND)
+		return verdict;
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	return flow ? outbound_send(skb, packet, flow, action) : DROP_CONNTRACK_FULL;
+}
+
+/* The answer of a flow's pod, wherever it is, to a client of this node. */
+static __always_inline bool outbound_answer(struct __sk_buff *skb, struct packet *packet,
+					    flow_t *flow, const struct endpoint *client, __u8 ttl,
+					    int *action)
+{
+	struct translation to = nat_to_client(packet, flow);
+
+	to.ttl = ttl;
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	flow_update(flow, packet, true, true);
+	return outbound_deliver(skb, packet, &to, client, action);
+}
+
+/* What a pod of this node answers to one. */
+static __always_inline enum verdict outbound_reply(struct __sk_buff *skb, struct packet *packet,
+						   flow_t *flow, int *action)
+{
+	struct endpoint *client;
+
+	if (!sender_find(skb, packet->source))
+		return PASS_NOT_OURS;
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	client = endpoint_find(flow->client);
+	if (!client)
+		return DROP_ENDPOINT_GONE;
+	return outbound_answer(skb, packet, flow, client, packet->ttl - 1, action) ? SENT_REPLY
+										   : DROP_REWRITE;
+}
+
+#endif

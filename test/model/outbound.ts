@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// *Requests of pods* and *replies to pods of this node*: pods of this node as clients.
+
+import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
+import { fragNeeded, tell } from "./answer.ts";
+import { segmentSize, serviceRow, wayOf } from "./balance.ts";
+import { get16 } from "./bytes.ts";
+import {
+  isClosed,
+  isPast,
+  replyKeyOf,
+  requestKey,
+  requestKeyOf,
+  updateFromClient,
+  updateFromPod,
+} from "./flow.ts";
+import { flowHash } from "./hash.ts";
+import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
+import { FLOW, KIND, PROTOCOL, TCP } from "./numbers.ts";
+import { type Ipv4, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import type { Backend, Endpoint, Flow, Service } from "./tables.ts";
+
+const CANDIDATES = 8;
+/** 169.254.42.1: who a pod is that talks to itself. */
+const ITSELF = 0xa9fe2a01;
+const DF = 0x4000;
+
+/** A packet of a pod of this node to a service. */
+interface Request {
+  readonly input: Input;
+  readonly ip: Ipv4;
+  readonly l4: L4;
+  readonly service: Service;
+}
+
+/** The pod that a packet is from; undefined: its device is another one's. */
+export function senderOf(node: Node, { ifindex }: Input, ip: Ipv4): Endpoint | undefined {
+  const endpoint = node.tables.endpoints.get(ip.source);
+  return endpoint?.ifindex === ifindex ? endpoint : undefined;
+}
+
+/** The row that whoever is inside means by an address and port. */
+function findInside(node: Node, ip: Ipv4, l4: L4): number | undefined {
+  const at = (address: number, kind: number): number | undefined =>
+    node.frontend(address, l4.destinationPort, ip.protocol, kind)?.service;
+  const row = at(ip.destination, KIND.internal) ?? at(ip.destination, KIND.service);
+  const { nodePortMin, nodePortMax } = node.config;
+  const port = l4.destinationPort;
+  const isOfNode = node.frontend(ip.destination, 0, 0, KIND.node) !== undefined;
+  const mayBeNodePort = isOfNode && port >= nodePortMin && port <= nodePortMax;
+  const found = row ?? (mayBeNodePort ? (at(0, KIND.internal) ?? at(0, KIND.nodePort)) : undefined);
+  return found !== undefined && found < node.limits.services ? found : undefined;
+}
+
+export function request(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+  const { frame } = input;
+  // 1.
+  const row = findInside(node, ip, l4);
+  // 2.
+  const sender = senderOf(node, input, ip);
+  if (row === undefined || sender === undefined) return pass("PASS_NOT_OURS", frame);
+  if (ip.ttl <= 1) return pass("PASS_TTL", frame);
+  const request = { input, ip, l4, service: serviceRow(node, row) };
+  // 3.
+  const known = node.flow(requestKey(ip, l4));
+  if (known !== undefined) {
+    if ((known.flags & FLOW.outbound) !== 0 && !isPast(known, ip, l4)) {
+      return send(node, request, known);
+    }
+    node.remove(requestKeyOf(known, ip.protocol));
+    if ((known.flags & FLOW.remote) === 0) node.remove(replyKeyOf(known, ip.protocol));
+  }
+  const made = open(node, request, sender);
+  return "verdict" in made ? made : send(node, request, made);
+}
+
+/** 4 and 5: makes a flow's two entries and gives the REQUEST entry, or says why it can't be. */
+function open(node: Node, request: Request, sender: Endpoint): Flow | Outcome {
+  const { input, ip, l4, service } = request;
+  const { frame } = input;
+  const isTcp = ip.protocol === PROTOCOL.tcp;
+  // 4.
+  if (service.backendCount === 0) return tell(node, input, ip, l4, service.id);
+  if (isTcp && (l4.flags & (TCP.rst | TCP.fin)) !== 0) return drop("DROP_UNKNOWN_FLOW", frame);
+  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const slot = slotFor(node, service, ip, l4, hash);
+  const backend = chooseBackend(node, service, request, slot);
+  if (backend === undefined) return drop("DROP_TABLE", frame);
+  // 5.
+  const ports = [l4.sourcePort];
+  for (let i = 0; i < CANDIDATES; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
+  for (const port of ports) {
+    const flow = newFlow(request, backend, port);
+    if (!isFree(node, flow, ip.protocol, sender)) continue;
+    const replyKey = replyKeyOf(flow, ip.protocol);
+    if (!node.store(replyKey, { ...flow })) return drop("DROP_CONNTRACK_FULL", frame);
+    if (!node.store(requestKey(ip, l4), flow)) {
+      node.remove(replyKey);
+      return drop("DROP_CONNTRACK_FULL", frame);
+    }
+    if (!isTcp) node.count(backend.counter, { connections: 1 });
+    return flow;
+  }
+  return drop("DROP_PORT_COLLISION", frame);
+}
+
+/** Whether a flow may have its port; who had it and is over is forgotten. */
+function isFree(node: Node, flow: Flow, protocol: number, sender: Endpoint): boolean {
+  const reply = replyKeyOf(flow, protocol);
+  if (flow.client !== flow.pod && node.config.socketLookup && sender.netns >= 0) {
+    const found = node.around.socket({ netns: sender.netns, ...reply });
+    if (found === "other") return false;
+  }
+  const there = node.flow(reply);
+  if (there === undefined) return true;
+  if (!isClosed(there)) {
+    return (
+      there.client === flow.client &&
+      there.serviceAddress === flow.serviceAddress &&
+      there.servicePort === flow.servicePort &&
+      there.clientPort === flow.clientPort
+    );
+  }
+  node.remove(requestKeyOf(there, protocol));
+  node.remove(reply);
+  return true;
+}
+
+function newFlow({ input, ip, l4, service }: Request, backend: Backend, aliasPort: number): Flow {
+  return {
+    client: ip.source,
+    serviceAddress: ip.destination,
+    pod: backend.address,
+    clientPort: l4.sourcePort,
+    servicePort: l4.destinationPort,
+    podPort: backend.port,
+    aliasAddress: backend.address === ip.source ? ITSELF : ip.source,
+    aliasPort,
+    service: service.id,
+    nexthop: 0,
+    nexthopGeneration: 0,
+    counter: backend.counter,
+    created: input.jiffies,
+    seen: input.jiffies,
+    flags: FLOW.outbound,
+    packets: 0,
+    bytes: 0,
+  };
+}
+
+/** Steps 6 to 8. */
+function send(node: Node, request: Request, flow: Flow): Outcome {
+  const { input, ip, l4, service } = request;
+  const { frame } = input;
+  // 6.
+  const bytes = segmentSize(ip, l4, input.gsoSize);
+  const endpoint = node.tables.endpoints.get(flow.pod);
+  let route: Route | undefined;
+  if (endpoint === undefined) route = node.route(input, flow.aliasAddress, flow.pod, bytes);
+  const fits = route === undefined || bytes <= route.mtu;
+  if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) {
+    return fragNeeded(node, input, ip, { service: service.id, mtu: route?.mtu ?? 0 });
+  }
+  // 7.
+  updateFromClient(node, input, ip, l4, flow);
+  const sent = frame.slice();
+  const to = {
+    source: flow.aliasAddress,
+    sourcePort: flow.aliasPort,
+    destination: flow.pod,
+    destinationPort: flow.podPort,
+  };
+  const connections = isSyn(ip, l4) ? 1 : 0;
+  node.count(flow.counter, { packets: 1, bytes: frame.length, connections });
+  // 8.
+  if (endpoint !== undefined) {
+    translate(sent, ip, l4, { ...to, ttl: ip.ttl - 1 });
+    return intoPod("SENT_OUTBOUND", sent, endpoint);
+  }
+  if (route === undefined || !fits) {
+    translate(sent, ip, l4, to);
+    return pass(fits ? "PASS_STACK" : "PASS_TOO_BIG", sent);
+  }
+  translate(sent, ip, l4, { ...to, ttl: ip.ttl - 1 });
+  if (route.macs !== undefined) writeMacs(sent, route.macs.destination, route.macs.source);
+  return { verdict: "SENT_OUTBOUND", way: wayOf(route), frame: sent };
+}
+
+export function intoPod(
+  verdict: Outcome["verdict"],
+  frame: Uint8Array,
+  endpoint: Endpoint,
+): Outcome {
+  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
+  return { verdict, way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+}
+
+/** *Replies to pods of this node*. */
+export function replyInside(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): Outcome {
+  const { frame } = input;
+  // 1.
+  if (senderOf(node, input, ip) === undefined) return pass("PASS_NOT_OURS", frame);
+  if (ip.ttl <= 1) return pass("PASS_TTL", frame);
+  const client = node.tables.endpoints.get(flow.client);
+  if (client === undefined) return drop("DROP_ENDPOINT_GONE", frame);
+  // 2.
+  updateFromPod(node, input, ip, l4, flow);
+  const sent = frame.slice();
+  translate(sent, ip, l4, { ...toClient(flow), ttl: ip.ttl - 1 });
+  return intoPod("SENT_REPLY", sent, client);
+}
+
+/** *Plain packets*, 2: the answer of a backend elsewhere. */
+export function replyFromNetwork(
+  node: Node,
+  input: Input,
+  ip: Ipv4,
+  l4: L4,
+  { flow, client }: { readonly flow: Flow; readonly client: Endpoint },
+): Outcome {
+  updateFromPod(node, input, ip, l4, flow);
+  const sent = input.frame.slice();
+  translate(sent, ip, l4, toClient(flow));
+  return intoPod("SENT_POD", sent, client);
+}
+
+function toClient(flow: Flow) {
+  return {
+    source: flow.serviceAddress,
+    sourcePort: flow.servicePort,
+    destination: flow.client,
+    destinationPort: flow.clientPort,
+  };
+}
