@@ -51,6 +51,7 @@ export const VERDICT = {
   DROP_SOURCE_RANGE: 52,
   DROP_UNKNOWN_PORT: 53,
   DROP_NAT_EXHAUSTED: 54,
+  DROP_PROGRAM: 55,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 
