@@ -7,14 +7,18 @@ import { release } from "node:os";
 import { resolve } from "node:path";
 import { parseElf, SECTION_EXECUTABLE } from "../src/kernel/elf.ts";
 import type { ProgramInfo } from "../src/kernel/program.ts";
+import { parseIpv6 } from "../src/net/address.ts";
 import type { Budget } from "./budget.ts";
 import { printTable, type Results } from "./results.ts";
 import { createWorld } from "./world.ts";
 
-const OBJECTS = ["edge", "host", "pod", "socket"] as const;
+const OBJECTS = ["edge", "edge6", "host", "host6", "pod", "pod6", "socket"] as const;
 const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;
+
+/** With one, the programs of IPv6 are loaded too. */
+const NODE_ADDRESS6 = parseIpv6("fd00::1");
 
 /** Instructions by function, subprograms too, of an object that `make bpf` made. */
 export function instructionsOf(path: string): Map<string, number> {
@@ -56,7 +60,7 @@ function rowOf(name: string, instructions: number, info: ProgramInfo | undefined
 
 /** Writes the ledger and gives the sizes as results; a quick budget leaves the ledger alone. */
 export async function benchSizes(results: Results, { rounds }: Budget): Promise<void> {
-  using world = await createWorld({ services: 1 });
+  using world = await createWorld({ services: 1, constants: { nodeAddress6: NODE_ADDRESS6 } });
   const { all } = world.datapath.programs;
   const infos = new Map(all.map((program) => [program.name, program.info()]));
   const head = ["function", "instructions", "verified", "xlated bytes", "jited bytes"];

@@ -13,13 +13,13 @@ import {
   Trust,
   Verdict,
 } from "../src/datapath/gen/abi.ts";
-import { type Datapath, openDatapath } from "../src/datapath/load.ts";
+import { type Datapath, type DatapathOptions, openDatapath } from "../src/datapath/load.ts";
 import type { FrontendKey } from "../src/datapath/tables/hash.ts";
 import type { ServiceImage } from "../src/datapath/tables/images.ts";
 import { openTables } from "../src/datapath/tables/tables.ts";
 import { listPins, unpin } from "../src/kernel/bpffs.ts";
 import { createRing, ringSizeFor } from "../src/lb/maglev.ts";
-import { type Ipv4, parseIpv4 } from "../src/net/address.ts";
+import { ANY_IPV6, type Ipv4, parseIpv4 } from "../src/net/address.ts";
 import { parseMac } from "../src/net/mac.ts";
 import { PROTOCOL } from "../src/net/protocol.ts";
 
@@ -59,8 +59,9 @@ export interface World extends Disposable {
   countOthers(place: Place, verdict: Verdict): number;
 }
 
-const CONSTANTS: Omit<Config, "frontendMask" | "counterStride"> = {
+const CONSTANTS: DatapathOptions["constants"] = {
   nodeAddress: NODE_ADDRESS,
+  nodeAddress6: ANY_IPV6,
   natPortMin: 32_768,
   nodePortMin: 0,
   nodePortMax: 0,

@@ -118,7 +118,8 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	__u32 row, extra;
 
 	if (!service)
-		return nat_may_be_reply(packet) ? go_on(ctx, EDGE_PROGRAM_NAT) : unknown(packet);
+		return nat_may_be_reply(packet) ? go_on(ctx, EDGE_PROGRAM_NAT_BACK)
+						: unknown(packet);
 	packet->service = service->id;
 	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
 		if (service->flags & SERVICE_SNAT)
@@ -207,59 +208,107 @@ int FAMILY(edge_ingress)(struct xdp_md *ctx)
 	return finish(ctx, &packet, verdict, action);
 }
 
-/* A packet of no known flow to a service with SERVICE_SNAT. */
-static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet *packet,
-					      const struct service *service, int *action)
+/* Of no known flow: edge_nat_new has the room for one. */
+static __always_inline enum verdict nat_unknown(struct xdp_md *ctx, struct packet *packet,
+						int *action)
 {
-	enum verdict verdict;
-	backend_t *backend;
-	flow_t *flow;
+	struct service *service = service_find(packet);
 
+	if (!service)
+		return unknown(packet);
+	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
 		return reject(ctx, packet, service, action);
-	backend = backend_choose(service, packet);
-	if (!backend)
-		return DROP_TABLE;
-	if (backend->flags & BACKEND_LOCAL)
-		return PASS_LOCAL;
-	packet->backend = backend->address;
-	flow = nat_new(ctx, packet, backend, &verdict);
-	return flow ? nat_send(ctx, packet, flow, action) : verdict;
+	return go_on(ctx, EDGE_PROGRAM_NAT_NEW);
 }
 
 static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packet, int *action)
 {
-	struct service *service;
 	flow_t *flow;
 
 	if (edge_parse(ctx, packet) != PARSED_WHOLE)
 		return PASS_NOT_OURS;
-	service = service_find(packet);
-	if (!service) {
-		flow = nat_reply(packet);
-		if (!flow)
-			return unknown(packet);
-		packet->service = flow->service;
-		packet->backend = flow->pod;
-		return nat_answer(ctx, packet, flow, action);
-	}
-	packet->service = service->id;
 	flow = nat_known(packet);
 	if (!flow)
-		return nat_begin(ctx, packet, service, action);
+		return nat_unknown(ctx, packet, action);
+	packet->service = flow->service;
 	packet->backend = flow->pod;
 	return flow->flags & FLOW_SNAT ? nat_send(ctx, packet, flow, action) : PASS_LOCAL;
 }
 
-/* Packets to services with SERVICE_SNAT, and what may be replies to them. */
+/* Packets to services with SERVICE_SNAT. */
 SEC("xdp")
 int FAMILY(edge_nat)(struct xdp_md *ctx)
 {
 	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
 	int action = XDP_PASS;
 	enum verdict verdict = nat(ctx, &packet, &action);
+
+	if (verdict == SENT_FRAG_NEEDED)
+		verdict = too_big(ctx, &packet, packet.mtu, &action);
+	return finish(ctx, &packet, verdict, action);
+}
+
+/* SENT_NAT: the flow has its entries, and edge_nat may go on with it. It has looked at ranges and
+ * backends: that there are none any more is a matter of a moment. */
+static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet *packet)
+{
+	struct service *service;
+	backend_t *backend;
+
+	if (edge_parse(ctx, packet) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	service = service_find(packet);
+	if (!service)
+		return unknown(packet);
+	packet->service = service->id;
+	if (!service->backend_count)
+		return DROP_NO_BACKEND;
+	backend = backend_choose(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	if (backend->flags & BACKEND_LOCAL)
+		return PASS_LOCAL;
+	packet->backend = backend->address;
+	return nat_open(ctx, packet, backend);
+}
+
+/* What edge_nat knows no flow of. */
+SEC("xdp")
+int FAMILY(edge_nat_new)(struct xdp_md *ctx)
+{
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	int action = XDP_PASS;
+	enum verdict verdict = nat_begin(ctx, &packet);
+
+	if (verdict == SENT_NAT)
+		verdict = go_on(ctx, EDGE_PROGRAM_NAT);
+	return finish(ctx, &packet, verdict, action);
+}
+
+static __always_inline enum verdict nat_back(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	flow_t *flow;
+
+	if (edge_parse(ctx, packet) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	flow = nat_reply(packet);
+	if (!flow)
+		return unknown(packet);
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	return nat_answer(ctx, packet, flow, action);
+}
+
+/* Packets to this node that may be replies to SNAT. */
+SEC("xdp")
+int FAMILY(edge_nat_back)(struct xdp_md *ctx)
+{
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	int action = XDP_PASS;
+	enum verdict verdict = nat_back(ctx, &packet, &action);
 
 	if (verdict == SENT_FRAG_NEEDED)
 		verdict = too_big(ctx, &packet, packet.mtu, &action);

@@ -12,7 +12,7 @@
 #include "stage/answer-skb.h"
 #include "stage/deliver.h"
 #include "stage/nat-skb.h"
-#include "stage/outbound.h"
+#include "stage/plain.h"
 #include "stage/skb.h"
 #include "stage/source.h"
 
@@ -88,7 +88,11 @@ static __always_inline enum verdict go_on(struct __sk_buff *skb, enum host_progr
 /* To a pod of this node. */
 static __always_inline enum verdict hand_over(struct __sk_buff *skb, address_t pod)
 {
-	hand_write(skb, pod);
+	struct scratch *held = scratch_row();
+
+	if (!held)
+		return DROP_TABLE;
+	held->pod = pod;
 	return go_on(skb, HOST_PROGRAM_DELIVER);
 }
 
@@ -119,64 +123,22 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	return verdict;
 }
 
-/* What a backend elsewhere answers to a pod of this node. Not inlined: it has a stack of its own.
+/*
+ * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
+ * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
+ * `parsed` says.
  */
-static __noinline enum verdict answered(struct __sk_buff *skb, struct packet *packet,
-					const struct endpoint *client, int *action)
-{
-	flow_key_t key;
-	flow_t *flow;
-
-	if (!packet || !client || !action)
-		return DROP_REWRITE;
-	key = flow_key_of(packet, FLOW_REPLY);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!flow || !(flow->flags & FLOW_OUTBOUND))
-		return PASS_NOT_OURS;
-	return outbound_answer(skb, packet, flow, client, packet->ttl, action) ? SENT_POD
-									       : DROP_REWRITE;
-}
-
-/* `encapsulate: first`: later packets of a flow come to the pod's own address. */
-static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
-{
-	struct endpoint *endpoint = endpoint_find(packet->destination);
-	flow_key_t key;
-	flow_t *flow;
-
-	if (!endpoint)
-		return PASS_NOT_OURS;
-	key = (flow_key_t){
-	    .source = packet->destination,
-	    .destination = packet->source,
-	    .source_port = packet->destination_port,
-	    .destination_port = packet->source_port,
-	    .protocol = packet->protocol,
-	    .direction = FLOW_REPLY,
-	};
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!flow)
-		return answered(skb, packet, endpoint, action);
-	flow_update(flow, packet, false, true);
-	packet->service = flow->service;
-	packet->backend = flow->pod;
-	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return SENT_POD;
-}
-
-static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
-					     int *action)
+static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
+					   enum parsed *parsed)
 {
 	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
 	struct trusted *sender = bpf_map_lookup_elem(&FAMILY(trusted), &key);
-	bool from_node = sender && sender->kind == TRUST_NODE;
-	__u32 hop = from_node ? hop_of(packet->ttl) : 0;
-	bool note = hop == HOP_NOTE && same_address(packet->destination, FAMILY(node_address));
 	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
 
-	if (!note && !endpoint_find(packet->destination))
+	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
+	if (*hop == HOP_NOTE && !same_address(packet->destination, FAMILY(node_address)))
+		*hop = 0;
+	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
 		return PASS_NOT_OURS;
 	packet->outer_source = packet->source;
 	packet->outer_destination = packet->destination;
@@ -187,30 +149,44 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	if (!sender)
 		return DROP_UNTRUSTED;
 	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
-	switch (parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes)) {
+	*parsed = parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
+	switch (*parsed) {
 	case PARSED_INVALID:
 		return DROP_INNER_INVALID;
-	case PARSED_PROTOCOL:
-		if (note || packet->protocol != IPPROTO_ICMP)
-			return DROP_INNER_PROTOCOL;
-		return relay(skb, packet, hop == HOP_NOTE ? 0 : hop, action);
 	case PARSED_FRAGMENT:
 		return DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		if (*hop == HOP_NOTE || packet->protocol != IPPROTO_ICMP)
+			return DROP_INNER_PROTOCOL;
+		return PASS_LOCAL;
 	default:
-		if (note)
-			return take_note(skb, packet, action);
-		return deliver(skb, packet, packet->outer_destination, hop == HOP_NOTE ? 0 : hop,
-			       action);
+		return PASS_LOCAL;
 	}
 }
 
+static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
+					     int *action)
+{
+	enum parsed parsed = PARSED_INVALID;
+	enum verdict verdict;
+	__u32 hop;
+
+	verdict = unwrap(skb, packet, &hop, &parsed);
+	if (verdict != PASS_LOCAL)
+		return verdict;
+	if (parsed == PARSED_PROTOCOL)
+		return go_on(skb, HOST_PROGRAM_ICMP);
+	if (hop == HOP_NOTE)
+		return take_note(skb, packet, action);
+	return deliver(skb, packet, packet->outer_destination, hop, action);
+}
+
 /* What is for no service, and no reply of SNAT. */
-static __always_inline enum verdict unbalanced(struct __sk_buff *skb, struct packet *packet,
-					       int *action)
+static __always_inline enum verdict unbalanced(struct __sk_buff *skb, const struct packet *packet)
 {
 	if (service_has_address(packet->destination))
 		return DROP_UNKNOWN_PORT;
-	return plain(skb, packet, action);
+	return endpoint_find(packet->destination) ? go_on(skb, HOST_PROGRAM_PLAIN) : PASS_NOT_OURS;
 }
 
 /* Reads the packet's headers; PARSED_INVALID for whatever is none of ours. */
@@ -242,8 +218,8 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 		if (service)
 			return balance(skb, packet, service, action);
 		if (nat_may_be_reply(packet))
-			return go_on(skb, HOST_PROGRAM_NAT);
-		return unbalanced(skb, packet, action);
+			return go_on(skb, HOST_PROGRAM_NAT_BACK);
+		return unbalanced(skb, packet);
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
@@ -263,8 +239,10 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
 				  enum verdict verdict, int action)
 {
+	/* The answer is made where the stack has room for it. */
 	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
-		verdict = skb_answer(skb, packet, verdict, &action);
+		verdict =
+		    answer_asked(packet, verdict) ? go_on(skb, HOST_PROGRAM_ANSWER) : DROP_TABLE;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(packet, PLACE_HOST, verdict, skb->ifindex);
@@ -281,31 +259,47 @@ int FAMILY(from_network)(struct __sk_buff *skb)
 	return finish(skb, &packet, verdict, action);
 }
 
-/* Packets to services with SERVICE_SNAT, and what may be replies to them. */
 static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *packet, int *action)
 {
-	struct service *service;
-	enum verdict verdict;
-	backend_t *backend;
 	flow_t *flow;
 
 	if (host_parse(skb, packet) != PARSED_WHOLE)
 		return PASS_NOT_OURS;
+	flow = nat_known(packet);
+	if (!flow)
+		return go_on(skb, HOST_PROGRAM_NAT_NEW);
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	if (flow->flags & FLOW_SNAT)
+		return nat_send(skb, packet, flow, action);
+	traffic_count(flow->counter, packet);
+	return hand_over(skb, flow->pod);
+}
+
+/* Packets to services with SERVICE_SNAT. */
+SEC("tc")
+int FAMILY(host_nat)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = nat(skb, &packet, &action);
+
+	return finish(skb, &packet, verdict, action);
+}
+
+static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct packet *packet,
+					      int *action)
+{
+	struct service *service;
+	enum verdict verdict;
+	backend_t *backend;
+
+	if (host_parse(skb, packet) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
 	service = service_find(packet);
-	if (!service) {
-		flow = nat_reply(packet);
-		return flow ? nat_answer(skb, packet, flow, action)
-			    : unbalanced(skb, packet, action);
-	}
+	if (!service)
+		return unbalanced(skb, packet);
 	packet->service = service->id;
-	flow = nat_flow(packet);
-	if (flow) {
-		packet->backend = flow->pod;
-		if (flow->flags & FLOW_SNAT)
-			return nat_send(skb, packet, flow, action);
-		traffic_count(flow->counter, packet);
-		return hand_over(skb, flow->pod);
-	}
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
@@ -318,17 +312,47 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 		traffic_count(backend->counter, packet);
 		return hand_over(skb, backend->address);
 	}
-	flow = nat_flow_new(skb, packet, backend, &verdict);
-	return flow ? nat_send(skb, packet, flow, action) : verdict;
+	verdict = nat_open(skb, packet, backend);
+	return verdict == SENT_NAT ? go_on(skb, HOST_PROGRAM_NAT) : verdict;
 }
 
+/* What host_nat knows no flow of. */
 SEC("tc")
-int FAMILY(host_nat)(struct __sk_buff *skb)
+int FAMILY(host_nat_new)(struct __sk_buff *skb)
 {
 	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
 	int action = TC_ACT_UNSPEC;
-	enum verdict verdict = nat(skb, &packet, &action);
+	enum verdict verdict = nat_begin(skb, &packet, &action);
 
+	return finish(skb, &packet, verdict, action);
+}
+
+/* Packets to this node that may be replies to SNAT. */
+SEC("tc")
+int FAMILY(host_nat_back)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+	flow_t *flow;
+
+	if (host_parse(skb, &packet) == PARSED_WHOLE) {
+		flow = nat_reply(&packet);
+		verdict = flow ? nat_answer(skb, &packet, flow, &action) : unbalanced(skb, &packet);
+	}
+	return finish(skb, &packet, verdict, action);
+}
+
+/* What is for a pod of this node and for no service. */
+SEC("tc")
+int FAMILY(host_plain)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	if (host_parse(skb, &packet) == PARSED_WHOLE)
+		verdict = plain(skb, &packet, &action);
 	return finish(skb, &packet, verdict, action);
 }
 
@@ -336,37 +360,79 @@ int FAMILY(host_nat)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_deliver)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
 
-	switch (host_parse(skb, &packet)) {
+	if (!held)
+		return TC_ACT_UNSPEC;
+	/* The chain of calls from here is the deepest. */
+	packet = scratch_packet(held, skb->len);
+	switch (host_parse(skb, packet)) {
 	case PARSED_WHOLE:
-		verdict = deliver(skb, &packet, hand_read(skb), 0, &action);
+		verdict = deliver(skb, packet, held->pod, 0, &action);
 		break;
 	case PARSED_PROTOCOL:
-		verdict = received(skb, &packet, &action);
+		verdict = received(skb, packet, &action);
 		break;
 	default:
 		break;
 	}
-	return finish(skb, &packet, verdict, action);
+	return finish(skb, packet, verdict, action);
 }
 
-/* Pings of services' addresses, and errors about replies. */
+static __always_inline enum verdict icmp(struct __sk_buff *skb, struct scratch *held,
+					 struct packet *packet, int *action)
+{
+	enum parsed parsed = PARSED_INVALID;
+	enum verdict verdict;
+	__u32 hop = 0;
+
+	if (host_parse(skb, packet) != PARSED_PROTOCOL)
+		return PASS_NOT_OURS;
+	if (packet->protocol == IPPROTO_OUTER) {
+		verdict = unwrap(skb, packet, &hop, &parsed);
+		if (verdict != PASS_LOCAL)
+			return verdict;
+	} else {
+		verdict = skb_echo(skb, packet, action);
+		if (verdict != PASS_NOT_OURS)
+			return verdict;
+	}
+	return relay(skb, held, packet, hop, action);
+}
+
+/* Pings of services' addresses, and errors about replies, with or without an outer header. */
 SEC("tc")
 int FAMILY(host_icmp)(struct __sk_buff *skb)
 {
+	struct scratch *held = scratch_row();
+	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
+	enum verdict verdict;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	verdict = icmp(skb, held, packet, &action);
+	return finish(skb, packet, verdict, action);
+}
+
+/* ICMP or RST to the sender of a packet that another program has seen. */
+SEC("tc")
+int FAMILY(host_answer)(struct __sk_buff *skb)
+{
 	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
-	enum verdict verdict = PASS_NOT_OURS;
+	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
-	if (host_parse(skb, &packet) == PARSED_PROTOCOL) {
-		verdict = skb_echo(skb, &packet, &action);
-		if (verdict == PASS_NOT_OURS)
-			verdict = relay(skb, &packet, 0, &action);
-	}
-	return finish(skb, &packet, verdict, action);
+	if (host_parse(skb, &packet) == PARSED_WHOLE)
+		verdict = answer_make(skb, &packet, &action);
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);
+	return action;
 }
 
 #ifndef FAMILY_IPV6

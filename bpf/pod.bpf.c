@@ -162,6 +162,10 @@ static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *pa
 static __always_inline int finish(struct __sk_buff *skb, const struct packet *packet,
 				  enum verdict verdict, int action)
 {
+	/* The answer is made where the stack has room for it. */
+	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
+		verdict =
+		    answer_asked(packet, verdict) ? go_on(skb, POD_PROGRAM_ANSWER) : DROP_TABLE;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
 	conclude(packet, PLACE_POD, verdict, skb->ifindex);
@@ -194,22 +198,60 @@ int FAMILY(pod_outbound)(struct __sk_buff *skb)
 		else if (flow->flags & FLOW_OUTBOUND)
 			verdict = outbound_reply(skb, &packet, flow, &action);
 	}
-	if (verdict == SENT_FRAG_NEEDED || verdict == SENT_REJECTED)
-		verdict = skb_answer(skb, &packet, verdict, &action);
+	if (verdict == DROP_PROGRAM)
+		verdict = go_on(skb, POD_PROGRAM_OUTBOUND_NEW);
 	return finish(skb, &packet, verdict, action);
+}
+
+/* What pod_outbound knows no flow of. */
+SEC("tc")
+int FAMILY(pod_outbound_new)(struct __sk_buff *skb)
+{
+	struct scratch *held = scratch_row();
+	enum verdict verdict = PASS_NOT_OURS;
+	struct packet *packet;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (pod_parse(skb, packet) == PARSED_WHOLE)
+		verdict = outbound_begin(skb, held, packet);
+	if (verdict == SENT_OUTBOUND)
+		verdict = go_on(skb, POD_PROGRAM_OUTBOUND);
+	return finish(skb, packet, verdict, TC_ACT_UNSPEC);
 }
 
 /* Pings of services, and errors about packets of flows that are known here. */
 SEC("tc")
 int FAMILY(pod_icmp)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
 
-	if (pod_parse(skb, &packet) == PARSED_PROTOCOL)
-		verdict = outbound_icmp(skb, &packet, &action);
-	return finish(skb, &packet, verdict, action);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (pod_parse(skb, packet) == PARSED_PROTOCOL)
+		verdict = outbound_icmp(skb, held, packet, &action);
+	return finish(skb, packet, verdict, action);
+}
+
+/* ICMP or RST to the pod that has sent what another program has seen. */
+SEC("tc")
+int FAMILY(pod_answer)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = DROP_REWRITE;
+	int action = TC_ACT_UNSPEC;
+
+	if (pod_parse(skb, &packet) == PARSED_WHOLE)
+		verdict = answer_make(skb, &packet, &action);
+	if (verdict >= DROP_NO_BACKEND)
+		action = TC_ACT_SHOT;
+	conclude(&packet, PLACE_POD, verdict, skb->ifindex);
+	return action;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -29,7 +29,7 @@ struct FAMILY(packet_event) {
 	FAMILY_WIDE(__u32 reserved;)
 };
 
-typedef struct FAMILY(packet_event) packet_event_t;
+#define packet_event_t struct FAMILY(packet_event)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

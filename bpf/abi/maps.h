@@ -48,13 +48,13 @@ struct FAMILY(frontend) {
 	FAMILY_WIDE(__u32 reserved;)
 };
 
-typedef struct FAMILY(frontend) frontend_t;
+#define frontend_t struct FAMILY(frontend)
 
 struct FAMILY(frontend_bucket) {
 	frontend_t slot[4];
 };
 
-typedef struct FAMILY(frontend_bucket) frontend_bucket_t;
+#define frontend_bucket_t struct FAMILY(frontend_bucket)
 
 /* How many buckets, from its own on, a key may stand in. */
 #define FRONTEND_PROBES 4
@@ -104,7 +104,7 @@ struct FAMILY(backend) {
 	FAMILY_WIDE(__u32 reserved;)
 };
 
-typedef struct FAMILY(backend) backend_t;
+#define backend_t struct FAMILY(backend)
 
 /* nexthops: how a packet leaves this node. */
 
@@ -130,7 +130,7 @@ struct FAMILY(nexthop) {
 			   included */
 };
 
-typedef struct FAMILY(nexthop) nexthop_t;
+#define nexthop_t struct FAMILY(nexthop)
 
 /* counters: what a balancer sent to one backend of one service port, a part for each CPU. */
 struct traffic {
@@ -177,7 +177,7 @@ struct FAMILY(flow_key) {
 	__u16 reserved;
 };
 
-typedef struct FAMILY(flow_key) flow_key_t;
+#define flow_key_t struct FAMILY(flow_key)
 
 enum flow_flag {
 	FLOW_REMOTE = 1,    /* not ours: pod is the owner that got the flow's packets */
@@ -212,7 +212,7 @@ struct FAMILY(flow) {
 	__u32 reserved;
 };
 
-typedef struct FAMILY(flow) flow_t;
+#define flow_t struct FAMILY(flow)
 
 /* targets: which port of a pod of this node serves a service port; also of pods that served it and
  * still live. */
@@ -221,7 +221,7 @@ struct FAMILY(target_key) {
 	address_t pod;
 };
 
-typedef struct FAMILY(target_key) target_key_t;
+#define target_key_t struct FAMILY(target_key)
 
 enum target_flag {
 	TARGET_ACTIVE = 1, /* in the ring now */
@@ -238,7 +238,7 @@ struct FAMILY(endpoint_key) {
 	address_t address;
 };
 
-typedef struct FAMILY(endpoint_key) endpoint_key_t;
+#define endpoint_key_t struct FAMILY(endpoint_key)
 
 struct endpoint {
 	ifindex_t ifindex; /* of the pod's device on the node's side */
@@ -259,7 +259,7 @@ struct FAMILY(trusted_key) {
 	address_t address;
 };
 
-typedef struct FAMILY(trusted_key) trusted_key_t;
+#define trusted_key_t struct FAMILY(trusted_key)
 
 struct trusted {
 	__u32 kind; /* enum trust */
@@ -278,7 +278,7 @@ struct FAMILY(former_owners) {
 	address_t owner[FORMER_OWNERS];
 };
 
-typedef struct FAMILY(former_owners) former_owners_t;
+#define former_owners_t struct FAMILY(former_owners)
 
 /* source_ranges: who may use a service, or who may not. */
 struct FAMILY(source_range_key) {
@@ -287,7 +287,7 @@ struct FAMILY(source_range_key) {
 	address_t address;
 };
 
-typedef struct FAMILY(source_range_key) source_range_key_t;
+#define source_range_key_t struct FAMILY(source_range_key)
 
 struct source_range {
 	__u32 listed; /* 1 */
@@ -299,7 +299,7 @@ struct FAMILY(affinity_key) {
 	address_t client;
 };
 
-typedef struct FAMILY(affinity_key) affinity_key_t;
+#define affinity_key_t struct FAMILY(affinity_key)
 
 struct FAMILY(affinity) {
 	address_t pod;
@@ -307,7 +307,7 @@ struct FAMILY(affinity) {
 	jiffies_t seen; /* when the client last began a connection */
 };
 
-typedef struct FAMILY(affinity) affinity_t;
+#define affinity_t struct FAMILY(affinity)
 
 /* socket_peers: what sockets were translated to, for who asks them about their peer. */
 struct FAMILY(socket_peer_key) {
@@ -319,7 +319,7 @@ struct FAMILY(socket_peer_key) {
 	FAMILY_WIDE(__u32 reserved2;)
 };
 
-typedef struct FAMILY(socket_peer_key) socket_peer_key_t;
+#define socket_peer_key_t struct FAMILY(socket_peer_key)
 
 struct FAMILY(socket_peer) {
 	netns_cookie_t netns; /* where the socket is */
@@ -331,7 +331,7 @@ struct FAMILY(socket_peer) {
 	FAMILY_WIDE(__u32 reserved2;)
 };
 
-typedef struct FAMILY(socket_peer) socket_peer_t;
+#define socket_peer_t struct FAMILY(socket_peer)
 
 /* limits: index = service id; what a service did in the present window. */
 struct limit_window {

@@ -15,6 +15,8 @@
 enum edge_program {
 	EDGE_PROGRAM_IPV6 = 0, /* of IPv4's programs only */
 	EDGE_PROGRAM_NAT = 1,
+	EDGE_PROGRAM_NAT_NEW = 2,
+	EDGE_PROGRAM_NAT_BACK = 3,
 };
 
 enum host_program {
@@ -22,12 +24,18 @@ enum host_program {
 	HOST_PROGRAM_NAT = 1,
 	HOST_PROGRAM_DELIVER = 2,
 	HOST_PROGRAM_ICMP = 3,
+	HOST_PROGRAM_NAT_NEW = 4,
+	HOST_PROGRAM_NAT_BACK = 5,
+	HOST_PROGRAM_ANSWER = 6,
+	HOST_PROGRAM_PLAIN = 7,
 };
 
 enum pod_program {
 	POD_PROGRAM_IPV6 = 0,
 	POD_PROGRAM_OUTBOUND = 1,
 	POD_PROGRAM_ICMP = 2,
+	POD_PROGRAM_OUTBOUND_NEW = 3,
+	POD_PROGRAM_ANSWER = 4,
 };
 
 #define PROGRAMS 16

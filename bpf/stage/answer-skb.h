@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_ANSWER_SKB_H
 
 #include "answer.h"
+#include "scratch.h"
 #include "skb.h"
 
 /*
@@ -91,6 +92,33 @@ static __always_inline enum verdict skb_answer(struct __sk_buff *skb, struct pac
 	else
 		written = skb_reset(skb, packet, action);
 	return written ? verdict : DROP_REWRITE;
+}
+
+/* Leaves word for the program that answers; false: it can't. */
+static __always_inline bool answer_asked(const struct packet *packet, enum verdict verdict)
+{
+	struct scratch *held = scratch_row();
+
+	if (!held)
+		return false;
+	held->backend = packet->backend;
+	held->service = packet->service;
+	held->mtu = verdict == SENT_FRAG_NEEDED ? packet->mtu : 0;
+	return true;
+}
+
+/* Answers a packet as another program has asked for. */
+static __always_inline enum verdict answer_make(struct __sk_buff *skb, struct packet *packet,
+						int *action)
+{
+	struct scratch *held = scratch_row();
+
+	if (!held)
+		return DROP_TABLE;
+	packet->backend = held->backend;
+	packet->service = held->service;
+	packet->mtu = held->mtu;
+	return skb_answer(skb, packet, packet->mtu ? SENT_FRAG_NEEDED : SENT_REJECTED, action);
 }
 
 /* A ping of a service's own address, answered in place; PASS_NOT_OURS: it is none. */

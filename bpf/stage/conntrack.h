@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "metrics.h"
 #include "packet.h"
+#include "scratch.h"
 
 /* Candidates for another client port when the client's own is taken. */
 #define ALIAS_TRIES 8
@@ -71,6 +72,22 @@ static __always_inline bool flow_is_same(const flow_t *flow, const flow_t *other
 	       other->service_port == flow->service_port && other->client_port == flow->client_port;
 }
 
+/* Sets flags in both entries. Not inlined: few packets do. */
+static __noinline int flow_mark(flow_t *flow, __u8 protocol, __u32 flags, bool reply_entry)
+{
+	flow_t *other;
+	flow_key_t key;
+
+	if (!flow)
+		return 0;
+	key = reply_entry ? request_key(flow, protocol) : reply_key(flow, protocol);
+	other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	flow->flags |= flags;
+	if (other)
+		other->flags |= flags;
+	return 0;
+}
+
 /* Counts a packet; flags that both entries must know are set in the other one too. */
 static __always_inline void flow_update(flow_t *flow, const struct packet *packet, bool from_pod,
 					bool reply_entry)
@@ -92,26 +109,8 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 	flow->bytes += packet->frame_bytes;
 	if ((flow->flags | own) != flow->flags)
 		flow->flags |= own;
-	if ((flow->flags & both) != both) {
-		flow_key_t key = reply_entry ? request_key(flow, packet->protocol)
-					     : reply_key(flow, packet->protocol);
-		flow_t *other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-
-		flow->flags |= both;
-		if (other)
-			other->flags |= both;
-	}
-}
-
-static __always_inline void flow_delete(const flow_t *flow, __u8 protocol)
-{
-	/* Keys first: deleting an entry may recycle the memory of `flow`. */
-	flow_key_t request = request_key(flow, protocol);
-	flow_key_t reply = reply_key(flow, protocol);
-
-	if (!(flow->flags & FLOW_REMOTE))
-		bpf_map_delete_elem(&FAMILY(conntrack), &reply);
-	bpf_map_delete_elem(&FAMILY(conntrack), &request);
+	if ((flow->flags & both) != both)
+		flow_mark(flow, packet->protocol, both, reply_entry);
 }
 
 /* Whether another flow uses this REPLY key. */

@@ -164,9 +164,9 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	decide(skb, packet, pod, &decision);
 	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size)
 		note_owner(skb, packet,
-			   decision.kind == DECIDE_POD ? decision.flow.pod : decision.next);
+			   decision.kind == DECIDE_POD ? decision.flow->pod : decision.next);
 	if (decision.kind == DECIDE_POD)
-		return into_pod(skb, packet, &decision.flow, tos, action);
+		return into_pod(skb, packet, decision.flow, tos, action);
 	if (decision.kind == DECIDE_PASS)
 		return pass_on(skb, packet, &decision, action);
 	return decision.verdict;

@@ -82,6 +82,11 @@ static __always_inline __u64 hash_mix(ipv4_t source, ipv4_t destination, __u32 p
 /* A key of frontends is compared as the one word that was published, never as two halves. */
 typedef __u64 __attribute__((may_alias)) frontend_key_t;
 
+/* How a key is handed to a function that isn't inlined. */
+typedef frontend_key_t frontend_key_handed_t;
+#define frontend_key_hand(key) (key)
+#define frontend_key_take(handed) (handed)
+
 static __always_inline frontend_key_t frontend_key(ipv4_t address, port_t port, __u8 protocol,
 						   __u8 kind)
 {

@@ -169,6 +169,10 @@ typedef struct {
 	__u32 rest;
 } frontend_key_t;
 
+typedef const frontend_key_t *frontend_key_handed_t;
+#define frontend_key_hand(key) (&(key))
+#define frontend_key_take(handed) (*(handed))
+
 static __always_inline frontend_key_t frontend_key(ipv6_t address, port_t port, __u8 protocol,
 						   __u8 kind)
 {

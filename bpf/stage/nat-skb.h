@@ -7,18 +7,6 @@
 
 /* SNAT at tc. */
 
-/* Not inlined, as what follows: these have stacks of their own. */
-static __noinline flow_t *nat_flow(struct packet *packet)
-{
-	return packet ? nat_known(packet) : NULL;
-}
-
-static __noinline flow_t *nat_flow_new(struct __sk_buff *skb, struct packet *packet,
-				       const backend_t *backend, enum verdict *verdict)
-{
-	return packet && backend && verdict ? nat_new(skb, packet, backend, verdict) : NULL;
-}
-
 /* The answer is the caller's. */
 static __always_inline enum verdict nat_too_big(struct packet *packet, const struct way *way)
 {
@@ -40,16 +28,14 @@ static __always_inline bool nat_leave(struct __sk_buff *skb, struct packet *pack
 }
 
 /* To the flow's pod on another node. */
-static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *packet, flow_t *flow,
-					int *action)
+static __always_inline enum verdict nat_send(struct __sk_buff *skb, struct packet *packet,
+					     flow_t *flow, int *action)
 {
 	nexthop_t *nexthop;
 	struct translation to;
 	struct way way = {};
 	__u32 bytes;
 
-	if (!packet || !flow || !action)
-		return DROP_REWRITE;
 	bytes = segment_bytes(skb, packet);
 	nexthop = nat_nexthop(flow, NEXTHOP_RESOLVED);
 	if (nexthop)
@@ -69,8 +55,8 @@ static __noinline enum verdict nat_send(struct __sk_buff *skb, struct packet *pa
 }
 
 /* A pod's reply to this node's address, to the flow's client by the FIB. */
-static __noinline enum verdict nat_answer(struct __sk_buff *skb, struct packet *packet,
-					  flow_t *flow, int *action)
+static __always_inline enum verdict nat_answer(struct __sk_buff *skb, struct packet *packet,
+					       flow_t *flow, int *action)
 {
 	ip_t *ip = skb_start(skb) + ETH_HLEN;
 	struct translation to;
@@ -78,7 +64,7 @@ static __noinline enum verdict nat_answer(struct __sk_buff *skb, struct packet *
 	bool routed, fits;
 	__u32 bytes;
 
-	if (!packet || !flow || !action || (void *)(ip + 1) > skb_end(skb))
+	if ((void *)(ip + 1) > skb_end(skb))
 		return DROP_REWRITE;
 	packet->service = flow->service;
 	packet->backend = flow->pod;

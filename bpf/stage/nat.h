@@ -4,6 +4,7 @@
 
 #include <linux/errno.h>
 #include "conntrack.h"
+#include "forget.h"
 #include "service.h"
 #include "translation.h"
 
@@ -108,35 +109,42 @@ static __always_inline bool nat_request_made(const flow_t *flow, __u8 protocol)
 	return true;
 }
 
-/* Makes both entries of a flow to a pod of another node, without a packet yet. */
+/*
+ * Makes both entries of a flow to a pod of another node, without a packet yet; SENT_NAT or why not.
+ * The packet has its hash.
+ */
 static __always_inline enum verdict nat_open(void *ctx, const struct packet *packet,
 					     const backend_t *backend)
 {
-	flow_t flow = {
-	    .client = packet->source,
-	    .service_address = packet->destination,
-	    .pod = backend->address,
-	    .alias_address = FAMILY(node_address),
-	    .client_port = packet->source_port,
-	    .service_port = packet->destination_port,
-	    .pod_port = backend->port,
-	    .service = packet->service,
-	    .nexthop = backend->nexthop,
-	    .counter = backend->counter,
-	    .flags = FLOW_SNAT,
-	};
 	__u32 row = backend->nexthop;
 	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
+	struct scratch *held = scratch_row();
 	enum verdict verdict;
+	flow_t *flow;
 
-	if (!nexthop)
+	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+		return DROP_UNKNOWN_FLOW;
+	if (!nexthop || !held)
 		return DROP_TABLE;
-	flow.nexthop_generation = nexthop->flags / NEXTHOP_GENERATION;
-	flow.created = flow.seen = jiffies_now();
-	verdict = nat_choose(ctx, &flow, packet);
+	flow = &held->flow;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = packet->source;
+	flow->service_address = packet->destination;
+	flow->pod = backend->address;
+	flow->alias_address = FAMILY(node_address);
+	flow->client_port = packet->source_port;
+	flow->service_port = packet->destination_port;
+	flow->pod_port = backend->port;
+	flow->service = packet->service;
+	flow->nexthop = backend->nexthop;
+	flow->counter = backend->counter;
+	flow->flags = FLOW_SNAT;
+	flow->nexthop_generation = nexthop->flags / NEXTHOP_GENERATION;
+	flow->created = flow->seen = jiffies_now();
+	verdict = nat_choose(ctx, flow, packet);
 	if (verdict != SENT_NAT)
 		return verdict;
-	return nat_request_made(&flow, packet->protocol) ? SENT_NAT : DROP_CONNTRACK_FULL;
+	return nat_request_made(flow, packet->protocol) ? SENT_NAT : DROP_CONNTRACK_FULL;
 }
 
 /* The entry of a request's flow, which may be one of a pod of this node; NULL: it is none yet. */
@@ -151,26 +159,6 @@ static __always_inline flow_t *nat_known(const struct packet *packet)
 		return flow;
 	flow_delete(flow, packet->protocol);
 	return NULL;
-}
-
-/* A new flow to a pod of another node; NULL: see the verdict. The packet has its hash. */
-static __always_inline flow_t *nat_new(void *ctx, const struct packet *packet,
-				       const backend_t *backend, enum verdict *verdict)
-{
-	flow_key_t key;
-	flow_t *flow;
-
-	*verdict = DROP_UNKNOWN_FLOW;
-	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
-		return NULL;
-	*verdict = nat_open(ctx, packet, backend);
-	if (*verdict != SENT_NAT)
-		return NULL;
-	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!flow)
-		*verdict = DROP_CONNTRACK_FULL;
-	return flow;
 }
 
 /* What the pod sees: this node as its client. */

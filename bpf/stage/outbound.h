@@ -82,19 +82,15 @@ static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_
 	return DROP_PORT_COLLISION;
 }
 
-/*
- * Makes both entries of a pod's flow to a service, without a packet yet. Not inlined, as what
- * follows: these have stacks of their own.
- */
-static __noinline enum verdict outbound_open(struct __sk_buff *skb, struct packet *packet,
-					     const struct service *service, __s32 netns)
+/* Makes both entries of a pod's flow to a service, without a packet yet. */
+static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct scratch *held,
+						  struct packet *packet,
+						  const struct service *service, __s32 netns)
 {
+	flow_t *flow = &held->flow;
 	enum verdict verdict;
 	backend_t *backend;
-	flow_t flow;
 
-	if (!packet || !service)
-		return DROP_TABLE;
 	if (!service->backend_count)
 		return packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED;
 	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
@@ -102,27 +98,24 @@ static __noinline enum verdict outbound_open(struct __sk_buff *skb, struct packe
 	backend = backend_choose(service, packet);
 	if (!backend)
 		return DROP_TABLE;
-	flow = (flow_t){
-	    .client = packet->source,
-	    .service_address = packet->destination,
-	    .pod = backend->address,
-	    .alias_address = packet->source,
-	    .client_port = packet->source_port,
-	    .service_port = packet->destination_port,
-	    .pod_port = backend->port,
-	    .alias_port = packet->source_port,
-	    .service = packet->service,
-	    .counter = backend->counter,
-	    .flags = FLOW_OUTBOUND,
-	};
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = packet->source;
+	flow->service_address = packet->destination;
+	flow->pod = backend->address;
 	/* A pod answers its own address without a packet. */
-	if (same_address(flow.pod, flow.client))
-		flow.alias_address = itself();
-	flow.created = flow.seen = jiffies_now();
-	verdict = outbound_choose(skb, &flow, packet, netns);
+	flow->alias_address = same_address(flow->pod, flow->client) ? itself() : flow->client;
+	flow->client_port = packet->source_port;
+	flow->service_port = packet->destination_port;
+	flow->pod_port = backend->port;
+	flow->alias_port = packet->source_port;
+	flow->service = packet->service;
+	flow->counter = backend->counter;
+	flow->flags = FLOW_OUTBOUND;
+	flow->created = flow->seen = jiffies_now();
+	verdict = outbound_choose(skb, flow, packet, netns);
 	if (verdict != SENT_OUTBOUND)
 		return verdict;
-	return nat_request_made(&flow, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
+	return nat_request_made(flow, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
 }
 
 /* Into a pod of this node, with whatever is translated. */
@@ -139,8 +132,8 @@ static __always_inline bool outbound_deliver(struct __sk_buff *skb, const struct
 }
 
 /* To the flow's pod, wherever it is. */
-static __noinline enum verdict outbound_send(struct __sk_buff *skb, struct packet *packet,
-					     flow_t *flow, int *action)
+static __always_inline enum verdict outbound_send(struct __sk_buff *skb, struct packet *packet,
+						  flow_t *flow, int *action)
 {
 	ip_t *ip = skb_start(skb) + ETH_HLEN;
 	bool routed = true, fits = true;
@@ -149,7 +142,7 @@ static __noinline enum verdict outbound_send(struct __sk_buff *skb, struct packe
 	struct way way = {};
 	__u32 bytes;
 
-	if (!packet || !flow || !action || (void *)(ip + 1) > skb_end(skb))
+	if ((void *)(ip + 1) > skb_end(skb))
 		return DROP_REWRITE;
 	packet->backend = flow->pod;
 	endpoint = endpoint_find(flow->pod);
@@ -184,14 +177,35 @@ static __noinline enum verdict outbound_send(struct __sk_buff *skb, struct packe
 	return SENT_OUTBOUND;
 }
 
-/* What a pod sends to somebody of whom it awaits no answer, if that is a service. */
+/*
+ * What a pod sends to somebody of whom it awaits no answer, if that is a service. DROP_PROGRAM: of
+ * no known flow.
+ */
 static __always_inline enum verdict outbound_request(struct __sk_buff *skb, struct packet *packet,
 						     int *action)
+{
+	flow_key_t key;
+	flow_t *flow;
+
+	if (!sender_find(skb, packet->source))
+		return PASS_NOT_OURS;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	if (!flow || !(flow->flags & FLOW_OUTBOUND) || flow_is_past(flow, packet))
+		return DROP_PROGRAM;
+	packet->service = flow->service;
+	if (packet->ttl <= 1)
+		return PASS_TTL;
+	return outbound_send(skb, packet, flow, action);
+}
+
+/* SENT_OUTBOUND: there is a flow for the packet now. */
+static __always_inline enum verdict outbound_begin(struct __sk_buff *skb, struct scratch *held,
+						   struct packet *packet)
 {
 	struct service *service = service_of(
 	    inside_find(packet->destination, packet->destination_port, packet->protocol));
 	struct endpoint *sender = sender_find(skb, packet->source);
-	enum verdict verdict;
 	flow_key_t key;
 	flow_t *flow;
 
@@ -202,15 +216,9 @@ static __always_inline enum verdict outbound_request(struct __sk_buff *skb, stru
 		return PASS_TTL;
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (flow && flow->flags & FLOW_OUTBOUND && !flow_is_past(flow, packet))
-		return outbound_send(skb, packet, flow, action);
 	if (flow)
 		flow_delete(flow, packet->protocol);
-	verdict = outbound_open(skb, packet, service, sender->netns);
-	if (verdict != SENT_OUTBOUND)
-		return verdict;
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	return flow ? outbound_send(skb, packet, flow, action) : DROP_CONNTRACK_FULL;
+	return outbound_open(skb, held, packet, service, sender->netns);
 }
 
 /* The answer of a flow's pod, wherever it is, to a client of this node. */

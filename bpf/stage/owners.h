@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_OWNERS_H
 
 #include "conntrack.h"
+#include "forget.h"
 #include "encap.h"
 #include "endpoint.h"
 #include "service.h"
@@ -34,7 +35,7 @@ struct decision {
 	bool known; /* the flow's owner is known here, be it a pod of another node */
 	__u32 hop;
 	address_t next;
-	flow_t flow; /* of DECIDE_POD */
+	flow_t *flow; /* of DECIDE_POD: a copy that stays as it is */
 };
 
 /* A fabric may take up to HOP_TTL_STEP - 1 off. */
@@ -154,9 +155,15 @@ static __noinline enum verdict flow_adopt(flow_t *flow, struct packet *packet)
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
 					 address_t pod, const struct target *target, __u32 flags)
 {
-	flow_t *flow = &decision->flow;
+	struct scratch *held = scratch_row();
 	struct traffic *traffic;
+	flow_t *flow;
 
+	if (!held) {
+		decide_verdict(decision, DROP_TABLE);
+		return;
+	}
+	flow = decision->flow = &held->flow;
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->client = flow->alias_address = packet->source;
 	flow->service_address = packet->destination;
@@ -284,6 +291,20 @@ static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet 
 			return;
 }
 
+static __always_inline void decide_known(struct decision *decision, const flow_t *flow)
+{
+	struct scratch *held = scratch_row();
+
+	if (!held) {
+		decide_verdict(decision, DROP_TABLE);
+		return;
+	}
+	held->flow = *flow;
+	decision->kind = DECIDE_POD;
+	decision->known = true;
+	decision->flow = &held->flow;
+}
+
 /*
  * What becomes of a request for `pod` that came at `decision->hop`. Not inlined: the verifier
  * then walks it once for both kinds of arrival.
@@ -301,9 +322,7 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, addre
 	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_SNAT)) && !flow_is_past(flow, packet)) {
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
-		decision->kind = DECIDE_POD;
-		decision->known = true;
-		decision->flow = *flow;
+		decide_known(decision, flow);
 		return 0;
 	}
 	if (flow && flow->flags & FLOW_REMOTE && !packet_is_syn(packet) &&
@@ -324,22 +343,23 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, addre
 static __always_inline void remember_owner(const struct packet *packet, address_t owner)
 {
 	flow_key_t key = flow_key_of(packet, FLOW_REQUEST);
-	flow_t flow = {
-	    .client = packet->source,
-	    .alias_address = packet->source,
-	    .service_address = packet->destination,
-	    .pod = owner,
-	    .client_port = packet->source_port,
-	    .service_port = packet->destination_port,
-	    .service = packet->service,
-	    .flags = FLOW_REMOTE,
-	};
 	flow_t *known = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	struct scratch *held = scratch_row();
+	flow_t *flow;
 
-	if (endpoint_find(owner) || (known && !(known->flags & FLOW_REMOTE)))
+	if (!held || endpoint_find(owner) || (known && !(known->flags & FLOW_REMOTE)))
 		return;
-	flow.created = flow.seen = jiffies_now();
-	bpf_map_update_elem(&FAMILY(conntrack), &key, &flow, BPF_ANY);
+	flow = &held->flow;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = flow->alias_address = packet->source;
+	flow->service_address = packet->destination;
+	flow->pod = owner;
+	flow->client_port = packet->source_port;
+	flow->service_port = packet->destination_port;
+	flow->service = packet->service;
+	flow->flags = FLOW_REMOTE;
+	flow->created = flow->seen = jiffies_now();
+	bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY);
 }
 
 #endif

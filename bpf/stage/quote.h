@@ -4,6 +4,7 @@
 
 #include "icmp.h"
 #include "parse.h"
+#include "scratch.h"
 #include "skb.h"
 
 /* ICMP errors, and the packets that they quote. */
@@ -13,14 +14,6 @@
 
 /* RFC 792: an error quotes an IPv4 header and eight bytes more, or (RFC 1812) more than eight. */
 #define QUOTED_L4_BYTES 8
-
-/* Of what an ICMP error quotes: offsets in the frame. */
-struct quote {
-	__u32 ip;
-	__u32 l4;
-	__u32 end;	  /* of what is quoted */
-	address_t sender; /* of the error */
-};
 
 /*
  * Whether the ICMP packet is an error about TCP or UDP that the packet's destination sent. Then
@@ -80,34 +73,22 @@ static __always_inline bool quote_checksum(struct __sk_buff *skb, bool udp,
 	return !bpf_skb_store_bytes(skb, at, &after, sizeof(after), 0);
 }
 
-/* Who a quoted packet is from, and to whom. */
-struct quoted {
-	address_t source;
-	address_t destination;
-	port_t source_port;
-	port_t destination_port;
-};
-
-/* A quoted reply as the pod has sent it. */
-static __always_inline struct quoted quoted_reply(const flow_t *flow)
+/* A quoted reply becomes what the pod has sent. Written where it lies: copies would need stack. */
+static __always_inline void quoted_reply(struct quoted *to, const flow_t *flow)
 {
-	return (struct quoted){
-	    .source = flow->pod,
-	    .destination = flow->alias_address,
-	    .source_port = flow->pod_port,
-	    .destination_port = flow->alias_port,
-	};
+	to->source = flow->pod;
+	to->destination = flow->alias_address;
+	to->source_port = flow->pod_port;
+	to->destination_port = flow->alias_port;
 }
 
-/* A quoted request as the client has sent it. */
-static __always_inline struct quoted quoted_request(const flow_t *flow)
+/* A quoted request becomes what the client has sent. */
+static __always_inline void quoted_request(struct quoted *to, const flow_t *flow)
 {
-	return (struct quoted){
-	    .source = flow->client,
-	    .destination = flow->service_address,
-	    .source_port = flow->client_port,
-	    .destination_port = flow->service_port,
-	};
+	to->source = flow->client;
+	to->destination = flow->service_address;
+	to->source_port = flow->client_port;
+	to->destination_port = flow->service_port;
 }
 
 /*
@@ -131,14 +112,6 @@ static __always_inline bool quote_translate(struct __sk_buff *skb, const struct 
 	       !bpf_l4_csum_replace(skb, quote->ip - ICMP_HEADER_BYTES + ICMP_CHECKSUM_OFFSET, 0,
 				    sum, 0);
 }
-
-/* What an error becomes on its way. */
-struct errand {
-	struct quoted quoted;
-	address_t source;
-	address_t destination;
-	__u8 ttl;
-};
 
 /* Rewrites an error without an outer header, its own addresses included. */
 static __always_inline bool error_translate(struct __sk_buff *skb, const struct packet *packet,

@@ -16,21 +16,26 @@ static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct pac
 					       int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->client);
-	struct errand to = {
-	    .quoted = quoted_request(flow),
-	    .source =
-		same_address(quote->sender, flow->pod) ? flow->service_address : quote->sender,
-	    .destination = flow->client,
-	    .ttl = packet->ttl,
-	};
+	struct scratch *held = scratch_row();
+	struct errand *to;
 
+	if (!held)
+		return DROP_TABLE;
+	to = &held->errand;
+	quoted_request(&to->quoted, flow);
+	if (same_address(quote->sender, flow->pod))
+		to->source = flow->service_address;
+	else
+		to->source = quote->sender;
+	to->destination = flow->client;
+	to->ttl = packet->ttl;
 	packet->service = flow->service;
 	packet->backend = flow->pod;
 	if (!endpoint)
 		return DROP_ENDPOINT_GONE;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!error_translate(skb, packet, quote, &to) ||
+	if (!error_translate(skb, packet, quote, to) ||
 	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
 		return DROP_REWRITE;
 	*action = bpf_redirect_peer(endpoint->ifindex, 0);
@@ -52,16 +57,21 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 					      int *action)
 {
 	struct endpoint *endpoint = endpoint_find(flow->pod);
-	struct quoted to = quoted_reply(flow);
+	struct scratch *held = scratch_row();
 	address_t pod = flow->pod;
+	struct quoted *to;
 
+	if (!held)
+		return DROP_TABLE;
+	to = &held->errand.quoted;
+	quoted_reply(to, flow);
 	packet->service = flow->service;
 	packet->backend = pod;
 	if (!endpoint)
 		return DROP_ENDPOINT_GONE;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!quote_translate(skb, packet, quote, &to, icmp_address_sum(packet->destination, pod)) ||
+	if (!quote_translate(skb, packet, quote, to, icmp_address_sum(packet->destination, pod)) ||
 	    !icmp_destination(skb, packet, pod))
 		return DROP_REWRITE;
 	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
@@ -89,9 +99,9 @@ static __always_inline void elsewhere_offer(struct elsewhere *elsewhere, address
 	}
 	if (endpoint_find(owner))
 		return;
-	if (!elsewhere->first)
+	if (!is_address(elsewhere->first))
 		elsewhere->first = owner;
-	if (elsewhere->met && !elsewhere->behind)
+	if (elsewhere->met && !is_address(elsewhere->behind))
 		elsewhere->behind = owner;
 }
 
@@ -162,17 +172,15 @@ static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *
 }
 
 /* What becomes of an ICMP packet, with or without an outer header. */
-static __noinline enum verdict relay(struct __sk_buff *skb, struct packet *packet, __u32 hop,
-				     int *action)
+static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch *held,
+					  struct packet *packet, __u32 hop, int *action)
 {
 	enum verdict verdict;
 	flow_key_t key;
-	struct quote quote;
+	struct quote *quote = &held->quote;
 	flow_t *flow;
 
-	if (!packet || !action)
-		return DROP_REWRITE;
-	if (!quote_read(skb, packet, &quote))
+	if (!quote_read(skb, packet, quote))
 		return has_outer(packet) ? DROP_INNER_PROTOCOL : PASS_NOT_OURS;
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
@@ -180,7 +188,7 @@ static __noinline enum verdict relay(struct __sk_buff *skb, struct packet *packe
 		return has_outer(packet) ? DROP_UNKNOWN_FLOW : PASS_NOT_OURS;
 	/* After a reset the client's port may be in use again, for a flow of another node. */
 	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_RESET)))
-		return relay_into_pod(skb, packet, &quote, flow, action);
+		return relay_into_pod(skb, packet, quote, flow, action);
 	if (flow && flow->flags & FLOW_REMOTE) {
 		if (hop > HOP_LAST)
 			return DROP_UNKNOWN_FLOW;
@@ -190,7 +198,7 @@ static __noinline enum verdict relay(struct __sk_buff *skb, struct packet *packe
 	}
 	flow = !flow && !has_outer(packet) ? relay_outbound(packet) : NULL;
 	if (flow)
-		return relay_to_client(skb, packet, &quote, flow, action);
+		return relay_to_client(skb, packet, quote, flow, action);
 	verdict = relay_choose(packet, &hop);
 	return verdict == SENT_RELAYED ? relay_pass(skb, packet, hop, action) : verdict;
 }

@@ -14,7 +14,7 @@ static __always_inline frontend_t *bucket_find(frontend_bucket_t *bucket, fronte
 }
 
 /* The buckets after a key's own one. Not inlined: few buckets are full. */
-static __noinline frontend_t *frontend_find_spilled(frontend_key_t key, __u32 index)
+static __noinline frontend_t *frontend_find_spilled(frontend_key_handed_t handed, __u32 index)
 {
 	for (int probe = 1; probe < FRONTEND_PROBES; probe++) {
 		frontend_bucket_t *bucket;
@@ -24,7 +24,7 @@ static __noinline frontend_t *frontend_find_spilled(frontend_key_t key, __u32 in
 		bucket = bpf_map_lookup_elem(&FAMILY(frontends), &index);
 		if (!bucket)
 			return NULL;
-		found = bucket_find(bucket, key);
+		found = bucket_find(bucket, frontend_key_take(handed));
 		if (found || !bucket->slot[3].spill)
 			return found;
 	}
@@ -42,7 +42,7 @@ static __always_inline frontend_t *frontend_find(frontend_key_t key)
 	found = bucket_find(bucket, key);
 	if (found || likely(!bucket->slot[3].spill))
 		return found;
-	return frontend_find_spilled(key, index);
+	return frontend_find_spilled(frontend_key_hand(key), index);
 }
 
 /* What an address of a node is to this one, enum node_address; 0: it is no node's. */

@@ -23,27 +23,6 @@ static __always_inline void *skb_end(struct __sk_buff *skb)
 	return (void *)(long)skb->data_end;
 }
 
-/* An address from one program to the next that it goes on with. */
-static __always_inline void hand_write(struct __sk_buff *skb, address_t address)
-{
-	__u32 words[sizeof(address) / sizeof(__u32)];
-
-	__builtin_memcpy(words, &address, sizeof(address));
-	for (__u32 i = 0; i < sizeof(words) / sizeof(*words); i++)
-		skb->cb[i] = words[i];
-}
-
-static __always_inline address_t hand_read(const struct __sk_buff *skb)
-{
-	__u32 words[sizeof(address_t) / sizeof(__u32)];
-	address_t address;
-
-	for (__u32 i = 0; i < sizeof(words) / sizeof(*words); i++)
-		words[i] = skb->cb[i];
-	__builtin_memcpy(&address, words, sizeof(address));
-	return address;
-}
-
 /*
  * How a packet from `source` gets to `destination`, by this node's FIB. With `bytes`, the MTU is
  * the route's, and a way for which they are too many has nothing else; with 0, it is the device's.

@@ -27,7 +27,7 @@ import { createEndpointTarget, type EndpointTarget } from "../device/endpoints.t
 import { readStripping, whyTagsHide } from "../device/vlans.ts";
 import { findCgroupRoot } from "../kernel/cgroup.ts";
 import type { Link } from "../kernel/netlink/link.ts";
-import { ANY_IPV4 } from "../net/address.ts";
+import { ANY_IPV4, ANY_IPV6 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -169,6 +169,7 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
     },
     constants: {
       nodeAddress: identity.address,
+      nodeAddress6: ANY_IPV6,
       natPortMin: config.snat.ports.first,
       nodePortMin: nodePorts === "off" ? 0 : nodePorts.first,
       nodePortMax: nodePorts === "off" ? 0 : nodePorts.last,

@@ -20,10 +20,10 @@ import * as shared from "./testdata/gen/shared.ts";
 const ABI = join(import.meta.dirname, "../../bpf/abi");
 const ENTRIES = 40;
 
-/** All that the packet path shares, in one object. */
-function headersObject(): Uint8Array {
+/** All that the packet path of a family shares, in one object. */
+function headersObject(family = ""): Uint8Array {
   const headers = readdirSync(ABI).filter((file) => file.endsWith(".h"));
-  return compile(headers.map((file) => `#include "abi/${file}"\n`).join(""));
+  return compile(`${family}\n${headers.map((file) => `#include "abi/${file}"\n`).join("")}`);
 }
 
 interface Formatted {
@@ -58,13 +58,18 @@ function isTyped(spec: MapShape): spec is TypedMapSpec<unknown, unknown> {
   return "layout" in spec;
 }
 
-for (const [file, module, object] of [
-  ["gen/abi.ts", abi, headersObject()],
-  ["the fixture", shared, compile(join(import.meta.dirname, "testdata/shared.bpf.c"))],
+const ofIpv6 = ({ name }: MapShape): boolean => name.endsWith("6");
+const specs = Object.values<MapShape>(abi.maps).filter(isTyped);
+const sharedSpecs = Object.values<MapShape>(shared.maps).filter(isTyped);
+
+for (const [file, module, object, maps] of [
+  ["gen/abi.ts", abi, headersObject(), specs.filter((spec) => !ofIpv6(spec))],
+  ["gen/abi.ts for IPv6", abi, headersObject("#define FAMILY_IPV6"), specs.filter(ofIpv6)],
+  ["the fixture", shared, compile(join(import.meta.dirname, "testdata/shared.bpf.c")), sharedSpecs],
 ] as const) {
   describe(`bpftool reads what the codecs of ${file} wrote`, () => {
     const layout = readLayout(module.abiText);
-    for (const spec of Object.values<MapShape>(module.maps).filter(isTyped)) {
+    for (const spec of maps) {
       test(`into ${spec.name}`, () => {
         using opened = new BpfObject(`${spec.name}.bpf.o`, object);
         using btf = new LoadedBtf(opened.btf);

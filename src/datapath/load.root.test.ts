@@ -12,7 +12,7 @@ import { findLink } from "../kernel/netlink/link.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { listBpfFilters } from "../kernel/netlink/traffic-control.ts";
 import { hasFeature } from "../kernel/probe.ts";
-import { parseIpv4 } from "../net/address.ts";
+import { parseIpv4, parseIpv6 } from "../net/address.ts";
 import { type Attacher, createAttacher } from "./attach.ts";
 import { FrontendKind, type Port, type ServiceId } from "./gen/abi.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./load.ts";
@@ -41,6 +41,7 @@ const OPTIONS: DatapathOptions = {
   limits: LIMITS,
   constants: {
     nodeAddress: parseIpv4("10.0.0.1"),
+    nodeAddress6: parseIpv6("fd00::1"),
     natPortMin: 32_768,
     nodePortMin: 0,
     nodePortMax: 0,

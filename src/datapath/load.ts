@@ -11,6 +11,7 @@ import type { MapShape, TypedMapSpec } from "../kernel/codec.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { type LoadedObject, openObject } from "../kernel/object.ts";
 import type { BpfProgram } from "../kernel/program.ts";
+import { ANY_IPV6 } from "../net/address.ts";
 import type { SocketPrograms } from "./attach-sockets.ts";
 import { checkMap, checkObject } from "./check.ts";
 import { writeConstants } from "./constants.ts";
@@ -22,20 +23,32 @@ import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
 
 /** How a datapath is loaded. */
 export interface DatapathOptions {
-  /** Directory of edge.bpf.o, host.bpf.o, pod.bpf.o and socket.bpf.o. */
+  /** Directory of edge.bpf.o, host.bpf.o, pod.bpf.o and socket.bpf.o, and of IPv6's. */
   readonly objects: string;
   /** Directory of this node's pins, on a bpffs. */
   readonly pins: string;
   readonly limits: Limits;
-  readonly constants: Omit<Config, "frontendMask" | "counterStride">;
+  /** Without a nodeAddress6, no table and no program of IPv6 is made. */
+  readonly constants: Omit<Config, "frontendMask" | "frontendMask6" | "counterStride">;
 }
 
-/** Every map of the packet path, through its types. */
+type Specs = typeof specs;
+type MapOf<Spec> = Spec extends TypedMapSpec<infer K, infer V> ? TypedMap<K, V> : BpfMap;
+
+/** Every map of the packet path, through its types, but for those of IPv6 alone. */
 export type DatapathMaps = {
-  readonly [Key in Exclude<
-    keyof typeof specs,
-    `${string}Programs`
-  >]: (typeof specs)[Key] extends TypedMapSpec<infer K, infer V> ? TypedMap<K, V> : BpfMap;
+  readonly [Key in Exclude<keyof Specs, `${string}Programs` | `${string}6` | "scratch">]: MapOf<
+    Specs[Key]
+  >;
+};
+
+/** The maps of IPv6 by the names of IPv4's: `conntrack` is conntrack6. */
+export type WideMaps = {
+  readonly [Key in keyof Specs as Key extends `${string}Programs6` | "scratch6"
+    ? never
+    : Key extends `${infer Name}6`
+      ? Name
+      : never]: MapOf<Specs[Key]>;
 };
 
 /** The programs of the packet path. */
@@ -53,6 +66,8 @@ export interface DatapathPrograms {
 /** The packet path in the kernel, not yet attached to anything new. */
 export interface Datapath extends Disposable {
   readonly maps: DatapathMaps;
+  /** Undefined where the node has no IPv6. */
+  readonly wide: WideMaps | undefined;
   readonly programs: DatapathPrograms;
   readonly sizes: Sizes;
   /** What became of pinned maps that were not as wanted, one sentence each, for status. */
@@ -60,6 +75,12 @@ export interface Datapath extends Disposable {
 }
 
 const OBJECTS = ["edge", "host", "pod", "socket"] as const;
+const WIDE_OBJECTS = ["edge6", "host6", "pod6"] as const;
+
+/** What an object of another family has no use for. */
+function objectsFor({ nodeAddress6 }: DatapathOptions["constants"]): readonly string[] {
+  return nodeAddress6 === ANY_IPV6 ? OBJECTS : [...OBJECTS, ...WIDE_OBJECTS];
+}
 
 /** Maps by name as they are found and made, from one object to the next. */
 class MapSet implements Disposable {
@@ -105,7 +126,7 @@ class MapSet implements Disposable {
   publish(): string[] {
     const notes = this.takeovers.map(({ name, old, how }) => takeOver(old, this.get(name), how));
     for (const name of this.#fresh) {
-      if (!isProgramTable(name)) this.get(name).pinByRename(join(this.#pins, name));
+      if (!isOfLoad(name)) this.get(name).pinByRename(join(this.#pins, name));
     }
     for (const { old } of this.takeovers) old.close();
     return notes;
@@ -125,15 +146,16 @@ class MapSet implements Disposable {
 export function openDatapath(options: DatapathOptions): Datapath {
   ensurePinDirectory(options.pins);
   const sizes = sizesOf(options.limits, possibleCpus());
-  const { frontendMask, counterStride } = sizes;
-  const constants: Config = { ...options.constants, frontendMask, counterStride };
+  const { frontendMask, frontendMask6, counterStride } = sizes;
+  const own = { frontendMask, frontendMask6, counterStride };
+  const constants: Config = { ...options.constants, ...own };
   const maps = new MapSet(options.pins);
   const programs = new Map<string, BpfProgram>();
   try {
     for (const spec of Object.values(specs)) {
-      if (!isProgramTable(spec.name)) maps.lookForPin(withSize(spec, sizes));
+      if (!isOfLoad(spec.name)) maps.lookForPin(withSize(spec, sizes));
     }
-    for (const name of OBJECTS) {
+    for (const name of objectsFor(constants)) {
       const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
       for (const [program, held] of loaded.programs) programs.set(program, held);
       for (const [map, held] of loaded.maps) {
@@ -142,11 +164,8 @@ export function openDatapath(options: DatapathOptions): Datapath {
       }
     }
     const notes = maps.publish();
-    connectPrograms(
-      (name) => maps.get(name),
-      (name) => programOf(programs, name),
-    );
-    keepPrograms(options.pins, (name) => maps.get(name));
+    connectPrograms(maps.found, programs);
+    keepPrograms(options.pins, maps.found);
     return assemble(maps, programs, sizes, notes);
   } catch (error) {
     maps[Symbol.dispose]();
@@ -155,8 +174,9 @@ export function openDatapath(options: DatapathOptions): Datapath {
   }
 }
 
-function isProgramTable(name: string): boolean {
-  return Object.hasOwn(PROGRAM_TABLES, name);
+/** Whether a map is of one load alone, and of no use to the next. */
+function isOfLoad(name: string): boolean {
+  return Object.hasOwn(PROGRAM_TABLES, name) || name === "scratch" || name === "scratch6";
 }
 
 function programOf(programs: ReadonlyMap<string, BpfProgram>, name: string): BpfProgram {
@@ -193,7 +213,7 @@ function assemble(
   const typed = <K, V>(spec: TypedMapSpec<K, V>): TypedMap<K, V> =>
     new TypedMap(set.get(spec.name), withSize(spec, sizes));
   const program = (name: string): BpfProgram => programOf(programs, name);
-  const tables = Object.keys(PROGRAM_TABLES).map((name) => set.get(name).info.id);
+  const tables = Object.keys(PROGRAM_TABLES).flatMap((name) => set.found.get(name)?.info.id ?? []);
   return {
     maps: {
       affinities: typed(specs.affinities),
@@ -228,11 +248,28 @@ function assemble(
       all: [...programs.values()],
       tables: new Set(tables),
     },
+    wide: set.found.has(specs.conntrack6.name) ? wideMaps(typed) : undefined,
     sizes,
     notes,
     [Symbol.dispose]() {
       set[Symbol.dispose]();
       for (const held of programs.values()) held.close();
     },
+  };
+}
+
+function wideMaps(typed: <K, V>(spec: TypedMapSpec<K, V>) => TypedMap<K, V>): WideMaps {
+  return {
+    affinities: typed(specs.affinities6),
+    backends: typed(specs.backends6),
+    conntrack: typed(specs.conntrack6),
+    endpoints: typed(specs.endpoints6),
+    formerOwners: typed(specs.formerOwners6),
+    frontends: typed(specs.frontends6),
+    nexthops: typed(specs.nexthops6),
+    socketPeers: typed(specs.socketPeers6),
+    sourceRanges: typed(specs.sourceRanges6),
+    targets: typed(specs.targets6),
+    trusted: typed(specs.trusted6),
   };
 }

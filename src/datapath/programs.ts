@@ -7,18 +7,41 @@ import type { BpfMap } from "../kernel/map.ts";
 import type { BpfProgram } from "../kernel/program.ts";
 import { EdgeProgram, HostProgram, PodProgram } from "./gen/abi.ts";
 
+type Slots = Readonly<Record<number, string>>;
+
+const EDGE: Slots = {
+  [EdgeProgram.nat]: "edge_nat",
+  [EdgeProgram.natNew]: "edge_nat_new",
+  [EdgeProgram.natBack]: "edge_nat_back",
+};
+const HOST: Slots = {
+  [HostProgram.nat]: "host_nat",
+  [HostProgram.natNew]: "host_nat_new",
+  [HostProgram.natBack]: "host_nat_back",
+  [HostProgram.answer]: "host_answer",
+  [HostProgram.plain]: "host_plain",
+  [HostProgram.deliver]: "host_deliver",
+  [HostProgram.icmp]: "host_icmp",
+};
+const POD: Slots = {
+  [PodProgram.outbound]: "pod_outbound",
+  [PodProgram.icmp]: "pod_icmp",
+  [PodProgram.outboundNew]: "pod_outbound_new",
+  [PodProgram.answer]: "pod_answer",
+};
+
+function wide(slots: Slots): Slots {
+  return Object.fromEntries(Object.entries(slots).map(([slot, name]) => [slot, `${name}6`]));
+}
+
 /** Tables of programs by the name of their map, and the programs by slot. */
-export const PROGRAM_TABLES: Readonly<Record<string, Readonly<Record<number, string>>>> = {
-  edge_programs: { [EdgeProgram.nat]: "edge_nat" },
-  host_programs: {
-    [HostProgram.nat]: "host_nat",
-    [HostProgram.deliver]: "host_deliver",
-    [HostProgram.icmp]: "host_icmp",
-  },
-  pod_programs: {
-    [PodProgram.outbound]: "pod_outbound",
-    [PodProgram.icmp]: "pod_icmp",
-  },
+export const PROGRAM_TABLES: Readonly<Record<string, Slots>> = {
+  edge_programs: { ...EDGE, [EdgeProgram.ipv6]: "edge_ingress6" },
+  host_programs: { ...HOST, [HostProgram.ipv6]: "from_network6" },
+  pod_programs: { ...POD, [PodProgram.ipv6]: "from_pod6" },
+  edge_programs6: wide(EDGE),
+  host_programs6: wide(HOST),
+  pod_programs6: wide(POD),
 };
 
 /**
@@ -27,23 +50,24 @@ export const PROGRAM_TABLES: Readonly<Record<string, Readonly<Record<number, str
  */
 const PIN = /^(edge|host|pod)_programs6?_(\d+)$/;
 
-/** Writes the programs into their tables. Throws when one is missing. */
+/** Writes the programs that are loaded into their tables. Without IPv6, its slots stay empty. */
 export function connectPrograms(
-  table: (name: string) => BpfMap,
-  program: (name: string) => BpfProgram,
+  maps: ReadonlyMap<string, BpfMap>,
+  programs: ReadonlyMap<string, BpfProgram>,
 ): void {
   for (const [name, slots] of Object.entries(PROGRAM_TABLES)) {
     for (const [slot, named] of Object.entries(slots)) {
-      table(name).update(word(Number(slot)), word(program(named).fd));
+      const program = programs.get(named);
+      if (program !== undefined) maps.get(name)?.update(word(Number(slot)), word(program.fd));
     }
   }
 }
 
 /** Pins the tables, so that they outlive the agent. */
-export function keepPrograms(pins: string, table: (name: string) => BpfMap): void {
+export function keepPrograms(pins: string, maps: ReadonlyMap<string, BpfMap>): void {
   for (const name of Object.keys(PROGRAM_TABLES)) {
-    const map = table(name);
-    map.pinByRename(join(pins, `${name}_${map.info.id}`));
+    const map = maps.get(name);
+    map?.pinByRename(join(pins, `${name}_${map.info.id}`));
   }
 }
 

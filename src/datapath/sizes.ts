@@ -20,6 +20,7 @@ export interface Limits {
 export interface Sizes {
   readonly entries: Readonly<Record<string, number>>;
   readonly frontendMask: number;
+  readonly frontendMask6: number;
   readonly counterStride: number;
   /** Ids of service ports are below. */
   readonly serviceIds: number;
@@ -46,28 +47,34 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
   const serviceIds = limits.services + 1;
   const affordable = Math.floor(COUNTERS_BYTES / COUNTER_BYTES / cpus);
   const counterStride = Math.min(limits.backends + 1, affordable);
+  const ofAddresses = {
+    frontends: buckets,
+    backends: limits.backends,
+    nexthops: Math.min(MAX_NEXTHOPS, Math.max(1024, limits.nodes)),
+    conntrack: limits.flows * 2,
+    targets: Math.max(65_536, limits.endpoints * 16),
+    endpoints: limits.endpoints,
+    trusted: limits.nodes,
+    former_owners: limits.formerOwners,
+    source_ranges: limits.sourceRanges,
+    affinities: limits.affinities,
+    socket_peers: limits.sockets,
+  };
+  const wide = Object.entries(ofAddresses).map(([name, count]) => [`${name}6`, count] as const);
   return {
     frontendMask: buckets - 1,
+    frontendMask6: buckets - 1,
     counterStride,
     serviceIds,
     entries: {
-      frontends: buckets,
+      ...ofAddresses,
+      ...Object.fromEntries(wide),
       services: limits.services + SPARE_SERVICES,
       rings: Math.ceil(limits.ringEntries / RING_ROW_SLOTS),
-      backends: limits.backends,
-      nexthops: Math.min(MAX_NEXTHOPS, Math.max(1024, limits.nodes)),
       counters: counterStride * cpus,
       metrics: METRIC_ROWS_PER_CPU * cpus,
       runtime: 1,
-      conntrack: limits.flows * 2,
-      targets: Math.max(65_536, limits.endpoints * 16),
-      endpoints: limits.endpoints,
-      trusted: limits.nodes,
-      former_owners: limits.formerOwners,
       limits: serviceIds,
-      source_ranges: limits.sourceRanges,
-      affinities: limits.affinities,
-      socket_peers: limits.sockets,
     },
   };
 }

@@ -80,6 +80,17 @@ export function setUint48(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 2, value);
 }
 
+/** Sixteen bytes, the first the most significant: an IPv6 address as a number. */
+export function getUint128(view: DataView, offset: number): bigint {
+  return (view.getBigUint64(offset) << 64n) | view.getBigUint64(offset + 8);
+}
+
+/** Stores sixteen bytes, the first the most significant. */
+export function setUint128(view: DataView, offset: number, value: bigint): void {
+  view.setBigUint64(offset, value >> 64n);
+  view.setBigUint64(offset + 8, value);
+}
+
 /** A copy of `length` bytes. */
 export function getBytes(view: DataView, offset: number, length: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + offset, length).slice();

@@ -5,8 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Config } from "../../src/datapath/gen/abi.ts";
-import { type Datapath, openDatapath } from "../../src/datapath/load.ts";
+import { type Datapath, type DatapathOptions, openDatapath } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
@@ -19,7 +18,7 @@ export interface RealOptions {
   /** Directory of the objects. */
   readonly objects: string;
   readonly limits: Limits;
-  readonly constants: Omit<Config, "frontendMask" | "counterStride">;
+  readonly constants: DatapathOptions["constants"];
 }
 
 /** What a program made of a frame. */

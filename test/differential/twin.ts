@@ -2,7 +2,6 @@
 // A node twice: in the model and in the kernel. Every change of state goes to both.
 
 import type {
-  Config as AbiConfig,
   Flow as AbiFlow,
   FlowKey as AbiFlowKey,
   Identity,
@@ -11,9 +10,10 @@ import type {
   Port,
   ServiceId,
 } from "../../src/datapath/gen/abi.ts";
+import type { DatapathOptions } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
-import type { Ipv4 } from "../../src/net/address.ts";
+import { ANY_IPV6, type Ipv4 } from "../../src/net/address.ts";
 import type { Mac } from "../../src/net/mac.ts";
 import type { Prefix4 } from "../../src/net/prefix.ts";
 import { bucketOf } from "../model/hash.ts";
@@ -350,12 +350,11 @@ const EMPTY_NEXTHOP: Nexthop = {
   outerSource: 0,
 };
 
-function constantsOf(
-  config: TwinOptions["config"],
-): Omit<AbiConfig, "frontendMask" | "counterStride"> {
+function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"] {
   return {
     ...config,
     nodeAddress: config.nodeAddress as Ipv4,
+    nodeAddress6: ANY_IPV6,
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,

@@ -25,7 +25,7 @@ import { check } from "../../src/kernel/error.ts";
 import * as sys from "../../src/kernel/ffi.ts";
 import { BpfLink } from "../../src/kernel/link.ts";
 import { namespaceCookie } from "../../src/kernel/netns.ts";
-import { parseIpv4 } from "../../src/net/address.ts";
+import { ANY_IPV6, parseIpv4 } from "../../src/net/address.ts";
 import { connectTcp, connectUdp, sendUdp, serveTcp, serveUdp, withSocket } from "./calls.ts";
 
 const CLONE_NEWNET = 0x4000_0000;
@@ -140,6 +140,7 @@ function load(): Datapath {
     },
     constants: {
       nodeAddress: parseIpv4("10.0.0.1"),
+      nodeAddress6: ANY_IPV6,
       natPortMin: 32_768,
       nodePortMin: 30_000,
       nodePortMax: 32_767,

@@ -3,8 +3,10 @@
 
 import {
   getArray,
+  getUint128,
   getUint48,
   setArray,
+  setUint128,
   setUint48,
   type Brand,
   type Codec,
@@ -14,6 +16,7 @@ import {
   type TypedMapSpec,
 } from "../../kernel/codec.ts";
 import type { Ipv4 } from "../../net/address.ts";
+import type { Ipv6 } from "../../net/address.ts";
 import type { Mac } from "../../net/mac.ts";
 
 /** identity_t */
@@ -78,6 +81,15 @@ const u8Codec: Codec<number> = {
   },
 };
 
+const ipv6Codec: Codec<Ipv6> = {
+  name: "ipv6_t",
+  size: 16,
+  decode: (view, offset) => getUint128(view, offset) as Ipv6,
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value);
+  },
+};
+
 /** enum backend_flag */
 export const BackendFlag = {
   local: 1,
@@ -92,12 +104,16 @@ export const backendFlagNames: { readonly [value: number]: string } = {
 export const EdgeProgram = {
   ipv6: 0,
   nat: 1,
+  natNew: 2,
+  natBack: 3,
 } as const;
 export type EdgeProgram = (typeof EdgeProgram)[keyof typeof EdgeProgram];
 /** The names of enum edge_program for people, by value. */
 export const edgeProgramNames: { readonly [value: number]: string } = {
   "0": "ipv6",
   "1": "nat",
+  "2": "nat_new",
+  "3": "nat_back",
 };
 
 /** enum event_mask */
@@ -174,6 +190,10 @@ export const HostProgram = {
   nat: 1,
   deliver: 2,
   icmp: 3,
+  natNew: 4,
+  natBack: 5,
+  answer: 6,
+  plain: 7,
 } as const;
 export type HostProgram = (typeof HostProgram)[keyof typeof HostProgram];
 /** The names of enum host_program for people, by value. */
@@ -182,6 +202,10 @@ export const hostProgramNames: { readonly [value: number]: string } = {
   "1": "nat",
   "2": "deliver",
   "3": "icmp",
+  "4": "nat_new",
+  "5": "nat_back",
+  "6": "answer",
+  "7": "plain",
 };
 
 /** enum nexthop_flag */
@@ -242,6 +266,8 @@ export const PodProgram = {
   ipv6: 0,
   outbound: 1,
   icmp: 2,
+  outboundNew: 3,
+  answer: 4,
 } as const;
 export type PodProgram = (typeof PodProgram)[keyof typeof PodProgram];
 /** The names of enum pod_program for people, by value. */
@@ -249,6 +275,8 @@ export const podProgramNames: { readonly [value: number]: string } = {
   "0": "ipv6",
   "1": "outbound",
   "2": "icmp",
+  "3": "outbound_new",
+  "4": "answer",
 };
 
 /** enum service_flag */
@@ -490,24 +518,6 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "55": "a part of the packet path is not loaded: restart the agent",
 };
 
-/** struct affinity_key */
-export interface AffinityKey {
-  readonly service: ServiceId;
-  readonly client: Ipv4;
-}
-export const AffinityKey: Codec<AffinityKey> = {
-  name: "struct affinity_key",
-  size: 8,
-  decode: (view, offset) => ({
-    service: view.getUint32(offset, true) as ServiceId,
-    client: view.getUint32(offset + 4) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.service, true);
-    view.setUint32(offset + 4, value.client);
-  },
-};
-
 /** struct affinity */
 export interface Affinity {
   readonly pod: Ipv4;
@@ -526,6 +536,24 @@ export const Affinity: Codec<Affinity> = {
     view.setUint32(offset, value.pod);
     view.setUint32(offset + 4, value.backend, true);
     view.setUint32(offset + 8, value.seen, true);
+  },
+};
+
+/** struct affinity_key */
+export interface AffinityKey {
+  readonly service: ServiceId;
+  readonly client: Ipv4;
+}
+export const AffinityKey: Codec<AffinityKey> = {
+  name: "struct affinity_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    client: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.client);
   },
 };
 
@@ -556,6 +584,33 @@ export const Backend: Codec<Backend> = {
   },
 };
 
+/** struct endpoint */
+export interface Endpoint {
+  readonly ifindex: Ifindex;
+  readonly netns: number;
+  readonly podMac: Mac;
+  readonly nodeMac: Mac;
+  readonly identity: Identity;
+}
+export const Endpoint: Codec<Endpoint> = {
+  name: "struct endpoint",
+  size: 24,
+  decode: (view, offset) => ({
+    ifindex: view.getUint32(offset, true) as Ifindex,
+    netns: view.getInt32(offset + 4, true),
+    podMac: getUint48(view, offset + 8) as Mac,
+    nodeMac: getUint48(view, offset + 14) as Mac,
+    identity: view.getUint32(offset + 20, true) as Identity,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.ifindex, true);
+    view.setInt32(offset + 4, value.netns, true);
+    setUint48(view, offset + 8, value.podMac);
+    setUint48(view, offset + 14, value.nodeMac);
+    view.setUint32(offset + 20, value.identity, true);
+  },
+};
+
 /** struct endpoint_key */
 export interface EndpointKey {
   readonly address: Ipv4;
@@ -568,37 +623,6 @@ export const EndpointKey: Codec<EndpointKey> = {
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.address);
-  },
-};
-
-/** struct flow_key */
-export interface FlowKey {
-  readonly source: Ipv4;
-  readonly destination: Ipv4;
-  readonly sourcePort: Port;
-  readonly destinationPort: Port;
-  readonly protocol: number;
-  readonly direction: number;
-}
-export const FlowKey: Codec<FlowKey> = {
-  name: "struct flow_key",
-  size: 16,
-  decode: (view, offset) => ({
-    source: view.getUint32(offset) as Ipv4,
-    destination: view.getUint32(offset + 4) as Ipv4,
-    sourcePort: view.getUint16(offset + 8) as Port,
-    destinationPort: view.getUint16(offset + 10) as Port,
-    protocol: view.getUint8(offset + 12),
-    direction: view.getUint8(offset + 13),
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.source);
-    view.setUint32(offset + 4, value.destination);
-    view.setUint16(offset + 8, value.sourcePort);
-    view.setUint16(offset + 10, value.destinationPort);
-    view.setUint8(offset + 12, value.protocol);
-    view.setUint8(offset + 13, value.direction);
-    view.setUint16(offset + 14, 0);
   },
 };
 
@@ -666,6 +690,37 @@ export const Flow: Codec<Flow> = {
     view.setBigUint64(offset + 56, value.bytes, true);
     view.setUint32(offset + 64, value.created, true);
     view.setUint32(offset + 68, 0);
+  },
+};
+
+/** struct flow_key */
+export interface FlowKey {
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly direction: number;
+}
+export const FlowKey: Codec<FlowKey> = {
+  name: "struct flow_key",
+  size: 16,
+  decode: (view, offset) => ({
+    source: view.getUint32(offset) as Ipv4,
+    destination: view.getUint32(offset + 4) as Ipv4,
+    sourcePort: view.getUint16(offset + 8) as Port,
+    destinationPort: view.getUint16(offset + 10) as Port,
+    protocol: view.getUint8(offset + 12),
+    direction: view.getUint8(offset + 13),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.source);
+    view.setUint32(offset + 4, value.destination);
+    view.setUint16(offset + 8, value.sourcePort);
+    view.setUint16(offset + 10, value.destinationPort);
+    view.setUint8(offset + 12, value.protocol);
+    view.setUint8(offset + 13, value.direction);
+    view.setUint16(offset + 14, 0);
   },
 };
 
@@ -740,6 +795,45 @@ export const FrontendBucket: Codec<FrontendBucket> = {
     Frontend.encode(view, offset + 16, value.slot[1]);
     Frontend.encode(view, offset + 32, value.slot[2]);
     Frontend.encode(view, offset + 48, value.slot[3]);
+  },
+};
+
+/** struct limit_window */
+export interface LimitWindow {
+  readonly since: Jiffies;
+  readonly passed: number;
+  readonly told: number;
+}
+export const LimitWindow: Codec<LimitWindow> = {
+  name: "struct limit_window",
+  size: 12,
+  decode: (view, offset) => ({
+    since: view.getUint32(offset, true) as Jiffies,
+    passed: view.getUint32(offset + 4, true),
+    told: view.getUint32(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.since, true);
+    view.setUint32(offset + 4, value.passed, true);
+    view.setUint32(offset + 8, value.told, true);
+  },
+};
+
+/** struct metric */
+export interface Metric {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Metric: Codec<Metric> = {
+  name: "struct metric",
+  size: 16,
+  decode: (view, offset) => ({
+    packets: view.getBigUint64(offset, true),
+    bytes: view.getBigUint64(offset + 8, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.packets, true);
+    view.setBigUint64(offset + 8, value.bytes, true);
   },
 };
 
@@ -836,146 +930,6 @@ export const PacketEvent: Codec<PacketEvent> = {
   },
 };
 
-/** struct socket_peer_key */
-export interface SocketPeerKey {
-  readonly cookie: SocketCookie;
-  readonly backend: Ipv4;
-  readonly port: Port;
-  readonly protocol: number;
-}
-export const SocketPeerKey: Codec<SocketPeerKey> = {
-  name: "struct socket_peer_key",
-  size: 16,
-  decode: (view, offset) => ({
-    cookie: view.getBigUint64(offset, true) as SocketCookie,
-    backend: view.getUint32(offset + 8) as Ipv4,
-    port: view.getUint16(offset + 12) as Port,
-    protocol: view.getUint8(offset + 14),
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.cookie, true);
-    view.setUint32(offset + 8, value.backend);
-    view.setUint16(offset + 12, value.port);
-    view.setUint8(offset + 14, value.protocol);
-    view.setUint8(offset + 15, 0);
-  },
-};
-
-/** struct socket_peer */
-export interface SocketPeer {
-  readonly netns: NetnsCookie;
-  readonly serviceAddress: Ipv4;
-  readonly service: ServiceId;
-  readonly created: Jiffies;
-  readonly servicePort: Port;
-}
-export const SocketPeer: Codec<SocketPeer> = {
-  name: "struct socket_peer",
-  size: 24,
-  decode: (view, offset) => ({
-    netns: view.getBigUint64(offset, true) as NetnsCookie,
-    serviceAddress: view.getUint32(offset + 8) as Ipv4,
-    service: view.getUint32(offset + 12, true) as ServiceId,
-    created: view.getUint32(offset + 16, true) as Jiffies,
-    servicePort: view.getUint16(offset + 20) as Port,
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.netns, true);
-    view.setUint32(offset + 8, value.serviceAddress);
-    view.setUint32(offset + 12, value.service, true);
-    view.setUint32(offset + 16, value.created, true);
-    view.setUint16(offset + 20, value.servicePort);
-    view.setUint16(offset + 22, 0);
-  },
-};
-
-/** struct source_range_key */
-export interface SourceRangeKey {
-  readonly prefixLength: number;
-  readonly service: ServiceId;
-  readonly address: Ipv4;
-}
-export const SourceRangeKey: Codec<SourceRangeKey> = {
-  name: "struct source_range_key",
-  size: 12,
-  decode: (view, offset) => ({
-    prefixLength: view.getUint32(offset, true),
-    service: view.getUint32(offset + 4, true) as ServiceId,
-    address: view.getUint32(offset + 8) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.prefixLength, true);
-    view.setUint32(offset + 4, value.service, true);
-    view.setUint32(offset + 8, value.address);
-  },
-};
-
-/** struct endpoint */
-export interface Endpoint {
-  readonly ifindex: Ifindex;
-  readonly netns: number;
-  readonly podMac: Mac;
-  readonly nodeMac: Mac;
-  readonly identity: Identity;
-}
-export const Endpoint: Codec<Endpoint> = {
-  name: "struct endpoint",
-  size: 24,
-  decode: (view, offset) => ({
-    ifindex: view.getUint32(offset, true) as Ifindex,
-    netns: view.getInt32(offset + 4, true),
-    podMac: getUint48(view, offset + 8) as Mac,
-    nodeMac: getUint48(view, offset + 14) as Mac,
-    identity: view.getUint32(offset + 20, true) as Identity,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.ifindex, true);
-    view.setInt32(offset + 4, value.netns, true);
-    setUint48(view, offset + 8, value.podMac);
-    setUint48(view, offset + 14, value.nodeMac);
-    view.setUint32(offset + 20, value.identity, true);
-  },
-};
-
-/** struct limit_window */
-export interface LimitWindow {
-  readonly since: Jiffies;
-  readonly passed: number;
-  readonly told: number;
-}
-export const LimitWindow: Codec<LimitWindow> = {
-  name: "struct limit_window",
-  size: 12,
-  decode: (view, offset) => ({
-    since: view.getUint32(offset, true) as Jiffies,
-    passed: view.getUint32(offset + 4, true),
-    told: view.getUint32(offset + 8, true),
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.since, true);
-    view.setUint32(offset + 4, value.passed, true);
-    view.setUint32(offset + 8, value.told, true);
-  },
-};
-
-/** struct metric */
-export interface Metric {
-  readonly packets: bigint;
-  readonly bytes: bigint;
-}
-export const Metric: Codec<Metric> = {
-  name: "struct metric",
-  size: 16,
-  decode: (view, offset) => ({
-    packets: view.getBigUint64(offset, true),
-    bytes: view.getBigUint64(offset + 8, true),
-  }),
-  encode: (view, offset, value) => {
-    view.setBigUint64(offset, value.packets, true);
-    view.setBigUint64(offset + 8, value.bytes, true);
-  },
-};
-
 /** struct ring_row */
 export interface RingRow {
   readonly backend: readonly number[];
@@ -1061,6 +1015,59 @@ export const SlotKey: Codec<SlotKey> = {
   },
 };
 
+/** struct socket_peer */
+export interface SocketPeer {
+  readonly netns: NetnsCookie;
+  readonly serviceAddress: Ipv4;
+  readonly service: ServiceId;
+  readonly created: Jiffies;
+  readonly servicePort: Port;
+}
+export const SocketPeer: Codec<SocketPeer> = {
+  name: "struct socket_peer",
+  size: 24,
+  decode: (view, offset) => ({
+    netns: view.getBigUint64(offset, true) as NetnsCookie,
+    serviceAddress: view.getUint32(offset + 8) as Ipv4,
+    service: view.getUint32(offset + 12, true) as ServiceId,
+    created: view.getUint32(offset + 16, true) as Jiffies,
+    servicePort: view.getUint16(offset + 20) as Port,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.netns, true);
+    view.setUint32(offset + 8, value.serviceAddress);
+    view.setUint32(offset + 12, value.service, true);
+    view.setUint32(offset + 16, value.created, true);
+    view.setUint16(offset + 20, value.servicePort);
+    view.setUint16(offset + 22, 0);
+  },
+};
+
+/** struct socket_peer_key */
+export interface SocketPeerKey {
+  readonly cookie: SocketCookie;
+  readonly backend: Ipv4;
+  readonly port: Port;
+  readonly protocol: number;
+}
+export const SocketPeerKey: Codec<SocketPeerKey> = {
+  name: "struct socket_peer_key",
+  size: 16,
+  decode: (view, offset) => ({
+    cookie: view.getBigUint64(offset, true) as SocketCookie,
+    backend: view.getUint32(offset + 8) as Ipv4,
+    port: view.getUint16(offset + 12) as Port,
+    protocol: view.getUint8(offset + 14),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.cookie, true);
+    view.setUint32(offset + 8, value.backend);
+    view.setUint16(offset + 12, value.port);
+    view.setUint8(offset + 14, value.protocol);
+    view.setUint8(offset + 15, 0);
+  },
+};
+
 /** struct source_range */
 export interface SourceRange {
   readonly listed: number;
@@ -1073,6 +1080,27 @@ export const SourceRange: Codec<SourceRange> = {
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.listed, true);
+  },
+};
+
+/** struct source_range_key */
+export interface SourceRangeKey {
+  readonly prefixLength: number;
+  readonly service: ServiceId;
+  readonly address: Ipv4;
+}
+export const SourceRangeKey: Codec<SourceRangeKey> = {
+  name: "struct source_range_key",
+  size: 12,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    service: view.getUint32(offset + 4, true) as ServiceId,
+    address: view.getUint32(offset + 8) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    view.setUint32(offset + 4, value.service, true);
+    view.setUint32(offset + 8, value.address);
   },
 };
 
@@ -1094,6 +1122,24 @@ export const Target: Codec<Target> = {
     view.setUint16(offset, value.port);
     view.setUint16(offset + 2, value.flags, true);
     view.setUint32(offset + 4, value.counter, true);
+  },
+};
+
+/** struct target_key */
+export interface TargetKey {
+  readonly service: ServiceId;
+  readonly pod: Ipv4;
+}
+export const TargetKey: Codec<TargetKey> = {
+  name: "struct target_key",
+  size: 8,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    pod: view.getUint32(offset + 4) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    view.setUint32(offset + 4, value.pod);
   },
 };
 
@@ -1136,24 +1182,6 @@ export const Trusted: Codec<Trusted> = {
   },
 };
 
-/** struct target_key */
-export interface TargetKey {
-  readonly service: ServiceId;
-  readonly pod: Ipv4;
-}
-export const TargetKey: Codec<TargetKey> = {
-  name: "struct target_key",
-  size: 8,
-  decode: (view, offset) => ({
-    service: view.getUint32(offset, true) as ServiceId,
-    pod: view.getUint32(offset + 4) as Ipv4,
-  }),
-  encode: (view, offset, value) => {
-    view.setUint32(offset, value.service, true);
-    view.setUint32(offset + 4, value.pod);
-  },
-};
-
 /** struct trusted_key */
 export interface TrustedKey {
   readonly prefixLength: number;
@@ -1169,6 +1197,467 @@ export const TrustedKey: Codec<TrustedKey> = {
   encode: (view, offset, value) => {
     view.setUint32(offset, value.prefixLength, true);
     view.setUint32(offset + 4, value.address);
+  },
+};
+
+/** struct affinity6 */
+export interface Affinity6 {
+  readonly pod: Ipv6;
+  readonly backend: number;
+  readonly seen: Jiffies;
+}
+export const Affinity6: Codec<Affinity6> = {
+  name: "struct affinity6",
+  size: 24,
+  decode: (view, offset) => ({
+    pod: getUint128(view, offset) as Ipv6,
+    backend: view.getUint32(offset + 16, true),
+    seen: view.getUint32(offset + 20, true) as Jiffies,
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.pod);
+    view.setUint32(offset + 16, value.backend, true);
+    view.setUint32(offset + 20, value.seen, true);
+  },
+};
+
+/** struct affinity_key6 */
+export interface AffinityKey6 {
+  readonly service: ServiceId;
+  readonly client: Ipv6;
+}
+export const AffinityKey6: Codec<AffinityKey6> = {
+  name: "struct affinity_key6",
+  size: 20,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    client: getUint128(view, offset + 4) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    setUint128(view, offset + 4, value.client);
+  },
+};
+
+/** struct backend6 */
+export interface Backend6 {
+  readonly address: Ipv6;
+  readonly port: Port;
+  readonly nexthop: number;
+  readonly counter: number;
+  readonly flags: number;
+}
+export const Backend6: Codec<Backend6> = {
+  name: "struct backend6",
+  size: 32,
+  decode: (view, offset) => ({
+    address: getUint128(view, offset) as Ipv6,
+    port: view.getUint16(offset + 16) as Port,
+    nexthop: view.getUint16(offset + 18, true),
+    counter: view.getUint32(offset + 20, true),
+    flags: view.getUint32(offset + 24, true),
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.address);
+    view.setUint16(offset + 16, value.port);
+    view.setUint16(offset + 18, value.nexthop, true);
+    view.setUint32(offset + 20, value.counter, true);
+    view.setUint32(offset + 24, value.flags, true);
+    view.setUint32(offset + 28, 0);
+  },
+};
+
+/** struct endpoint_key6 */
+export interface EndpointKey6 {
+  readonly address: Ipv6;
+}
+export const EndpointKey6: Codec<EndpointKey6> = {
+  name: "struct endpoint_key6",
+  size: 16,
+  decode: (view, offset) => ({
+    address: getUint128(view, offset) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.address);
+  },
+};
+
+/** struct flow6 */
+export interface Flow6 {
+  readonly client: Ipv6;
+  readonly serviceAddress: Ipv6;
+  readonly pod: Ipv6;
+  readonly aliasAddress: Ipv6;
+  readonly clientPort: Port;
+  readonly servicePort: Port;
+  readonly podPort: Port;
+  readonly aliasPort: Port;
+  readonly service: ServiceId;
+  readonly nexthop: number;
+  readonly nexthopGeneration: number;
+  readonly counter: number;
+  readonly seen: Jiffies;
+  readonly flags: number;
+  readonly clientIdentity: Identity;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  readonly created: Jiffies;
+}
+export const Flow6: Codec<Flow6> = {
+  name: "struct flow6",
+  size: 120,
+  decode: (view, offset) => ({
+    client: getUint128(view, offset) as Ipv6,
+    serviceAddress: getUint128(view, offset + 16) as Ipv6,
+    pod: getUint128(view, offset + 32) as Ipv6,
+    aliasAddress: getUint128(view, offset + 48) as Ipv6,
+    clientPort: view.getUint16(offset + 64) as Port,
+    servicePort: view.getUint16(offset + 66) as Port,
+    podPort: view.getUint16(offset + 68) as Port,
+    aliasPort: view.getUint16(offset + 70) as Port,
+    service: view.getUint32(offset + 72, true) as ServiceId,
+    nexthop: view.getUint16(offset + 76, true),
+    nexthopGeneration: view.getUint16(offset + 78, true),
+    counter: view.getUint32(offset + 80, true),
+    seen: view.getUint32(offset + 84, true) as Jiffies,
+    flags: view.getUint32(offset + 88, true),
+    clientIdentity: view.getUint32(offset + 92, true) as Identity,
+    packets: view.getBigUint64(offset + 96, true),
+    bytes: view.getBigUint64(offset + 104, true),
+    created: view.getUint32(offset + 112, true) as Jiffies,
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.client);
+    setUint128(view, offset + 16, value.serviceAddress);
+    setUint128(view, offset + 32, value.pod);
+    setUint128(view, offset + 48, value.aliasAddress);
+    view.setUint16(offset + 64, value.clientPort);
+    view.setUint16(offset + 66, value.servicePort);
+    view.setUint16(offset + 68, value.podPort);
+    view.setUint16(offset + 70, value.aliasPort);
+    view.setUint32(offset + 72, value.service, true);
+    view.setUint16(offset + 76, value.nexthop, true);
+    view.setUint16(offset + 78, value.nexthopGeneration, true);
+    view.setUint32(offset + 80, value.counter, true);
+    view.setUint32(offset + 84, value.seen, true);
+    view.setUint32(offset + 88, value.flags, true);
+    view.setUint32(offset + 92, value.clientIdentity, true);
+    view.setBigUint64(offset + 96, value.packets, true);
+    view.setBigUint64(offset + 104, value.bytes, true);
+    view.setUint32(offset + 112, value.created, true);
+    view.setUint32(offset + 116, 0);
+  },
+};
+
+/** struct flow_key6 */
+export interface FlowKey6 {
+  readonly source: Ipv6;
+  readonly destination: Ipv6;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly direction: number;
+}
+export const FlowKey6: Codec<FlowKey6> = {
+  name: "struct flow_key6",
+  size: 40,
+  decode: (view, offset) => ({
+    source: getUint128(view, offset) as Ipv6,
+    destination: getUint128(view, offset + 16) as Ipv6,
+    sourcePort: view.getUint16(offset + 32) as Port,
+    destinationPort: view.getUint16(offset + 34) as Port,
+    protocol: view.getUint8(offset + 36),
+    direction: view.getUint8(offset + 37),
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.source);
+    setUint128(view, offset + 16, value.destination);
+    view.setUint16(offset + 32, value.sourcePort);
+    view.setUint16(offset + 34, value.destinationPort);
+    view.setUint8(offset + 36, value.protocol);
+    view.setUint8(offset + 37, value.direction);
+    view.setUint16(offset + 38, 0);
+  },
+};
+
+/** struct former_owners6 */
+export interface FormerOwners6 {
+  readonly owner: readonly [Ipv6, Ipv6, Ipv6];
+}
+export const FormerOwners6: Codec<FormerOwners6> = {
+  name: "struct former_owners6",
+  size: 48,
+  decode: (view, offset) => ({
+    owner: [
+      getUint128(view, offset) as Ipv6,
+      getUint128(view, offset + 16) as Ipv6,
+      getUint128(view, offset + 32) as Ipv6,
+    ],
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.owner[0]);
+    setUint128(view, offset + 16, value.owner[1]);
+    setUint128(view, offset + 32, value.owner[2]);
+  },
+};
+
+/** struct frontend6 */
+export interface Frontend6 {
+  readonly address: Ipv6;
+  readonly port: Port;
+  readonly protocol: number;
+  readonly kind: number;
+  readonly service: number;
+  readonly spill: number;
+}
+export const Frontend6: Codec<Frontend6> = {
+  name: "struct frontend6",
+  size: 32,
+  decode: (view, offset) => ({
+    address: getUint128(view, offset) as Ipv6,
+    port: view.getUint16(offset + 16) as Port,
+    protocol: view.getUint8(offset + 18),
+    kind: view.getUint8(offset + 19),
+    service: view.getUint32(offset + 20, true),
+    spill: view.getUint32(offset + 24, true),
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.address);
+    view.setUint16(offset + 16, value.port);
+    view.setUint8(offset + 18, value.protocol);
+    view.setUint8(offset + 19, value.kind);
+    view.setUint32(offset + 20, value.service, true);
+    view.setUint32(offset + 24, value.spill, true);
+    view.setUint32(offset + 28, 0);
+  },
+};
+
+/** struct frontend_bucket6 */
+export interface FrontendBucket6 {
+  readonly slot: readonly [Frontend6, Frontend6, Frontend6, Frontend6];
+}
+export const FrontendBucket6: Codec<FrontendBucket6> = {
+  name: "struct frontend_bucket6",
+  size: 128,
+  decode: (view, offset) => ({
+    slot: [
+      Frontend6.decode(view, offset),
+      Frontend6.decode(view, offset + 32),
+      Frontend6.decode(view, offset + 64),
+      Frontend6.decode(view, offset + 96),
+    ],
+  }),
+  encode: (view, offset, value) => {
+    Frontend6.encode(view, offset, value.slot[0]);
+    Frontend6.encode(view, offset + 32, value.slot[1]);
+    Frontend6.encode(view, offset + 64, value.slot[2]);
+    Frontend6.encode(view, offset + 96, value.slot[3]);
+  },
+};
+
+/** struct nexthop6 */
+export interface Nexthop6 {
+  readonly ifindex: Ifindex;
+  readonly mtu: number;
+  readonly flags: number;
+  readonly destination: Mac;
+  readonly source: Mac;
+  readonly gateway: Ipv6;
+  readonly outerSource: Ipv6;
+  readonly checksum: number;
+}
+export const Nexthop6: Codec<Nexthop6> = {
+  name: "struct nexthop6",
+  size: 56,
+  decode: (view, offset) => ({
+    ifindex: view.getUint32(offset, true) as Ifindex,
+    mtu: view.getUint16(offset + 4, true),
+    flags: view.getUint16(offset + 6, true),
+    destination: getUint48(view, offset + 8) as Mac,
+    source: getUint48(view, offset + 14) as Mac,
+    gateway: getUint128(view, offset + 20) as Ipv6,
+    outerSource: getUint128(view, offset + 36) as Ipv6,
+    checksum: view.getUint32(offset + 52, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.ifindex, true);
+    view.setUint16(offset + 4, value.mtu, true);
+    view.setUint16(offset + 6, value.flags, true);
+    setUint48(view, offset + 8, value.destination);
+    setUint48(view, offset + 14, value.source);
+    setUint128(view, offset + 20, value.gateway);
+    setUint128(view, offset + 36, value.outerSource);
+    view.setUint32(offset + 52, value.checksum, true);
+  },
+};
+
+/** struct packet_event6 */
+export interface PacketEvent6 {
+  readonly time: TimeNs;
+  readonly ifindex: Ifindex;
+  readonly length: number;
+  readonly source: Ipv6;
+  readonly destination: Ipv6;
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly protocol: number;
+  readonly tcpFlags: number;
+  readonly verdict: Verdict;
+  readonly place: Place;
+  readonly outerSource: Ipv6;
+  readonly outerDestination: Ipv6;
+  readonly backend: Ipv6;
+  readonly service: ServiceId;
+}
+export const PacketEvent6: Codec<PacketEvent6> = {
+  name: "struct packet_event6",
+  size: 112,
+  decode: (view, offset) => ({
+    time: view.getBigUint64(offset, true) as TimeNs,
+    ifindex: view.getUint32(offset + 8, true) as Ifindex,
+    length: view.getUint32(offset + 12, true),
+    source: getUint128(view, offset + 16) as Ipv6,
+    destination: getUint128(view, offset + 32) as Ipv6,
+    sourcePort: view.getUint16(offset + 48) as Port,
+    destinationPort: view.getUint16(offset + 50) as Port,
+    protocol: view.getUint8(offset + 52),
+    tcpFlags: view.getUint8(offset + 53),
+    verdict: view.getUint8(offset + 54) as Verdict,
+    place: view.getUint8(offset + 55) as Place,
+    outerSource: getUint128(view, offset + 56) as Ipv6,
+    outerDestination: getUint128(view, offset + 72) as Ipv6,
+    backend: getUint128(view, offset + 88) as Ipv6,
+    service: view.getUint32(offset + 104, true) as ServiceId,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.time, true);
+    view.setUint32(offset + 8, value.ifindex, true);
+    view.setUint32(offset + 12, value.length, true);
+    setUint128(view, offset + 16, value.source);
+    setUint128(view, offset + 32, value.destination);
+    view.setUint16(offset + 48, value.sourcePort);
+    view.setUint16(offset + 50, value.destinationPort);
+    view.setUint8(offset + 52, value.protocol);
+    view.setUint8(offset + 53, value.tcpFlags);
+    view.setUint8(offset + 54, value.verdict);
+    view.setUint8(offset + 55, value.place);
+    setUint128(view, offset + 56, value.outerSource);
+    setUint128(view, offset + 72, value.outerDestination);
+    setUint128(view, offset + 88, value.backend);
+    view.setUint32(offset + 104, value.service, true);
+    view.setUint32(offset + 108, 0);
+  },
+};
+
+/** struct socket_peer6 */
+export interface SocketPeer6 {
+  readonly netns: NetnsCookie;
+  readonly serviceAddress: Ipv6;
+  readonly service: ServiceId;
+  readonly created: Jiffies;
+  readonly servicePort: Port;
+}
+export const SocketPeer6: Codec<SocketPeer6> = {
+  name: "struct socket_peer6",
+  size: 40,
+  decode: (view, offset) => ({
+    netns: view.getBigUint64(offset, true) as NetnsCookie,
+    serviceAddress: getUint128(view, offset + 8) as Ipv6,
+    service: view.getUint32(offset + 24, true) as ServiceId,
+    created: view.getUint32(offset + 28, true) as Jiffies,
+    servicePort: view.getUint16(offset + 32) as Port,
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.netns, true);
+    setUint128(view, offset + 8, value.serviceAddress);
+    view.setUint32(offset + 24, value.service, true);
+    view.setUint32(offset + 28, value.created, true);
+    view.setUint16(offset + 32, value.servicePort);
+    view.setUint16(offset + 34, 0);
+    view.setUint32(offset + 36, 0);
+  },
+};
+
+/** struct socket_peer_key6 */
+export interface SocketPeerKey6 {
+  readonly cookie: SocketCookie;
+  readonly backend: Ipv6;
+  readonly port: Port;
+  readonly protocol: number;
+}
+export const SocketPeerKey6: Codec<SocketPeerKey6> = {
+  name: "struct socket_peer_key6",
+  size: 32,
+  decode: (view, offset) => ({
+    cookie: view.getBigUint64(offset, true) as SocketCookie,
+    backend: getUint128(view, offset + 8) as Ipv6,
+    port: view.getUint16(offset + 24) as Port,
+    protocol: view.getUint8(offset + 26),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.cookie, true);
+    setUint128(view, offset + 8, value.backend);
+    view.setUint16(offset + 24, value.port);
+    view.setUint8(offset + 26, value.protocol);
+    view.setUint8(offset + 27, 0);
+    view.setUint32(offset + 28, 0);
+  },
+};
+
+/** struct source_range_key6 */
+export interface SourceRangeKey6 {
+  readonly prefixLength: number;
+  readonly service: ServiceId;
+  readonly address: Ipv6;
+}
+export const SourceRangeKey6: Codec<SourceRangeKey6> = {
+  name: "struct source_range_key6",
+  size: 24,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    service: view.getUint32(offset + 4, true) as ServiceId,
+    address: getUint128(view, offset + 8) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    view.setUint32(offset + 4, value.service, true);
+    setUint128(view, offset + 8, value.address);
+  },
+};
+
+/** struct target_key6 */
+export interface TargetKey6 {
+  readonly service: ServiceId;
+  readonly pod: Ipv6;
+}
+export const TargetKey6: Codec<TargetKey6> = {
+  name: "struct target_key6",
+  size: 20,
+  decode: (view, offset) => ({
+    service: view.getUint32(offset, true) as ServiceId,
+    pod: getUint128(view, offset + 4) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.service, true);
+    setUint128(view, offset + 4, value.pod);
+  },
+};
+
+/** struct trusted_key6 */
+export interface TrustedKey6 {
+  readonly prefixLength: number;
+  readonly address: Ipv6;
+}
+export const TrustedKey6: Codec<TrustedKey6> = {
+  name: "struct trusted_key6",
+  size: 20,
+  decode: (view, offset) => ({
+    prefixLength: view.getUint32(offset, true),
+    address: getUint128(view, offset + 4) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.prefixLength, true);
+    setUint128(view, offset + 4, value.address);
   },
 };
 
@@ -1192,7 +1681,7 @@ export const ClockReading: Codec<ClockReading> = {
 
 /** The maps that the objects declare. */
 export const maps = {
-  /** affinity_key_t → affinity_t */
+  /** struct affinity_key → struct affinity */
   affinities: {
     name: "affinities",
     type: "lru_hash",
@@ -1202,9 +1691,21 @@ export const maps = {
     flags: 0,
     key: AffinityKey,
     value: Affinity,
-    layout: "1610938d5ea6af1b",
+    layout: "32d48d2b934af529",
   } satisfies TypedMapSpec<AffinityKey, Affinity>,
-  /** __u32 → backend_t */
+  /** struct affinity_key6 → struct affinity6 */
+  affinities6: {
+    name: "affinities6",
+    type: "lru_hash",
+    keySize: 20,
+    valueSize: 24,
+    maxEntries: 65536,
+    flags: 0,
+    key: AffinityKey6,
+    value: Affinity6,
+    layout: "90a303c278fcc776",
+  } satisfies TypedMapSpec<AffinityKey6, Affinity6>,
+  /** __u32 → struct backend */
   backends: {
     name: "backends",
     type: "array",
@@ -1214,9 +1715,21 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Backend,
-    layout: "df74c1886577c806",
+    layout: "5cf5d750a7a423f2",
   } satisfies TypedMapSpec<number, Backend>,
-  /** flow_key_t → flow_t */
+  /** __u32 → struct backend6 */
+  backends6: {
+    name: "backends6",
+    type: "array",
+    keySize: 4,
+    valueSize: 32,
+    maxEntries: 16384,
+    flags: 1024,
+    key: u32Codec,
+    value: Backend6,
+    layout: "44b7b98ffdf5467c",
+  } satisfies TypedMapSpec<number, Backend6>,
+  /** struct flow_key → struct flow */
   conntrack: {
     name: "conntrack",
     type: "hash",
@@ -1226,8 +1739,20 @@ export const maps = {
     flags: 0,
     key: FlowKey,
     value: Flow,
-    layout: "c03fbeb96fa01be0",
+    layout: "80d1c3c45bbb7ce2",
   } satisfies TypedMapSpec<FlowKey, Flow>,
+  /** struct flow_key6 → struct flow6 */
+  conntrack6: {
+    name: "conntrack6",
+    type: "hash",
+    keySize: 40,
+    valueSize: 120,
+    maxEntries: 65536,
+    flags: 0,
+    key: FlowKey6,
+    value: Flow6,
+    layout: "7aa6a356536c6f63",
+  } satisfies TypedMapSpec<FlowKey6, Flow6>,
   /** __u32 → struct traffic */
   counters: {
     name: "counters",
@@ -1249,7 +1774,16 @@ export const maps = {
     maxEntries: 16,
     flags: 0,
   } satisfies MapShape,
-  /** endpoint_key_t → struct endpoint */
+  /** 4 bytes → 4 bytes */
+  edgePrograms6: {
+    name: "edge_programs6",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
+  /** struct endpoint_key → struct endpoint */
   endpoints: {
     name: "endpoints",
     type: "hash",
@@ -1259,8 +1793,20 @@ export const maps = {
     flags: 1,
     key: EndpointKey,
     value: Endpoint,
-    layout: "b63511a9869a62d6",
+    layout: "e06d9765e8ed255d",
   } satisfies TypedMapSpec<EndpointKey, Endpoint>,
+  /** struct endpoint_key6 → struct endpoint */
+  endpoints6: {
+    name: "endpoints6",
+    type: "hash",
+    keySize: 16,
+    valueSize: 24,
+    maxEntries: 4096,
+    flags: 1,
+    key: EndpointKey6,
+    value: Endpoint,
+    layout: "fcd539464c59343f",
+  } satisfies TypedMapSpec<EndpointKey6, Endpoint>,
   /** no keys */
   events: {
     name: "events",
@@ -1270,7 +1816,7 @@ export const maps = {
     maxEntries: 1048576,
     flags: 0,
   } satisfies MapShape,
-  /** struct slot_key → former_owners_t */
+  /** struct slot_key → struct former_owners */
   formerOwners: {
     name: "former_owners",
     type: "hash",
@@ -1280,9 +1826,21 @@ export const maps = {
     flags: 1,
     key: SlotKey,
     value: FormerOwners,
-    layout: "6ca22078985ebc51",
+    layout: "011cefb0f6089d57",
   } satisfies TypedMapSpec<SlotKey, FormerOwners>,
-  /** __u32 → frontend_bucket_t */
+  /** struct slot_key → struct former_owners6 */
+  formerOwners6: {
+    name: "former_owners6",
+    type: "hash",
+    keySize: 8,
+    valueSize: 48,
+    maxEntries: 1048576,
+    flags: 1,
+    key: SlotKey,
+    value: FormerOwners6,
+    layout: "104f0590f13c49c3",
+  } satisfies TypedMapSpec<SlotKey, FormerOwners6>,
+  /** __u32 → struct frontend_bucket */
   frontends: {
     name: "frontends",
     type: "array",
@@ -1292,11 +1850,32 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: FrontendBucket,
-    layout: "867faf7e3fad8094",
+    layout: "c65ccb3b43b527f6",
   } satisfies TypedMapSpec<number, FrontendBucket>,
+  /** __u32 → struct frontend_bucket6 */
+  frontends6: {
+    name: "frontends6",
+    type: "array",
+    keySize: 4,
+    valueSize: 128,
+    maxEntries: 1024,
+    flags: 1024,
+    key: u32Codec,
+    value: FrontendBucket6,
+    layout: "2c9c51311c7a4162",
+  } satisfies TypedMapSpec<number, FrontendBucket6>,
   /** 4 bytes → 4 bytes */
   hostPrograms: {
     name: "host_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
+  /** 4 bytes → 4 bytes */
+  hostPrograms6: {
+    name: "host_programs6",
     type: "prog_array",
     keySize: 4,
     valueSize: 4,
@@ -1327,7 +1906,7 @@ export const maps = {
     value: Metric,
     layout: "329f74398f9da043",
   } satisfies TypedMapSpec<number, Metric>,
-  /** __u32 → nexthop_t */
+  /** __u32 → struct nexthop */
   nexthops: {
     name: "nexthops",
     type: "array",
@@ -1337,11 +1916,32 @@ export const maps = {
     flags: 1024,
     key: u32Codec,
     value: Nexthop,
-    layout: "8d57628330e9c88f",
+    layout: "5a3afeeb3a3026d4",
   } satisfies TypedMapSpec<number, Nexthop>,
+  /** __u32 → struct nexthop6 */
+  nexthops6: {
+    name: "nexthops6",
+    type: "array",
+    keySize: 4,
+    valueSize: 56,
+    maxEntries: 256,
+    flags: 1024,
+    key: u32Codec,
+    value: Nexthop6,
+    layout: "17473c12b5753daa",
+  } satisfies TypedMapSpec<number, Nexthop6>,
   /** 4 bytes → 4 bytes */
   podPrograms: {
     name: "pod_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
+  /** 4 bytes → 4 bytes */
+  podPrograms6: {
+    name: "pod_programs6",
     type: "prog_array",
     keySize: 4,
     valueSize: 4,
@@ -1372,6 +1972,24 @@ export const maps = {
     value: Runtime,
     layout: "e577ebeac908f224",
   } satisfies TypedMapSpec<number, Runtime>,
+  /** 4 bytes → 192 bytes */
+  scratch: {
+    name: "scratch",
+    type: "percpu_array",
+    keySize: 4,
+    valueSize: 192,
+    maxEntries: 1,
+    flags: 0,
+  } satisfies MapShape,
+  /** 4 bytes → 384 bytes */
+  scratch6: {
+    name: "scratch6",
+    type: "percpu_array",
+    keySize: 4,
+    valueSize: 384,
+    maxEntries: 1,
+    flags: 0,
+  } satisfies MapShape,
   /** __u32 → struct service */
   services: {
     name: "services",
@@ -1384,7 +2002,7 @@ export const maps = {
     value: Service,
     layout: "bf59a5f4da0f761c",
   } satisfies TypedMapSpec<number, Service>,
-  /** socket_peer_key_t → socket_peer_t */
+  /** struct socket_peer_key → struct socket_peer */
   socketPeers: {
     name: "socket_peers",
     type: "lru_hash",
@@ -1394,9 +2012,21 @@ export const maps = {
     flags: 0,
     key: SocketPeerKey,
     value: SocketPeer,
-    layout: "caed2b36c0fd941c",
+    layout: "5fe6647023cae916",
   } satisfies TypedMapSpec<SocketPeerKey, SocketPeer>,
-  /** source_range_key_t → struct source_range */
+  /** struct socket_peer_key6 → struct socket_peer6 */
+  socketPeers6: {
+    name: "socket_peers6",
+    type: "lru_hash",
+    keySize: 32,
+    valueSize: 40,
+    maxEntries: 65536,
+    flags: 0,
+    key: SocketPeerKey6,
+    value: SocketPeer6,
+    layout: "92bd30711858abca",
+  } satisfies TypedMapSpec<SocketPeerKey6, SocketPeer6>,
+  /** struct source_range_key → struct source_range */
   sourceRanges: {
     name: "source_ranges",
     type: "lpm_trie",
@@ -1406,9 +2036,21 @@ export const maps = {
     flags: 1,
     key: SourceRangeKey,
     value: SourceRange,
-    layout: "6991bd9fe9dccfe6",
+    layout: "d29e1b67199d237e",
   } satisfies TypedMapSpec<SourceRangeKey, SourceRange>,
-  /** target_key_t → struct target */
+  /** struct source_range_key6 → struct source_range */
+  sourceRanges6: {
+    name: "source_ranges6",
+    type: "lpm_trie",
+    keySize: 24,
+    valueSize: 4,
+    maxEntries: 65536,
+    flags: 1,
+    key: SourceRangeKey6,
+    value: SourceRange,
+    layout: "8a8e886904ba2e61",
+  } satisfies TypedMapSpec<SourceRangeKey6, SourceRange>,
+  /** struct target_key → struct target */
   targets: {
     name: "targets",
     type: "hash",
@@ -1418,9 +2060,21 @@ export const maps = {
     flags: 1,
     key: TargetKey,
     value: Target,
-    layout: "1063fe73c927bc23",
+    layout: "a59ae8bcb9590c75",
   } satisfies TypedMapSpec<TargetKey, Target>,
-  /** trusted_key_t → struct trusted */
+  /** struct target_key6 → struct target */
+  targets6: {
+    name: "targets6",
+    type: "hash",
+    keySize: 20,
+    valueSize: 8,
+    maxEntries: 65536,
+    flags: 1,
+    key: TargetKey6,
+    value: Target,
+    layout: "eaf8ff81759f0191",
+  } satisfies TypedMapSpec<TargetKey6, Target>,
+  /** struct trusted_key → struct trusted */
   trusted: {
     name: "trusted",
     type: "lpm_trie",
@@ -1430,8 +2084,20 @@ export const maps = {
     flags: 1,
     key: TrustedKey,
     value: Trusted,
-    layout: "f4bbc09a7dc5b849",
+    layout: "fe57b359083868f0",
   } satisfies TypedMapSpec<TrustedKey, Trusted>,
+  /** struct trusted_key6 → struct trusted */
+  trusted6: {
+    name: "trusted6",
+    type: "lpm_trie",
+    keySize: 20,
+    valueSize: 4,
+    maxEntries: 16384,
+    flags: 1,
+    key: TrustedKey6,
+    value: Trusted,
+    layout: "984bfbf32875cfef",
+  } satisfies TypedMapSpec<TrustedKey6, Trusted>,
 } as const;
 
 /** Constants of the programs, set before load. */
@@ -1468,6 +2134,10 @@ export interface Config {
   readonly answerLimit: number;
   /** length of the window of both limits in jiffies */
   readonly limitWindow: number;
+  /** number of frontend buckets minus one; buckets are a power of two */
+  readonly frontendMask6: number;
+  /** this node's address: the outer source of what it encapsulates and passes on */
+  readonly nodeAddress6: Ipv6;
 }
 /** The constants by their names here: how C knows them, and what it says of them. */
 export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } = {
@@ -1567,20 +2237,57 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     initial: 0,
     doc: "length of the window of both limits in jiffies",
   },
+  frontendMask6: {
+    name: "frontend_mask6",
+    codec: u32Codec,
+    initial: 1023,
+    doc: "number of frontend buckets minus one; buckets are a power of two",
+  },
+  nodeAddress6: {
+    name: "node_address6",
+    codec: ipv6Codec,
+    initial: 0x00000000000000000000000000000000n as Ipv6,
+    doc: "this node's address: the outer source of what it encapsulates and passes on",
+  },
 };
 
 /** The programs of the objects. */
 export const programs = {
   edgeIngress: { name: "edge_ingress", object: "edge", section: "xdp", type: "xdp" },
   edgeNat: { name: "edge_nat", object: "edge", section: "xdp", type: "xdp" },
+  edgeNatNew: { name: "edge_nat_new", object: "edge", section: "xdp", type: "xdp" },
+  edgeNatBack: { name: "edge_nat_back", object: "edge", section: "xdp", type: "xdp" },
+  edgeIngress6: { name: "edge_ingress6", object: "edge6", section: "xdp", type: "xdp" },
+  edgeNat6: { name: "edge_nat6", object: "edge6", section: "xdp", type: "xdp" },
+  edgeNatNew6: { name: "edge_nat_new6", object: "edge6", section: "xdp", type: "xdp" },
+  edgeNatBack6: { name: "edge_nat_back6", object: "edge6", section: "xdp", type: "xdp" },
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
   hostNat: { name: "host_nat", object: "host", section: "tc", type: "sched_cls" },
+  hostNatNew: { name: "host_nat_new", object: "host", section: "tc", type: "sched_cls" },
+  hostNatBack: { name: "host_nat_back", object: "host", section: "tc", type: "sched_cls" },
+  hostPlain: { name: "host_plain", object: "host", section: "tc", type: "sched_cls" },
   hostDeliver: { name: "host_deliver", object: "host", section: "tc", type: "sched_cls" },
   hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
+  hostAnswer: { name: "host_answer", object: "host", section: "tc", type: "sched_cls" },
   clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
+  fromNetwork6: { name: "from_network6", object: "host6", section: "tc", type: "sched_cls" },
+  hostNat6: { name: "host_nat6", object: "host6", section: "tc", type: "sched_cls" },
+  hostNatNew6: { name: "host_nat_new6", object: "host6", section: "tc", type: "sched_cls" },
+  hostNatBack6: { name: "host_nat_back6", object: "host6", section: "tc", type: "sched_cls" },
+  hostPlain6: { name: "host_plain6", object: "host6", section: "tc", type: "sched_cls" },
+  hostDeliver6: { name: "host_deliver6", object: "host6", section: "tc", type: "sched_cls" },
+  hostIcmp6: { name: "host_icmp6", object: "host6", section: "tc", type: "sched_cls" },
+  hostAnswer6: { name: "host_answer6", object: "host6", section: "tc", type: "sched_cls" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
   podOutbound: { name: "pod_outbound", object: "pod", section: "tc", type: "sched_cls" },
+  podOutboundNew: { name: "pod_outbound_new", object: "pod", section: "tc", type: "sched_cls" },
   podIcmp: { name: "pod_icmp", object: "pod", section: "tc", type: "sched_cls" },
+  podAnswer: { name: "pod_answer", object: "pod", section: "tc", type: "sched_cls" },
+  fromPod6: { name: "from_pod6", object: "pod6", section: "tc", type: "sched_cls" },
+  podOutbound6: { name: "pod_outbound6", object: "pod6", section: "tc", type: "sched_cls" },
+  podOutboundNew6: { name: "pod_outbound_new6", object: "pod6", section: "tc", type: "sched_cls" },
+  podIcmp6: { name: "pod_icmp6", object: "pod6", section: "tc", type: "sched_cls" },
+  podAnswer6: { name: "pod_answer6", object: "pod6", section: "tc", type: "sched_cls" },
   connect4: { name: "connect4", object: "socket", section: "cgroup/connect4", type: "cgroup_sock_addr" },
   sendmsg4: { name: "sendmsg4", object: "socket", section: "cgroup/sendmsg4", type: "cgroup_sock_addr" },
   recvmsg4: { name: "recvmsg4", object: "socket", section: "cgroup/recvmsg4", type: "cgroup_sock_addr" },
@@ -1588,36 +2295,23 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "86a39b6ae143ae46fb9566b5fd925829157987a38ceac7da94f0be9c81e00731";
+export const abiDigest = "8eae02a6907aecfb7a7ba8014fe7d9686426ff5c61d12176436977ac2e22a8a2";
 /** That text. */
 export const abiText = `
-typedef affinity_key_t struct affinity_key
-typedef affinity_t struct affinity
-typedef backend_t struct backend
-typedef endpoint_key_t struct endpoint_key
-typedef flow_key_t struct flow_key
-typedef flow_t struct flow
-typedef former_owners_t struct former_owners
-typedef frontend_bucket_t struct frontend_bucket
-typedef frontend_t struct frontend
 typedef identity_t __u32
 typedef ifindex_t __u32
 typedef ipv4_t __be32
+
+typedef ipv6_t struct 16
+  0 __be32[4] word
 typedef jiffies_t __u32
 typedef mac_t __u8[6]
 typedef netns_cookie_t __u64
-typedef nexthop_t struct nexthop
-typedef packet_event_t struct packet_event
 typedef place_t __u8
 typedef port_t __be16
 typedef service_id_t __u32
 typedef socket_cookie_t __u64
-typedef socket_peer_key_t struct socket_peer_key
-typedef socket_peer_t struct socket_peer
-typedef source_range_key_t struct source_range_key
-typedef target_key_t struct target_key
 typedef time_ns_t __u64
-typedef trusted_key_t struct trusted_key
 typedef verdict_t __u8
 
 enum backend_flag 4
@@ -1626,6 +2320,8 @@ enum backend_flag 4
 enum edge_program 4
   0 EDGE_PROGRAM_IPV6
   1 EDGE_PROGRAM_NAT
+  2 EDGE_PROGRAM_NAT_NEW
+  3 EDGE_PROGRAM_NAT_BACK
 
 enum event_mask 4
   1 EVENT_DROPS
@@ -1658,6 +2354,10 @@ enum host_program 4
   1 HOST_PROGRAM_NAT
   2 HOST_PROGRAM_DELIVER
   3 HOST_PROGRAM_ICMP
+  4 HOST_PROGRAM_NAT_NEW
+  5 HOST_PROGRAM_NAT_BACK
+  6 HOST_PROGRAM_ANSWER
+  7 HOST_PROGRAM_PLAIN
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
@@ -1678,6 +2378,8 @@ enum pod_program 4
   0 POD_PROGRAM_IPV6
   1 POD_PROGRAM_OUTBOUND
   2 POD_PROGRAM_ICMP
+  3 POD_PROGRAM_OUTBOUND_NEW
+  4 POD_PROGRAM_ANSWER
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -1748,9 +2450,18 @@ struct affinity 12
   4 __u32 backend
   8 jiffies_t seen
 
+struct affinity6 24
+  0 ipv6_t pod
+  16 __u32 backend
+  20 jiffies_t seen
+
 struct affinity_key 8
   0 service_id_t service
   4 ipv4_t client
+
+struct affinity_key6 20
+  0 service_id_t service
+  4 ipv6_t client
 
 struct backend 16
   0 ipv4_t address
@@ -1758,6 +2469,14 @@ struct backend 16
   6 __u16 nexthop
   8 __u32 counter
   12 __u32 flags
+
+struct backend6 32
+  0 ipv6_t address
+  16 port_t port
+  18 __u16 nexthop
+  20 __u32 counter
+  24 __u32 flags
+  28 __u32 reserved
 
 struct clock_reading 16
   0 time_ns_t monotonic
@@ -1772,6 +2491,9 @@ struct endpoint 24
 
 struct endpoint_key 4
   0 ipv4_t address
+
+struct endpoint_key6 16
+  0 ipv6_t address
 
 struct flow 72
   0 ipv4_t client
@@ -1794,6 +2516,27 @@ struct flow 72
   64 jiffies_t created
   68 __u32 reserved
 
+struct flow6 120
+  0 ipv6_t client
+  16 ipv6_t service_address
+  32 ipv6_t pod
+  48 ipv6_t alias_address
+  64 port_t client_port
+  66 port_t service_port
+  68 port_t pod_port
+  70 port_t alias_port
+  72 service_id_t service
+  76 __u16 nexthop
+  78 __u16 nexthop_generation
+  80 __u32 counter
+  84 jiffies_t seen
+  88 __u32 flags
+  92 identity_t client_identity
+  96 __u64 packets
+  104 __u64 bytes
+  112 jiffies_t created
+  116 __u32 reserved
+
 struct flow_key 16
   0 ipv4_t source
   4 ipv4_t destination
@@ -1803,8 +2546,20 @@ struct flow_key 16
   13 __u8 direction
   14 __u16 reserved
 
+struct flow_key6 40
+  0 ipv6_t source
+  16 ipv6_t destination
+  32 port_t source_port
+  34 port_t destination_port
+  36 __u8 protocol
+  37 __u8 direction
+  38 __u16 reserved
+
 struct former_owners 12
   0 ipv4_t[3] owner
+
+struct former_owners6 48
+  0 ipv6_t[3] owner
 
 struct frontend 16
   0 ipv4_t address
@@ -1814,8 +2569,20 @@ struct frontend 16
   8 __u32 service
   12 __u32 spill
 
+struct frontend6 32
+  0 ipv6_t address
+  16 port_t port
+  18 __u8 protocol
+  19 __u8 kind
+  20 __u32 service
+  24 __u32 spill
+  28 __u32 reserved
+
 struct frontend_bucket 64
-  0 frontend_t[4] slot
+  0 struct frontend[4] slot
+
+struct frontend_bucket6 128
+  0 struct frontend6[4] slot
 
 struct limit_window 12
   0 jiffies_t since
@@ -1836,6 +2603,16 @@ struct nexthop 32
   24 ipv4_t outer_source
   28 __u32 checksum
 
+struct nexthop6 56
+  0 ifindex_t ifindex
+  4 __u16 mtu
+  6 __u16 flags
+  8 mac_t destination
+  14 mac_t source
+  20 ipv6_t gateway
+  36 ipv6_t outer_source
+  52 __u32 checksum
+
 struct packet_event 48
   0 time_ns_t time
   8 ifindex_t ifindex
@@ -1852,6 +2629,24 @@ struct packet_event 48
   36 ipv4_t outer_destination
   40 ipv4_t backend
   44 service_id_t service
+
+struct packet_event6 112
+  0 time_ns_t time
+  8 ifindex_t ifindex
+  12 __u32 length
+  16 ipv6_t source
+  32 ipv6_t destination
+  48 port_t source_port
+  50 port_t destination_port
+  52 __u8 protocol
+  53 __u8 tcp_flags
+  54 verdict_t verdict
+  55 place_t place
+  56 ipv6_t outer_source
+  72 ipv6_t outer_destination
+  88 ipv6_t backend
+  104 service_id_t service
+  108 __u32 reserved
 
 struct ring_row 64
   0 __u16[32] backend
@@ -1882,12 +2677,29 @@ struct socket_peer 24
   20 port_t service_port
   22 __u16 reserved
 
+struct socket_peer6 40
+  0 netns_cookie_t netns
+  8 ipv6_t service_address
+  24 service_id_t service
+  28 jiffies_t created
+  32 port_t service_port
+  34 __u16 reserved
+  36 __u32 reserved2
+
 struct socket_peer_key 16
   0 socket_cookie_t cookie
   8 ipv4_t backend
   12 port_t port
   14 __u8 protocol
   15 __u8 reserved
+
+struct socket_peer_key6 32
+  0 socket_cookie_t cookie
+  8 ipv6_t backend
+  24 port_t port
+  26 __u8 protocol
+  27 __u8 reserved
+  28 __u32 reserved2
 
 struct source_range 4
   0 __u32 listed
@@ -1897,6 +2709,11 @@ struct source_range_key 12
   4 service_id_t service
   8 ipv4_t address
 
+struct source_range_key6 24
+  0 __u32 prefix_length
+  4 service_id_t service
+  8 ipv6_t address
+
 struct target 8
   0 port_t port
   2 __u16 flags
@@ -1905,6 +2722,10 @@ struct target 8
 struct target_key 8
   0 service_id_t service
   4 ipv4_t pod
+
+struct target_key6 20
+  0 service_id_t service
+  4 ipv6_t pod
 
 struct traffic 32
   0 __u64 packets
@@ -1919,21 +2740,43 @@ struct trusted_key 8
   0 __u32 prefix_length
   4 ipv4_t address
 
+struct trusted_key6 20
+  0 __u32 prefix_length
+  4 ipv6_t address
+
 map affinities lru_hash
-  key affinity_key_t
-  value affinity_t
+  key struct affinity_key
+  value struct affinity
+  entries 65536
+  flags 0
+
+map affinities6 lru_hash
+  key struct affinity_key6
+  value struct affinity6
   entries 65536
   flags 0
 
 map backends array
   key __u32
-  value backend_t
+  value struct backend
+  entries 16384
+  flags 1024
+
+map backends6 array
+  key __u32
+  value struct backend6
   entries 16384
   flags 1024
 
 map conntrack hash
-  key flow_key_t
-  value flow_t
+  key struct flow_key
+  value struct flow
+  entries 65536
+  flags 0
+
+map conntrack6 hash
+  key struct flow_key6
+  value struct flow6
   entries 65536
   flags 0
 
@@ -1949,8 +2792,20 @@ map edge_programs prog_array
   entries 16
   flags 0
 
+map edge_programs6 prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
 map endpoints hash
-  key endpoint_key_t
+  key struct endpoint_key
+  value struct endpoint
+  entries 4096
+  flags 1
+
+map endpoints6 hash
+  key struct endpoint_key6
   value struct endpoint
   entries 4096
   flags 1
@@ -1963,17 +2818,35 @@ map events ringbuf
 
 map former_owners hash
   key struct slot_key
-  value former_owners_t
+  value struct former_owners
+  entries 1048576
+  flags 1
+
+map former_owners6 hash
+  key struct slot_key
+  value struct former_owners6
   entries 1048576
   flags 1
 
 map frontends array
   key __u32
-  value frontend_bucket_t
+  value struct frontend_bucket
+  entries 1024
+  flags 1024
+
+map frontends6 array
+  key __u32
+  value struct frontend_bucket6
   entries 1024
   flags 1024
 
 map host_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
+map host_programs6 prog_array
   key 4 bytes
   value 4 bytes
   entries 16
@@ -1993,11 +2866,23 @@ map metrics array
 
 map nexthops array
   key __u32
-  value nexthop_t
+  value struct nexthop
+  entries 256
+  flags 1024
+
+map nexthops6 array
+  key __u32
+  value struct nexthop6
   entries 256
   flags 1024
 
 map pod_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
+map pod_programs6 prog_array
   key 4 bytes
   value 4 bytes
   entries 16
@@ -2015,6 +2900,18 @@ map runtime array
   entries 1
   flags 1024
 
+map scratch percpu_array
+  key 4 bytes
+  value 192 bytes
+  entries 1
+  flags 0
+
+map scratch6 percpu_array
+  key 4 bytes
+  value 384 bytes
+  entries 1
+  flags 0
+
 map services array
   key __u32
   value struct service
@@ -2022,25 +2919,49 @@ map services array
   flags 1024
 
 map socket_peers lru_hash
-  key socket_peer_key_t
-  value socket_peer_t
+  key struct socket_peer_key
+  value struct socket_peer
+  entries 65536
+  flags 0
+
+map socket_peers6 lru_hash
+  key struct socket_peer_key6
+  value struct socket_peer6
   entries 65536
   flags 0
 
 map source_ranges lpm_trie
-  key source_range_key_t
+  key struct source_range_key
+  value struct source_range
+  entries 65536
+  flags 1
+
+map source_ranges6 lpm_trie
+  key struct source_range_key6
   value struct source_range
   entries 65536
   flags 1
 
 map targets hash
-  key target_key_t
+  key struct target_key
+  value struct target
+  entries 65536
+  flags 1
+
+map targets6 hash
+  key struct target_key6
   value struct target
   entries 65536
   flags 1
 
 map trusted lpm_trie
-  key trusted_key_t
+  key struct trusted_key
+  value struct trusted
+  entries 16384
+  flags 1
+
+map trusted6 lpm_trie
+  key struct trusted_key6
   value struct trusted
   entries 16384
   flags 1
@@ -2050,10 +2971,12 @@ config clamp_mss __u16
 config counter_stride __u32
 config fragments_pass __u8
 config frontend_mask __u32
+config frontend_mask6 __u32
 config hash_seed __u64
 config limit_window __u32
 config nat_port_min __u16
 config node_address ipv4_t
+config node_address6 ipv6_t
 config node_port_max __u16
 config node_port_min __u16
 config outer_host_mask __u32
@@ -2064,14 +2987,39 @@ config socket_lookup __u8
 
 program edge_ingress edge xdp xdp
 program edge_nat edge xdp xdp
+program edge_nat_new edge xdp xdp
+program edge_nat_back edge xdp xdp
+program edge_ingress6 edge6 xdp xdp
+program edge_nat6 edge6 xdp xdp
+program edge_nat_new6 edge6 xdp xdp
+program edge_nat_back6 edge6 xdp xdp
 program from_network host tc sched_cls
 program host_nat host tc sched_cls
+program host_nat_new host tc sched_cls
+program host_nat_back host tc sched_cls
+program host_plain host tc sched_cls
 program host_deliver host tc sched_cls
 program host_icmp host tc sched_cls
+program host_answer host tc sched_cls
 program clock host syscall syscall
+program from_network6 host6 tc sched_cls
+program host_nat6 host6 tc sched_cls
+program host_nat_new6 host6 tc sched_cls
+program host_nat_back6 host6 tc sched_cls
+program host_plain6 host6 tc sched_cls
+program host_deliver6 host6 tc sched_cls
+program host_icmp6 host6 tc sched_cls
+program host_answer6 host6 tc sched_cls
 program from_pod pod tc sched_cls
 program pod_outbound pod tc sched_cls
+program pod_outbound_new pod tc sched_cls
 program pod_icmp pod tc sched_cls
+program pod_answer pod tc sched_cls
+program from_pod6 pod6 tc sched_cls
+program pod_outbound6 pod6 tc sched_cls
+program pod_outbound_new6 pod6 tc sched_cls
+program pod_icmp6 pod6 tc sched_cls
+program pod_answer6 pod6 tc sched_cls
 program connect4 socket cgroup/connect4 cgroup_sock_addr
 program sendmsg4 socket cgroup/sendmsg4 cgroup_sock_addr
 program recvmsg4 socket cgroup/recvmsg4 cgroup_sock_addr

@@ -223,6 +223,8 @@ class Emitter {
         return "Uint8Array";
       case "mac":
         return this.#brand("mac_t", "Mac", "number");
+      case "ipv6":
+        return this.#brand("ipv6_t", "Ipv6", "bigint");
       case "struct":
         return shape.name;
       case "array": {
@@ -257,6 +259,8 @@ class Emitter {
         return `${this.#use("getBytes")}(view, ${at}, ${shape.size})`;
       case "mac":
         return `${this.#use("getUint48")}(view, ${at}) as ${this.#type(shape)}`;
+      case "ipv6":
+        return `${this.#use("getUint128")}(view, ${at}) as ${this.#type(shape)}`;
       case "struct":
         return `${shape.name}.decode(view, ${at})`;
       case "array": {
@@ -290,6 +294,8 @@ class Emitter {
         );
       case "mac":
         return `${indent}${this.#use("setUint48")}(view, ${at}, ${value});`;
+      case "ipv6":
+        return `${indent}${this.#use("setUint128")}(view, ${at}, ${value});`;
       case "struct":
         return `${indent}${shape.name}.encode(view, ${at}, ${value});`;
       case "array": {
@@ -348,6 +354,8 @@ class Emitter {
         return `${view.getUint8(0) !== 0}`;
       case "mac":
         return `0x${Buffer.from(bytes).toString("hex")} as ${this.#type(shape)}`;
+      case "ipv6":
+        return `0x${Buffer.from(bytes).toString("hex")}n as ${this.#type(shape)}`;
       case "number": {
         const value = readNumber(view, shape);
         return shape.brand === undefined ? value : `${value} as ${this.#type(shape)}`;

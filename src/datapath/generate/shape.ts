@@ -17,6 +17,7 @@ export type Shape =
     }
   | { readonly kind: "bool"; readonly c: string; readonly size: 1 }
   | { readonly kind: "mac"; readonly c: string; readonly size: 6 }
+  | { readonly kind: "ipv6"; readonly c: string; readonly size: 16 }
   | { readonly kind: "bytes"; readonly c: string; readonly size: number }
   | {
       readonly kind: "array";
@@ -36,6 +37,7 @@ export type Shape =
 export const NET_TYPES: Readonly<Record<string, { readonly name: string; readonly from: string }>> =
   {
     ipv4_t: { name: "Ipv4", from: "net/address.ts" },
+    ipv6_t: { name: "Ipv6", from: "net/address.ts" },
     mac_t: { name: "Mac", from: "net/mac.ts" },
   };
 
@@ -50,6 +52,7 @@ export function shapeOf(btf: Btf, id: number): Shape {
   const size = btf.sizeOf(id);
   const c = outer ?? type.name;
   if (outer === "mac_t" && size === 6) return { kind: "mac", c, size };
+  if (outer === "ipv6_t" && size === 16) return { kind: "ipv6", c, size };
   switch (type.kind) {
     case "int":
       return type.encoding === "bool" ? { kind: "bool", c, size: 1 } : numberShape(names, size);

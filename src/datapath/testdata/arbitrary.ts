@@ -39,6 +39,7 @@ export function arbitraryOf(layout: Layout, type: string): fc.Arbitrary<unknown>
     return fc.tuple(...range(length).map(() => arbitraryOf(layout, element)));
   }
   if (type === "mac_t") return fc.maxSafeNat().map((it) => it % 2 ** 48);
+  if (type === "ipv6_t") return fc.bigInt({ min: 0n, max: 2n ** 128n - 1n });
   const target = layout.get(`typedef ${type}`);
   const alias = target?.[0]?.split(" ").slice(2).join(" ") ?? "";
   if (target !== undefined && target.length === 1) return arbitraryOf(layout, alias);
@@ -58,6 +59,10 @@ export function printed(layout: Layout, type: string, value: unknown): unknown {
     const text = (value as number).toString(16).padStart(12, "0");
     const bytes = text.match(/../g)?.map((byte) => Number.parseInt(byte, 16));
     return layout.get("typedef mac_t")?.[0]?.endsWith("struct mac") ? { byte: bytes } : bytes;
+  }
+  if (type === "ipv6_t") {
+    const text = (value as bigint).toString(16).padStart(32, "0");
+    return { word: text.match(/.{8}/g)?.map((it) => printed(layout, "__be32", BigInt(`0x${it}`))) };
   }
   const target = layout.get(`typedef ${type}`);
   if (target?.length === 1) {
