@@ -22,11 +22,13 @@ PROGRAM_TABLE(FAMILY(pod_programs));
 #define TCP_OPTION_MSS 2
 #define TCP_OPTION_BYTES 40
 
-/* Lowers the MSS that a pod offers, so that a client's segments fit with the outer header. */
-static __always_inline void clamp(struct __sk_buff *skb, const struct packet *packet)
+/*
+ * Lowers the MSS that a pod offers, so that a client's segments fit with the outer header. Options
+ * of TCP stand from `first` to `end` in the frame, the checksum at `check`. Not static: so the
+ * verifier walks it once, whatever it knows of the packet.
+ */
+__noinline int FAMILY(mss_clamp)(struct __sk_buff *skb, __u32 first, __u32 end, __u32 check)
 {
-	__u32 first = packet->l3 + packet->header_bytes + sizeof(struct tcphdr);
-	__u32 end = packet->l3 + packet->header_bytes + packet->l4_bytes;
 	__u32 at = first;
 
 	for (__u32 i = 0; i < TCP_OPTION_BYTES; i++) {
@@ -34,22 +36,21 @@ static __always_inline void clamp(struct __sk_buff *skb, const struct packet *pa
 		__u16 limit = bpf_htons(clamp_mss), offered;
 
 		if (at + 4 > end || bpf_skb_load_bytes(skb, at, option, sizeof(option)))
-			return;
+			return 0;
 		if (option[0] == TCP_OPTION_END)
-			return;
+			return 0;
 		if (option[0] == TCP_OPTION_NOP) {
 			at++;
 			continue;
 		}
 		if (option[1] < 2)
-			return;
+			return 0;
 		if (option[0] != TCP_OPTION_MSS || option[1] != 4) {
 			at += option[1];
 			continue;
 		}
 		offered = option[2] | option[3] << 8;
 		if (bpf_ntohs(offered) > clamp_mss) {
-			__u32 check = packet->l3 + packet->header_bytes + 16;
 			__u32 change = (__u16)~offered + limit;
 
 			/* An option at an odd offset lies across two words of the sum. */
@@ -58,8 +59,16 @@ static __always_inline void clamp(struct __sk_buff *skb, const struct packet *pa
 			if (!bpf_l4_csum_replace(skb, check, 0, change, 0))
 				bpf_skb_store_bytes(skb, at + 2, &limit, sizeof(limit), 0);
 		}
-		return;
+		return 0;
 	}
+	return 0;
+}
+
+static __always_inline void clamp(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 l4 = packet->l3 + packet->header_bytes;
+
+	FAMILY(mss_clamp)(skb, l4 + sizeof(struct tcphdr), l4 + packet->l4_bytes, l4 + 16);
 }
 
 static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *packet,
