@@ -69,6 +69,7 @@ const CONSTANTS: DatapathOptions["constants"] = {
   outerPrefix: 0 as Ipv4,
   outerHostMask: 0,
   clampMss: 1440,
+  fragmentsTrack: 1,
   fragmentsPass: 0,
   socketLookup: 1,
   quietJiffies: 1000,

@@ -181,7 +181,7 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 	case PARSED_FRAGMENT:
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
-		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
+		return fragments_track || fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
 	case PARSED_PROTOCOL:
 		return packet->protocol == IPPROTO_ICMP ? echo(ctx, action) : PASS_NOT_OURS;
 	default:

@@ -11,6 +11,8 @@
 #include "stage/affinity.h"
 #include "stage/answer-skb.h"
 #include "stage/deliver.h"
+#include "stage/errand.h"
+#include "stage/fragment.h"
 #include "stage/nat-skb.h"
 #include "stage/plain.h"
 #include "stage/skb.h"
@@ -123,47 +125,6 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	return verdict;
 }
 
-/*
- * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
- * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
- * `parsed` says.
- */
-static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
-					   enum parsed *parsed)
-{
-	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
-	struct trusted *sender = bpf_map_lookup_elem(&FAMILY(trusted), &key);
-	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
-
-	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
-	if (*hop == HOP_NOTE && !same_address(packet->destination, FAMILY(node_address)))
-		*hop = 0;
-	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
-		return PASS_NOT_OURS;
-	packet->outer_source = packet->source;
-	packet->outer_destination = packet->destination;
-	packet->outer_tos = packet->tos;
-	packet->outer_ttl = packet->ttl;
-	if (packet->fragment)
-		return DROP_OUTER_FRAGMENT;
-	if (!sender)
-		return DROP_UNTRUSTED;
-	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
-	*parsed = parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
-	switch (*parsed) {
-	case PARSED_INVALID:
-		return DROP_INNER_INVALID;
-	case PARSED_FRAGMENT:
-		return DROP_FRAGMENT;
-	case PARSED_PROTOCOL:
-		if (*hop == HOP_NOTE || packet->protocol != IPPROTO_ICMP)
-			return DROP_INNER_PROTOCOL;
-		return PASS_LOCAL;
-	default:
-		return PASS_LOCAL;
-	}
-}
-
 static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
 					     int *action)
 {
@@ -204,23 +165,39 @@ static __always_inline enum parsed host_parse(struct __sk_buff *skb, struct pack
 	return parse_ip(packet, (void *)(eth + 1), skb_end(skb), skb->len - ETH_HLEN);
 }
 
+/* The same for programs that others go on in: pieces have the ports of the first one. */
+static __always_inline enum parsed host_read(struct __sk_buff *skb, struct packet *packet)
+{
+	enum parsed parsed = host_parse(skb, packet);
+
+	if (parsed != PARSED_FRAGMENT || !fragments_track)
+		return parsed;
+	return fragment_parse(packet, skb_start(skb) + ETH_HLEN, skb_end(skb));
+}
+
+/* A packet with ports. */
+static __always_inline enum verdict whole(struct __sk_buff *skb, struct packet *packet,
+					  struct service *service, int *action)
+{
+	if (service)
+		return balance(skb, packet, service, action);
+	if (nat_may_be_reply(packet))
+		return go_on(skb, HOST_PROGRAM_NAT_BACK);
+	return unbalanced(skb, packet);
+}
+
 static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *packet, int *action)
 {
-	struct service *service;
-
 #ifndef FAMILY_IPV6
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		bpf_tail_call(skb, &host_programs, HOST_PROGRAM_IPV6);
 #endif
 	switch (host_parse(skb, packet)) {
 	case PARSED_WHOLE:
-		service = service_find(packet);
-		if (service)
-			return balance(skb, packet, service, action);
-		if (nat_may_be_reply(packet))
-			return go_on(skb, HOST_PROGRAM_NAT_BACK);
-		return unbalanced(skb, packet);
+		return whole(skb, packet, service_find(packet), action);
 	case PARSED_FRAGMENT:
+		if (fragments_track)
+			return go_on(skb, HOST_PROGRAM_FRAGMENT);
 		if (!service_has_address(packet->destination))
 			return PASS_NOT_OURS;
 		return fragments_pass ? PASS_FRAGMENT : DROP_FRAGMENT;
@@ -233,6 +210,20 @@ static __always_inline enum verdict host(struct __sk_buff *skb, struct packet *p
 	default:
 		return PASS_NOT_OURS;
 	}
+}
+
+/* A piece of a packet, with `fragments: track`. */
+static __always_inline enum verdict piece(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct service *service;
+
+	if (host_read(skb, packet) != PARSED_WHOLE)
+		return service_has_address(packet->destination) ? DROP_FRAGMENT : PASS_NOT_OURS;
+	service = service_find(packet);
+	if (fragment_is_first(packet) &&
+	    (service || nat_may_be_reply(packet) || endpoint_find(packet->destination)))
+		fragment_learn(packet);
+	return whole(skb, packet, service, action);
 }
 
 /* The one end of all programs here. */
@@ -263,7 +254,7 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 {
 	flow_t *flow;
 
-	if (host_parse(skb, packet) != PARSED_WHOLE)
+	if (host_read(skb, packet) != PARSED_WHOLE)
 		return PASS_NOT_OURS;
 	flow = nat_known(packet);
 	if (!flow)
@@ -276,15 +267,30 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 	return hand_over(skb, flow->pod);
 }
 
+SEC("tc")
+int FAMILY(host_fragment)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = piece(skb, &packet, &action);
+
+	return finish(skb, &packet, verdict, action);
+}
+
 /* Packets to services with SERVICE_SNAT. */
 SEC("tc")
 int FAMILY(host_nat)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	int action = TC_ACT_UNSPEC;
-	enum verdict verdict = nat(skb, &packet, &action);
+	struct packet *packet;
+	enum verdict verdict;
 
-	return finish(skb, &packet, verdict, action);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	verdict = nat(skb, packet, &action);
+	return finish(skb, packet, verdict, action);
 }
 
 static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct packet *packet,
@@ -294,7 +300,7 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 	enum verdict verdict;
 	backend_t *backend;
 
-	if (host_parse(skb, packet) != PARSED_WHOLE)
+	if (host_read(skb, packet) != PARSED_WHOLE)
 		return PASS_NOT_OURS;
 	service = service_find(packet);
 	if (!service)
@@ -336,7 +342,7 @@ int FAMILY(host_nat_back)(struct __sk_buff *skb)
 	int action = TC_ACT_UNSPEC;
 	flow_t *flow;
 
-	if (host_parse(skb, &packet) == PARSED_WHOLE) {
+	if (host_read(skb, &packet) == PARSED_WHOLE) {
 		flow = nat_reply(&packet);
 		verdict = flow ? nat_answer(skb, &packet, flow, &action) : unbalanced(skb, &packet);
 	}
@@ -351,7 +357,7 @@ int FAMILY(host_plain)(struct __sk_buff *skb)
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
 
-	if (host_parse(skb, &packet) == PARSED_WHOLE)
+	if (host_read(skb, &packet) == PARSED_WHOLE)
 		verdict = plain(skb, &packet, &action);
 	return finish(skb, &packet, verdict, action);
 }
@@ -369,7 +375,7 @@ int FAMILY(host_deliver)(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* The chain of calls from here is the deepest. */
 	packet = scratch_packet(held, skb->len);
-	switch (host_parse(skb, packet)) {
+	switch (host_read(skb, packet)) {
 	case PARSED_WHOLE:
 		verdict = deliver(skb, packet, held->pod, 0, &action);
 		break;
@@ -400,7 +406,8 @@ static __always_inline enum verdict icmp(struct __sk_buff *skb, struct scratch *
 		if (verdict != PASS_NOT_OURS)
 			return verdict;
 	}
-	return relay(skb, held, packet, hop, action);
+	verdict = relay(skb, held, packet, hop, action);
+	return verdict == PASS_LOCAL ? go_on(skb, HOST_PROGRAM_ICMP_NAT) : verdict;
 }
 
 /* Pings of services' addresses, and errors about replies, with or without an outer header. */
@@ -419,6 +426,23 @@ int FAMILY(host_icmp)(struct __sk_buff *skb)
 	return finish(skb, packet, verdict, action);
 }
 
+/* Errors about flows of SNAT. */
+SEC("tc")
+int FAMILY(host_icmp_nat)(struct __sk_buff *skb)
+{
+	struct scratch *held = scratch_row();
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (host_parse(skb, packet) == PARSED_PROTOCOL)
+		verdict = nat_icmp(skb, held, packet, &action);
+	return finish(skb, packet, verdict, action);
+}
+
 /* ICMP or RST to the sender of a packet that another program has seen. */
 SEC("tc")
 int FAMILY(host_answer)(struct __sk_buff *skb)
@@ -427,7 +451,7 @@ int FAMILY(host_answer)(struct __sk_buff *skb)
 	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
-	if (host_parse(skb, &packet) == PARSED_WHOLE)
+	if (host_read(skb, &packet) == PARSED_WHOLE)
 		verdict = answer_make(skb, &packet, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;

@@ -9,6 +9,7 @@
 #include "abi/programs.h"
 #include "stage/answer-skb.h"
 #include "stage/conntrack.h"
+#include "stage/fragment.h"
 #include "stage/outbound-icmp.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
@@ -143,10 +144,26 @@ static __always_inline flow_t *reply_flow(const struct packet *packet)
 	return bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 }
 
+/* A packet with ports. */
+static __always_inline enum verdict whole(struct __sk_buff *skb, struct packet *packet, bool piece,
+					  int *action)
+{
+	flow_t *flow = reply_flow(packet);
+
+	/* Replies of pods elsewhere don't come by here. */
+	if (flow ? flow->flags & FLOW_SNAT
+		 : !inside_find(packet->destination, packet->destination_port, packet->protocol))
+		return PASS_NOT_OURS;
+	if (piece && fragment_is_first(packet))
+		fragment_learn(packet);
+	if (flow && !(flow->flags & FLOW_OUTBOUND))
+		return reply(skb, packet, flow, action);
+	return go_on(skb, POD_PROGRAM_OUTBOUND);
+}
+
 static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *packet, int *action)
 {
 	enum parsed parsed;
-	flow_t *flow;
 
 #ifndef FAMILY_IPV6
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
@@ -155,16 +172,19 @@ static __always_inline enum verdict pod(struct __sk_buff *skb, struct packet *pa
 	parsed = pod_parse(skb, packet);
 	if (parsed == PARSED_PROTOCOL && packet->protocol == IPPROTO_ICMP)
 		return go_on(skb, POD_PROGRAM_ICMP);
-	if (parsed != PARSED_WHOLE)
-		return PASS_NOT_OURS;
-	flow = reply_flow(packet);
-	if (flow && !(flow->flags & (FLOW_SNAT | FLOW_OUTBOUND)))
-		return reply(skb, packet, flow, action);
-	/* Replies of pods elsewhere don't come by here. */
-	if (flow ? flow->flags & FLOW_SNAT
-		 : !inside_find(packet->destination, packet->destination_port, packet->protocol))
-		return PASS_NOT_OURS;
-	return go_on(skb, POD_PROGRAM_OUTBOUND);
+	if (parsed == PARSED_FRAGMENT && fragments_track)
+		return go_on(skb, POD_PROGRAM_FRAGMENT);
+	return parsed == PARSED_WHOLE ? whole(skb, packet, false, action) : PASS_NOT_OURS;
+}
+
+/* The same for programs that others go on in: pieces have the ports of the first one. */
+static __always_inline enum parsed pod_read(struct __sk_buff *skb, struct packet *packet)
+{
+	enum parsed parsed = pod_parse(skb, packet);
+
+	if (parsed != PARSED_FRAGMENT || !fragments_track)
+		return parsed;
+	return fragment_parse(packet, skb_start(skb) + ETH_HLEN, skb_end(skb));
 }
 
 /* The one end of all programs here. */
@@ -191,25 +211,46 @@ int FAMILY(from_pod)(struct __sk_buff *skb)
 	return finish(skb, &packet, verdict, action);
 }
 
+/* Pieces of packets, with `fragments: track`. */
+SEC("tc")
+int FAMILY(pod_fragment)(struct __sk_buff *skb)
+{
+	struct scratch *held = scratch_row();
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (pod_read(skb, packet) == PARSED_WHOLE)
+		verdict = whole(skb, packet, true, &action);
+	return finish(skb, packet, verdict, action);
+}
+
 /* Pods as clients: what they send to services, and what pods of this node answer to them. */
 SEC("tc")
 int FAMILY(pod_outbound)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
 
-	if (pod_parse(skb, &packet) == PARSED_WHOLE) {
-		flow_t *flow = reply_flow(&packet);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (pod_read(skb, packet) == PARSED_WHOLE) {
+		flow_t *flow = reply_flow(packet);
 
 		if (!flow)
-			verdict = outbound_request(skb, &packet, &action);
+			verdict = outbound_request(skb, packet, &action);
 		else if (flow->flags & FLOW_OUTBOUND)
-			verdict = outbound_reply(skb, &packet, flow, &action);
+			verdict = outbound_reply(skb, packet, flow, &action);
 	}
 	if (verdict == DROP_PROGRAM)
 		verdict = go_on(skb, POD_PROGRAM_OUTBOUND_NEW);
-	return finish(skb, &packet, verdict, action);
+	return finish(skb, packet, verdict, action);
 }
 
 /* What pod_outbound knows no flow of. */
@@ -223,7 +264,7 @@ int FAMILY(pod_outbound_new)(struct __sk_buff *skb)
 	if (!held)
 		return TC_ACT_UNSPEC;
 	packet = scratch_packet(held, skb->len);
-	if (pod_parse(skb, packet) == PARSED_WHOLE)
+	if (pod_read(skb, packet) == PARSED_WHOLE)
 		verdict = outbound_begin(skb, held, packet);
 	if (verdict == SENT_OUTBOUND)
 		verdict = go_on(skb, POD_PROGRAM_OUTBOUND);
@@ -255,7 +296,7 @@ int FAMILY(pod_answer)(struct __sk_buff *skb)
 	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
-	if (pod_parse(skb, &packet) == PARSED_WHOLE)
+	if (pod_read(skb, &packet) == PARSED_WHOLE)
 		verdict = answer_make(skb, &packet, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;

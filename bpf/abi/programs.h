@@ -28,6 +28,8 @@ enum host_program {
 	HOST_PROGRAM_NAT_BACK = 5,
 	HOST_PROGRAM_ANSWER = 6,
 	HOST_PROGRAM_PLAIN = 7,
+	HOST_PROGRAM_FRAGMENT = 8,
+	HOST_PROGRAM_ICMP_NAT = 9,
 };
 
 enum pod_program {
@@ -36,6 +38,7 @@ enum pod_program {
 	POD_PROGRAM_ICMP = 2,
 	POD_PROGRAM_OUTBOUND_NEW = 3,
 	POD_PROGRAM_ANSWER = 4,
+	POD_PROGRAM_FRAGMENT = 5,
 };
 
 #define PROGRAMS 16

@@ -15,8 +15,9 @@
 static __always_inline enum verdict reject_verdict(const struct service *service,
 						   const struct packet *packet)
 {
-	/* An RST is never answered. */
-	if (!(service->flags & SERVICE_REJECT) || packet->tcp_flags & TCP_RST)
+	/* An RST is never answered, and a packet in pieces once. */
+	if (!(service->flags & SERVICE_REJECT) || packet->tcp_flags & TCP_RST ||
+	    packet_is_later(packet))
 		return DROP_NO_BACKEND;
 	return SENT_REJECTED;
 }

@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_DELIVER_H
 #define CILIATE_STAGE_DELIVER_H
 
+#include "fragment.h"
 #include "owners.h"
 #include "parse.h"
 #include "relay.h"
@@ -162,7 +163,7 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	if (!ecn_decapsulate(packet, &tos))
 		return DROP_ECN;
 	decide(skb, packet, pod, &decision);
-	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size)
+	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size && !packet->fragment)
 		note_owner(skb, packet,
 			   decision.kind == DECIDE_POD ? decision.flow->pod : decision.next);
 	if (decision.kind == DECIDE_POD)
@@ -170,6 +171,52 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	if (decision.kind == DECIDE_PASS)
 		return pass_on(skb, packet, &decision, action);
 	return decision.verdict;
+}
+
+/*
+ * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
+ * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
+ * `parsed` says.
+ */
+static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
+					   enum parsed *parsed)
+{
+	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
+	struct trusted *sender = bpf_map_lookup_elem(&FAMILY(trusted), &key);
+	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
+
+	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
+	if (*hop == HOP_NOTE && !same_address(packet->destination, FAMILY(node_address)))
+		*hop = 0;
+	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
+		return PASS_NOT_OURS;
+	packet->outer_source = packet->source;
+	packet->outer_destination = packet->destination;
+	packet->outer_tos = packet->tos;
+	packet->outer_ttl = packet->ttl;
+	if (packet->fragment)
+		return DROP_OUTER_FRAGMENT;
+	if (!sender)
+		return DROP_UNTRUSTED;
+	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
+	*parsed = parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
+	switch (*parsed) {
+	case PARSED_INVALID:
+		return DROP_INNER_INVALID;
+	case PARSED_FRAGMENT:
+		if (!fragments_track || *hop == HOP_NOTE)
+			return DROP_FRAGMENT;
+		*parsed = fragment_parse(packet, skb_start(skb) + packet->l3, skb_end(skb));
+		if (*parsed == PARSED_WHOLE && fragment_is_first(packet))
+			fragment_learn(packet);
+		return *parsed == PARSED_WHOLE ? PASS_LOCAL : DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		if (*hop == HOP_NOTE || packet->protocol != IPPROTO_ICMP)
+			return DROP_INNER_PROTOCOL;
+		return PASS_LOCAL;
+	default:
+		return PASS_LOCAL;
+	}
 }
 
 #endif

@@ -11,4 +11,10 @@
 #include "ip4.h"
 #endif
 
+/* Whether it is a piece behind the first, which has neither ports nor a checksum. */
+static __always_inline bool packet_is_later(const struct packet *packet)
+{
+	return packet->fragment & IP_FRAGMENT_OFFSET;
+}
+
 #endif

@@ -55,6 +55,7 @@ static __always_inline enum parsed parse_header(struct packet *packet, const ip_
 	packet->tos = ip->tos;
 	packet->ttl = ip->ttl;
 	packet->fragment = ip->frag_off & IP_FRAGMENT;
+	packet->fragment_id = ip->id;
 	return PARSED_WHOLE;
 }
 

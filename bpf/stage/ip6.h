@@ -59,8 +59,7 @@ static __always_inline ipv6_t address_load(const struct in6_addr *from)
 	return address;
 }
 
-/* The two bytes that all extension headers begin with, and what a fragment's and a routing header
- * have after them. */
+/* How extension headers begin; what a fragment's and a routing header have there. */
 struct extension {
 	__u8 next;
 	__u8 units; /* of eight bytes, the first one not counted */
@@ -71,6 +70,7 @@ struct extension {
 			__u8 segments_left;
 		} routing;
 	};
+	__be32 id; /* of a fragment header */
 };
 
 /*
@@ -91,6 +91,7 @@ static __always_inline enum parsed extension_skip(struct packet *packet, const v
 	if (packet->protocol == NEXT_FRAGMENT) {
 		/* One fragment of one is a whole packet (RFC 6946). */
 		packet->fragment = extension->fragment & IP_FRAGMENT;
+		packet->fragment_id = extension->id;
 		packet->header_bytes += 8;
 	} else {
 		packet->header_bytes += 8 + extension->units * 8;

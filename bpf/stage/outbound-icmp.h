@@ -4,39 +4,9 @@
 
 #include "answer-skb.h"
 #include "outbound.h"
-#include "quote.h"
+#include "errand.h"
 
 /* What pods say by ICMP of packets that they got, which somebody has translated on their way. */
-
-/* Into a pod of this node, or by the FIB. */
-static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *packet,
-					  const struct quote *quote, const struct errand *to,
-					  int *action)
-{
-	struct endpoint *endpoint = endpoint_find(to->destination);
-	struct way way = {};
-
-	if (!endpoint) {
-		if (!way_find(skb, to->source, to->destination, packet->total_bytes, &way))
-			return DROP_NO_ROUTE;
-		if (packet->total_bytes > way.mtu)
-			return DROP_TOO_BIG;
-	}
-	if (!answer_allowed(packet->service))
-		return DROP_ANSWER_LIMIT;
-	if (!error_translate(skb, packet, quote, to))
-		return DROP_REWRITE;
-	if (endpoint) {
-		if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-			return DROP_REWRITE;
-		*action = bpf_redirect_peer(endpoint->ifindex, 0);
-		return SENT_RELAYED;
-	}
-	if (!skb_ethernet(skb, way.destination, way.source))
-		return DROP_REWRITE;
-	*action = way_take(&way);
-	return SENT_RELAYED;
-}
 
 /* Pings of services, and errors about packets of flows that are known here. */
 static __always_inline enum verdict outbound_icmp(struct __sk_buff *skb, struct scratch *held,

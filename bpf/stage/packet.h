@@ -66,6 +66,7 @@ struct packet {
 	__u8 outer_tos;
 	__u8 outer_ttl;
 	__u32 frame_bytes;
+	__u32 fragment_id;	/* as it lies in the header */
 	address_t outer_source; /* no address: no outer header */
 	address_t outer_destination;
 	/* Found on the way. */

@@ -42,13 +42,13 @@ static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct pac
 	return SENT_RELAYED;
 }
 
-/* The flow of a pod of this node that has sent what is quoted; NULL: it is none. */
-static __always_inline flow_t *relay_outbound(const struct packet *packet)
+/* The flow whose request is quoted; NULL: it is of none that begins here. */
+static __always_inline flow_t *relay_request(const struct packet *packet)
 {
 	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
 	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
-	return flow && flow->flags & FLOW_OUTBOUND ? flow : NULL;
+	return flow && flow->flags & (FLOW_OUTBOUND | FLOW_SNAT) ? flow : NULL;
 }
 
 /* Into the pod of a flow that is known here. */
@@ -171,7 +171,7 @@ static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *
 	return SENT_RELAYED;
 }
 
-/* What becomes of an ICMP packet, with or without an outer header. */
+/* What becomes of an ICMP packet, with or without an outer header; PASS_LOCAL: it is about SNAT. */
 static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch *held,
 					  struct packet *packet, __u32 hop, int *action)
 {
@@ -185,7 +185,7 @@ static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch 
 	key = flow_key_of(packet, FLOW_REQUEST);
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (flow && flow->flags & FLOW_SNAT)
-		return has_outer(packet) ? DROP_UNKNOWN_FLOW : PASS_NOT_OURS;
+		return has_outer(packet) ? DROP_UNKNOWN_FLOW : PASS_LOCAL;
 	/* After a reset the client's port may be in use again, for a flow of another node. */
 	if (flow && !(flow->flags & (FLOW_REMOTE | FLOW_RESET)))
 		return relay_into_pod(skb, packet, quote, flow, action);
@@ -196,7 +196,9 @@ static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch 
 		packet->backend = flow->pod;
 		return relay_pass(skb, packet, HOP_KNOWN, action);
 	}
-	flow = !flow && !has_outer(packet) ? relay_outbound(packet) : NULL;
+	flow = !flow && !has_outer(packet) ? relay_request(packet) : NULL;
+	if (flow && flow->flags & FLOW_SNAT)
+		return PASS_LOCAL;
 	if (flow)
 		return relay_to_client(skb, packet, quote, flow, action);
 	verdict = relay_choose(packet, &hop);

@@ -116,6 +116,8 @@ static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 	__u32 at = l3 + packet->header_bytes +
 		   (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
 
+	if (packet_is_later(packet))
+		return true;
 	if (bpf_l4_csum_replace(skb, at, 0, translation_addresses(packet, to),
 				BPF_F_PSEUDO_HDR | flags))
 		return false;

@@ -40,6 +40,8 @@ static __always_inline bool translate_header(ip_t *ip, void *end, const struct p
 	if ((void *)(ip + 1) > end)
 		return false;
 	header_translate(ip, packet, to->source, to->destination, to->tos, to->ttl);
+	if (packet_is_later(packet))
+		return true;
 	ports = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
 	if ((void *)(ports + 1) > end)
 		return false;

@@ -177,6 +177,7 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,
       clampMss: clampMss(config, identity),
+      fragmentsTrack: config.fragments === "track" ? 1 : 0,
       fragmentsPass: config.fragments === "pass" ? 1 : 0,
       socketLookup: 1,
       quietJiffies: ticks.fromMs(QUIET_MS),

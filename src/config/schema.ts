@@ -141,9 +141,9 @@ export const schema = section("", {
     "Sources of encapsulated packets to be believed besides the cluster's own nodes: load balancers that are no nodes, and the prefixes of `outerSource`.",
   ),
   fragments: restart(
-    choice("drop", "pass"),
-    "drop",
-    "What happens to IPv4 fragments for a service: a counted `drop`, or `pass` to the host untouched.",
+    choice("track", "drop", "pass"),
+    "track",
+    "What happens to fragments for a service: `track` sends them where the first of them went, which has the ports; `drop` drops and counts them; `pass` leaves them to the host untouched.",
   ),
   mss: section("The largest segment that TCP connections of pods agree on.", {
     clamp: restart(

@@ -49,6 +49,7 @@ const OPTIONS: DatapathOptions = {
     outerPrefix: parseIpv4("0.0.0.0"),
     outerHostMask: 0,
     clampMss: 0,
+    fragmentsTrack: 1,
     fragmentsPass: 0,
     socketLookup: 0,
     quietJiffies: 100,

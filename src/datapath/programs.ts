@@ -20,6 +20,8 @@ const HOST: Slots = {
   [HostProgram.natBack]: "host_nat_back",
   [HostProgram.answer]: "host_answer",
   [HostProgram.plain]: "host_plain",
+  [HostProgram.fragment]: "host_fragment",
+  [HostProgram.icmpNat]: "host_icmp_nat",
   [HostProgram.deliver]: "host_deliver",
   [HostProgram.icmp]: "host_icmp",
 };
@@ -28,6 +30,7 @@ const POD: Slots = {
   [PodProgram.icmp]: "pod_icmp",
   [PodProgram.outboundNew]: "pod_outbound_new",
   [PodProgram.answer]: "pod_answer",
+  [PodProgram.fragment]: "pod_fragment",
 };
 
 function wide(slots: Slots): Slots {

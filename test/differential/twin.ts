@@ -356,6 +356,7 @@ function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"
     nodeAddress: config.nodeAddress as Ipv4,
     nodeAddress6: ANY_IPV6,
     outerPrefix: config.outerPrefix as Ipv4,
+    fragmentsTrack: 0,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,
   };

@@ -178,7 +178,7 @@ interface Exit {
 
 /** Steps 5 to 7. */
 function sendToPod(node: Node, place: "edge" | "host", request: Request, flow: Flow): Outcome {
-  const { input, ip, l4, service } = request;
+  const { input, ip, l4 } = request;
   const { frame } = input;
   const bytes = segmentSize(ip, l4, input.gsoSize);
   // 5.
@@ -192,7 +192,7 @@ function sendToPod(node: Node, place: "edge" | "host", request: Request, flow: F
   // 6.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
   const { mtu } = exit;
-  if (bytes > mtu) return fragNeeded(node, input, ip, { service: service.id, mtu });
+  if (bytes > mtu) return fragNeeded(node, input, ip, { service: flow.service, mtu });
   // 7.
   updateFromClient(node, input, ip, l4, flow);
   const sent = frame.slice();

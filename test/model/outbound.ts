@@ -150,7 +150,7 @@ function newFlow({ input, ip, l4, service }: Request, backend: Backend, aliasPor
 
 /** Steps 6 to 8. */
 function send(node: Node, request: Request, flow: Flow): Outcome {
-  const { input, ip, l4, service } = request;
+  const { input, ip, l4 } = request;
   const { frame } = input;
   // 6.
   const bytes = segmentSize(ip, l4, input.gsoSize);
@@ -159,7 +159,7 @@ function send(node: Node, request: Request, flow: Flow): Outcome {
   if (endpoint === undefined) route = node.route(input, flow.aliasAddress, flow.pod, bytes);
   const fits = route === undefined || bytes <= route.mtu;
   if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) {
-    return fragNeeded(node, input, ip, { service: service.id, mtu: route?.mtu ?? 0 });
+    return fragNeeded(node, input, ip, { service: flow.service, mtu: route?.mtu ?? 0 });
   }
   // 7.
   updateFromClient(node, input, ip, l4, flow);

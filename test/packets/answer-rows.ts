@@ -170,6 +170,7 @@ const PINGS: readonly Row[] = [
   },
   ...[
     ["with IP options", ping({ options: new Uint8Array(4).fill(1) })],
+    ["with IP options that look like one", ping({ options: Uint8Array.of(8, 0, 0, 0) })],
     ["in fragments", ping({ moreFragments: true })],
     ["of an address that is no service's", ping({ target: STRANGER })],
     ["with a code", ping({}, { code: 1 })],

@@ -9,6 +9,7 @@ import { buildPacket } from "../../src/net/packet.ts";
 import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
+import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
@@ -47,7 +48,7 @@ function suiteOn(
   });
 }
 
-suiteOn("a node as it is by default", "", [
+suiteOn("a node that drops fragments", "fragments: drop", [
   ...BALANCE_ROWS,
   ...RECEIVE_ROWS,
   ...OWNER_ROWS,
@@ -72,7 +73,9 @@ suiteOn(
   [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS],
   serveBySnat,
 );
-suiteOn("a node that serves node ports", "", NODE_PORT_ROWS, serveNodePorts);
+suiteOn("a node that tracks fragments", "", FRAGMENT_ROWS);
+suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
+suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
 
 for (const cpu of [0, availableParallelism() - 1]) {
   test(`CPU ${cpu} counts in its own part of metrics and counters`, async () => {

@@ -148,6 +148,7 @@ function load(): Datapath {
       outerPrefix: parseIpv4("0.0.0.0"),
       outerHostMask: 0,
       clampMss: 0,
+      fragmentsTrack: 0,
       fragmentsPass: 0,
       socketLookup: 0,
       quietJiffies: 100,

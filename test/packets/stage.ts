@@ -137,6 +137,7 @@ function send(world: World, runner: Runner, packet: Send): Run {
 
 function forget(maps: DatapathMaps): void {
   maps.conntrack.deleteAll([...maps.conntrack.entries()].map(([key]) => key));
+  maps.fragments.deleteAll([...maps.fragments.entries()].map(([key]) => key));
   maps.affinities.deleteAll([...maps.affinities.entries()].map(([key]) => key));
   for (const [row, traffic] of maps.counters.entries()) {
     if (traffic.packets + traffic.adopted > 0n) maps.counters.update(row, NO_TRAFFIC);

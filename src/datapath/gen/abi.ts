@@ -8,6 +8,7 @@ import {
   setArray,
   setUint128,
   setUint48,
+  setZeros,
   type Brand,
   type Codec,
   type ConfigVar,
@@ -194,6 +195,8 @@ export const HostProgram = {
   natBack: 5,
   answer: 6,
   plain: 7,
+  fragment: 8,
+  icmpNat: 9,
 } as const;
 export type HostProgram = (typeof HostProgram)[keyof typeof HostProgram];
 /** The names of enum host_program for people, by value. */
@@ -206,6 +209,8 @@ export const hostProgramNames: { readonly [value: number]: string } = {
   "5": "nat_back",
   "6": "answer",
   "7": "plain",
+  "8": "fragment",
+  "9": "icmp_nat",
 };
 
 /** enum nexthop_flag */
@@ -268,6 +273,7 @@ export const PodProgram = {
   icmp: 2,
   outboundNew: 3,
   answer: 4,
+  fragment: 5,
 } as const;
 export type PodProgram = (typeof PodProgram)[keyof typeof PodProgram];
 /** The names of enum pod_program for people, by value. */
@@ -277,6 +283,7 @@ export const podProgramNames: { readonly [value: number]: string } = {
   "2": "icmp",
   "3": "outbound_new",
   "4": "answer",
+  "5": "fragment",
 };
 
 /** enum service_flag */
@@ -1679,6 +1686,77 @@ export const ClockReading: Codec<ClockReading> = {
   },
 };
 
+/** struct fragment */
+export interface Fragment {
+  readonly sourcePort: Port;
+  readonly destinationPort: Port;
+  readonly seen: Jiffies;
+}
+export const Fragment: Codec<Fragment> = {
+  name: "struct fragment",
+  size: 8,
+  decode: (view, offset) => ({
+    sourcePort: view.getUint16(offset) as Port,
+    destinationPort: view.getUint16(offset + 2) as Port,
+    seen: view.getUint32(offset + 4, true) as Jiffies,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint16(offset, value.sourcePort);
+    view.setUint16(offset + 2, value.destinationPort);
+    view.setUint32(offset + 4, value.seen, true);
+  },
+};
+
+/** struct fragment_key */
+export interface FragmentKey {
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey: Codec<FragmentKey> = {
+  name: "struct fragment_key",
+  size: 16,
+  decode: (view, offset) => ({
+    source: view.getUint32(offset) as Ipv4,
+    destination: view.getUint32(offset + 4) as Ipv4,
+    id: view.getUint32(offset + 8, true),
+    protocol: view.getUint8(offset + 12),
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.source);
+    view.setUint32(offset + 4, value.destination);
+    view.setUint32(offset + 8, value.id, true);
+    view.setUint8(offset + 12, value.protocol);
+    setZeros(view, offset + 13, 3);
+  },
+};
+
+/** struct fragment_key6 */
+export interface FragmentKey6 {
+  readonly source: Ipv6;
+  readonly destination: Ipv6;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey6: Codec<FragmentKey6> = {
+  name: "struct fragment_key6",
+  size: 40,
+  decode: (view, offset) => ({
+    source: getUint128(view, offset) as Ipv6,
+    destination: getUint128(view, offset + 16) as Ipv6,
+    id: view.getUint32(offset + 32, true),
+    protocol: view.getUint8(offset + 36),
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.source);
+    setUint128(view, offset + 16, value.destination);
+    view.setUint32(offset + 32, value.id, true);
+    view.setUint8(offset + 36, value.protocol);
+    setZeros(view, offset + 37, 3);
+  },
+};
+
 /** The maps that the objects declare. */
 export const maps = {
   /** struct affinity_key → struct affinity */
@@ -1840,6 +1918,30 @@ export const maps = {
     value: FormerOwners6,
     layout: "104f0590f13c49c3",
   } satisfies TypedMapSpec<SlotKey, FormerOwners6>,
+  /** struct fragment_key → struct fragment */
+  fragments: {
+    name: "fragments",
+    type: "lru_hash",
+    keySize: 16,
+    valueSize: 8,
+    maxEntries: 8192,
+    flags: 0,
+    key: FragmentKey,
+    value: Fragment,
+    layout: "a6decb7cf1538174",
+  } satisfies TypedMapSpec<FragmentKey, Fragment>,
+  /** struct fragment_key6 → struct fragment */
+  fragments6: {
+    name: "fragments6",
+    type: "lru_hash",
+    keySize: 40,
+    valueSize: 8,
+    maxEntries: 8192,
+    flags: 0,
+    key: FragmentKey6,
+    value: Fragment,
+    layout: "2652d6f57f50287c",
+  } satisfies TypedMapSpec<FragmentKey6, Fragment>,
   /** __u32 → struct frontend_bucket */
   frontends: {
     name: "frontends",
@@ -1972,21 +2074,21 @@ export const maps = {
     value: Runtime,
     layout: "e577ebeac908f224",
   } satisfies TypedMapSpec<number, Runtime>,
-  /** 4 bytes → 192 bytes */
+  /** 4 bytes → 200 bytes */
   scratch: {
     name: "scratch",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 192,
+    valueSize: 200,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
-  /** 4 bytes → 384 bytes */
+  /** 4 bytes → 392 bytes */
   scratch6: {
     name: "scratch6",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 384,
+    valueSize: 392,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
@@ -2124,6 +2226,8 @@ export interface Config {
   readonly clampMss: number;
   /** 1: fragments for a service address pass to the kernel, 0: they are dropped */
   readonly fragmentsPass: number;
+  /** 1: fragments follow the first of them, which has the ports; before fragments_pass */
+  readonly fragmentsTrack: number;
   /** 1: a flow without an entry is known if its pod has a socket for it */
   readonly socketLookup: number;
   /** for so long after a ring changed, packets that nobody knows are dropped, not adopted */
@@ -2207,6 +2311,12 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     initial: 0,
     doc: "1: fragments for a service address pass to the kernel, 0: they are dropped",
   },
+  fragmentsTrack: {
+    name: "fragments_track",
+    codec: u8Codec,
+    initial: 0,
+    doc: "1: fragments follow the first of them, which has the ports; before fragments_pass",
+  },
   socketLookup: {
     name: "socket_lookup",
     codec: u8Codec,
@@ -2262,28 +2372,34 @@ export const programs = {
   edgeNatNew6: { name: "edge_nat_new6", object: "edge6", section: "xdp", type: "xdp" },
   edgeNatBack6: { name: "edge_nat_back6", object: "edge6", section: "xdp", type: "xdp" },
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
+  hostFragment: { name: "host_fragment", object: "host", section: "tc", type: "sched_cls" },
   hostNat: { name: "host_nat", object: "host", section: "tc", type: "sched_cls" },
   hostNatNew: { name: "host_nat_new", object: "host", section: "tc", type: "sched_cls" },
   hostNatBack: { name: "host_nat_back", object: "host", section: "tc", type: "sched_cls" },
   hostPlain: { name: "host_plain", object: "host", section: "tc", type: "sched_cls" },
   hostDeliver: { name: "host_deliver", object: "host", section: "tc", type: "sched_cls" },
   hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
+  hostIcmpNat: { name: "host_icmp_nat", object: "host", section: "tc", type: "sched_cls" },
   hostAnswer: { name: "host_answer", object: "host", section: "tc", type: "sched_cls" },
   clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromNetwork6: { name: "from_network6", object: "host6", section: "tc", type: "sched_cls" },
+  hostFragment6: { name: "host_fragment6", object: "host6", section: "tc", type: "sched_cls" },
   hostNat6: { name: "host_nat6", object: "host6", section: "tc", type: "sched_cls" },
   hostNatNew6: { name: "host_nat_new6", object: "host6", section: "tc", type: "sched_cls" },
   hostNatBack6: { name: "host_nat_back6", object: "host6", section: "tc", type: "sched_cls" },
   hostPlain6: { name: "host_plain6", object: "host6", section: "tc", type: "sched_cls" },
   hostDeliver6: { name: "host_deliver6", object: "host6", section: "tc", type: "sched_cls" },
   hostIcmp6: { name: "host_icmp6", object: "host6", section: "tc", type: "sched_cls" },
+  hostIcmpNat6: { name: "host_icmp_nat6", object: "host6", section: "tc", type: "sched_cls" },
   hostAnswer6: { name: "host_answer6", object: "host6", section: "tc", type: "sched_cls" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
+  podFragment: { name: "pod_fragment", object: "pod", section: "tc", type: "sched_cls" },
   podOutbound: { name: "pod_outbound", object: "pod", section: "tc", type: "sched_cls" },
   podOutboundNew: { name: "pod_outbound_new", object: "pod", section: "tc", type: "sched_cls" },
   podIcmp: { name: "pod_icmp", object: "pod", section: "tc", type: "sched_cls" },
   podAnswer: { name: "pod_answer", object: "pod", section: "tc", type: "sched_cls" },
   fromPod6: { name: "from_pod6", object: "pod6", section: "tc", type: "sched_cls" },
+  podFragment6: { name: "pod_fragment6", object: "pod6", section: "tc", type: "sched_cls" },
   podOutbound6: { name: "pod_outbound6", object: "pod6", section: "tc", type: "sched_cls" },
   podOutboundNew6: { name: "pod_outbound_new6", object: "pod6", section: "tc", type: "sched_cls" },
   podIcmp6: { name: "pod_icmp6", object: "pod6", section: "tc", type: "sched_cls" },
@@ -2295,7 +2411,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "8eae02a6907aecfb7a7ba8014fe7d9686426ff5c61d12176436977ac2e22a8a2";
+export const abiDigest = "e5f221b4f94fe012668698bc089fd5d9495111c6db3e9223358027905cf56d36";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2358,6 +2474,8 @@ enum host_program 4
   5 HOST_PROGRAM_NAT_BACK
   6 HOST_PROGRAM_ANSWER
   7 HOST_PROGRAM_PLAIN
+  8 HOST_PROGRAM_FRAGMENT
+  9 HOST_PROGRAM_ICMP_NAT
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
@@ -2380,6 +2498,7 @@ enum pod_program 4
   2 POD_PROGRAM_ICMP
   3 POD_PROGRAM_OUTBOUND_NEW
   4 POD_PROGRAM_ANSWER
+  5 POD_PROGRAM_FRAGMENT
 
 enum service_flag 4
   1 SERVICE_ENCAPSULATE_FIRST
@@ -2560,6 +2679,25 @@ struct former_owners 12
 
 struct former_owners6 48
   0 ipv6_t[3] owner
+
+struct fragment 8
+  0 port_t source_port
+  2 port_t destination_port
+  4 jiffies_t seen
+
+struct fragment_key 16
+  0 ipv4_t source
+  4 ipv4_t destination
+  8 __u32 id
+  12 __u8 protocol
+  13 __u8[3] reserved
+
+struct fragment_key6 40
+  0 ipv6_t source
+  16 ipv6_t destination
+  32 __u32 id
+  36 __u8 protocol
+  37 __u8[3] reserved
 
 struct frontend 16
   0 ipv4_t address
@@ -2828,6 +2966,18 @@ map former_owners6 hash
   entries 1048576
   flags 1
 
+map fragments lru_hash
+  key struct fragment_key
+  value struct fragment
+  entries 8192
+  flags 0
+
+map fragments6 lru_hash
+  key struct fragment_key6
+  value struct fragment
+  entries 8192
+  flags 0
+
 map frontends array
   key __u32
   value struct frontend_bucket
@@ -2902,13 +3052,13 @@ map runtime array
 
 map scratch percpu_array
   key 4 bytes
-  value 192 bytes
+  value 200 bytes
   entries 1
   flags 0
 
 map scratch6 percpu_array
   key 4 bytes
-  value 384 bytes
+  value 392 bytes
   entries 1
   flags 0
 
@@ -2970,6 +3120,7 @@ config answer_limit __u32
 config clamp_mss __u16
 config counter_stride __u32
 config fragments_pass __u8
+config fragments_track __u8
 config frontend_mask __u32
 config frontend_mask6 __u32
 config hash_seed __u64
@@ -2994,28 +3145,34 @@ program edge_nat6 edge6 xdp xdp
 program edge_nat_new6 edge6 xdp xdp
 program edge_nat_back6 edge6 xdp xdp
 program from_network host tc sched_cls
+program host_fragment host tc sched_cls
 program host_nat host tc sched_cls
 program host_nat_new host tc sched_cls
 program host_nat_back host tc sched_cls
 program host_plain host tc sched_cls
 program host_deliver host tc sched_cls
 program host_icmp host tc sched_cls
+program host_icmp_nat host tc sched_cls
 program host_answer host tc sched_cls
 program clock host syscall syscall
 program from_network6 host6 tc sched_cls
+program host_fragment6 host6 tc sched_cls
 program host_nat6 host6 tc sched_cls
 program host_nat_new6 host6 tc sched_cls
 program host_nat_back6 host6 tc sched_cls
 program host_plain6 host6 tc sched_cls
 program host_deliver6 host6 tc sched_cls
 program host_icmp6 host6 tc sched_cls
+program host_icmp_nat6 host6 tc sched_cls
 program host_answer6 host6 tc sched_cls
 program from_pod pod tc sched_cls
+program pod_fragment pod tc sched_cls
 program pod_outbound pod tc sched_cls
 program pod_outbound_new pod tc sched_cls
 program pod_icmp pod tc sched_cls
 program pod_answer pod tc sched_cls
 program from_pod6 pod6 tc sched_cls
+program pod_fragment6 pod6 tc sched_cls
 program pod_outbound6 pod6 tc sched_cls
 program pod_outbound_new6 pod6 tc sched_cls
 program pod_icmp6 pod6 tc sched_cls
