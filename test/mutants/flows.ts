@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults in what is known of flows, and in who gets those that aren't known.
 
-import type { Mutant } from "./list.ts";
+import type { Fault, Mutant } from "./list.ts";
 
-const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
+const inFile = (file: string, faults: readonly Fault[]): readonly Mutant[] =>
   faults.map((fault) => ({ file, ...fault }));
 
 const OWNERS = inFile("stage/owners.h", [
@@ -50,12 +50,12 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "the present owner is asked as a former one",
-    from: "if (former->owner[i] == present)\n\t\t\tcontinue;\n",
+    from: "if (same_address(former->owner[i], present))\n\t\t\tcontinue;\n",
     to: "",
   },
   {
     name: "a ring that is changing is believed",
-    from: "return present && former && former->owner[0] == present->address;",
+    from: "return present && former && same_address(former->owner[0], present->address);",
     to: "return false;",
   },
   {
@@ -80,7 +80,7 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "half a flow is left behind",
-    from: "\tkey = reply_key(flow, packet->protocol);\n\tbpf_map_delete_elem(&conntrack, &key);\n",
+    from: "\tkey = reply_key(flow, packet->protocol);\n\tbpf_map_delete_elem(&FAMILY(conntrack), &key);\n",
     to: "",
   },
   {
@@ -115,8 +115,8 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "notes about pods of our own",
-    from: "if (endpoint_find(owner) || (known",
-    to: "if ((known",
+    from: "endpoint_find(owner) || (known",
+    to: "(known",
   },
   {
     name: "packets to remembered owners count as hops",
@@ -159,7 +159,7 @@ const NAT = inFile("stage/nat.h", [
   },
   {
     name: "SNAT: half a flow is left behind",
-    from: "\t\tkey = reply_key(&flow, packet->protocol);\n\t\tbpf_map_delete_elem(&conntrack, &key);\n",
+    from: "\t\tkey = reply_key(flow, protocol);\n\t\tbpf_map_delete_elem(&FAMILY(conntrack), &key);\n",
     to: "",
   },
   {
@@ -184,8 +184,8 @@ const NAT = inFile("stage/nat.h", [
   },
   {
     name: "SNAT: UDP flows aren't counted",
-    from: "\tif (packet->protocol != IPPROTO_UDP)\n\t\treturn SENT_NAT;",
-    to: "\tif (packet->protocol == IPPROTO_UDP)\n\t\treturn SENT_NAT;",
+    from: "\tif (protocol != IPPROTO_UDP)\n\t\treturn true;",
+    to: "\tif (protocol == IPPROTO_UDP)\n\t\treturn true;",
   },
 ]);
 
@@ -197,7 +197,7 @@ const NAT_XDP = inFile("stage/nat-xdp.h", [
   },
   {
     name: "SNAT, edge: replies without DF are answered",
-    from: "found == BPF_FIB_LKUP_RET_FRAG_NEEDED && ip->frag_off & IP_DF",
+    from: "found == BPF_FIB_LKUP_RET_FRAG_NEEDED && ip_dont_fragment(ip)",
     to: "found == BPF_FIB_LKUP_RET_FRAG_NEEDED",
   },
   {
@@ -220,12 +220,12 @@ const NAT_SKB = inFile("stage/nat-skb.h", [
   },
   {
     name: "SNAT, host: the way by the client's address",
-    from: "way_find(skb, node_address, flow->pod, bytes, &way)",
-    to: "way_find(skb, node_address, flow->client, bytes, &way)",
+    from: "way_find(skb, FAMILY(node_address), flow->pod, bytes, &way)",
+    to: "way_find(skb, FAMILY(node_address), flow->client, bytes, &way)",
   },
   {
     name: "SNAT, host: large replies without DF are answered",
-    from: "if (!fits && ip->frag_off & IP_DF)",
+    from: "if (!fits && ip_dont_fragment(ip))",
     to: "if (!fits)",
   },
 ]);
@@ -255,13 +255,13 @@ const CONNTRACK = inFile("stage/conntrack.h", [
     from: "return flow->flags & FLOW_RESET || (flow",
     to: "return (flow",
   },
-  { name: "other candidates for ports", from: "i * 4099", to: "i * 4098" },
+  { name: "other candidates for ports", from: "try * 4099", to: "try * 4098" },
   { name: "one candidate fewer", from: "#define ALIAS_TRIES 8", to: "#define ALIAS_TRIES 7" },
   { name: "candidates below 32768", from: "bpf_htons(0x8000 | (", to: "bpf_htons((" },
   {
     name: "flows to two addresses are one",
-    from: " && other->service_address == flow->service_address &&",
-    to: " &&",
+    from: "same_address(other->service_address, flow->service_address) &&",
+    to: "",
   },
   {
     name: "closed flows aren't opened again",
@@ -286,12 +286,13 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   { name: "flows aren't seen", from: "\tflow->seen = jiffies_now();\n", to: "" },
   {
     name: "the other entry isn't told",
-    from: "\t\t\tother->flags |= both;\n",
-    to: "\t\t\tother->flags |= 0;\n",
+    from: "\t\tother->flags |= flags;\n",
+    to: "\t\tother->flags |= 0;\n",
   },
   { name: "SYNs confirm", from: "if (!from_pod && !packet_is_syn(packet))", to: "if (!from_pod)" },
   {
     name: "the reply entry stays",
+    file: "stage/forget.h",
     from: "if (!(flow->flags & FLOW_REMOTE))\n\t\tbpf_map_delete_elem",
     to: "if (flow->flags & FLOW_REMOTE)\n\t\tbpf_map_delete_elem",
   },

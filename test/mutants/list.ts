@@ -3,6 +3,7 @@
 // Each is one that a person could make and that would load.
 
 import { CONNTRACK_MUTANTS } from "./flows.ts";
+import { FRAGMENT_MUTANTS } from "./fragments.ts";
 import { RELAY_MUTANTS } from "./relay.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
@@ -16,10 +17,14 @@ export interface Mutant {
   readonly to: string;
 }
 
+/** One of a list for a file; `file` where it stands in another. */
+export type Fault = Omit<Mutant, "file"> & { readonly file?: string };
+
 export const MUTANTS: readonly Mutant[] = [
   ...SELECTION_MUTANTS,
   ...REWRITE_MUTANTS,
   ...CONNTRACK_MUTANTS,
   ...RELAY_MUTANTS,
   ...SOCKET_MUTANTS,
+  ...FRAGMENT_MUTANTS,
 ];

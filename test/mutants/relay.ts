@@ -1,44 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults in what becomes of ICMP errors.
 
-import type { Mutant } from "./list.ts";
+import type { Fault, Mutant } from "./list.ts";
 
-const FAULTS: readonly Omit<Mutant, "file">[] = [
+const FAULTS: readonly Fault[] = [
   {
     name: "redirects are relayed",
+    file: "stage/icmp4.h",
     from: "return type == ICMP_DEST_UNREACH ||",
     to: "return type == 5 || type == ICMP_DEST_UNREACH ||",
   },
   {
     name: "errors about what somebody else sent are relayed",
-    from: "message.ip.saddr != packet->destination ||",
+    file: "stage/icmp4.h",
+    from: "ip->saddr == packet->destination &&",
     to: "",
   },
   {
     name: "errors about later fragments are relayed",
-    from: "message.ip.frag_off & IP_FRAGMENT_OFFSET ||",
+    file: "stage/icmp4.h",
+    from: "!(ip->frag_off & IP_FRAGMENT_OFFSET) &&",
     to: "",
   },
   {
     name: "ports are read behind what is quoted",
+    file: "stage/quote.h",
     from: "quote->l4 + QUOTED_L4_BYTES > quote->end ||",
     to: "",
   },
   {
     name: "a quoted checksum that isn't there is written",
+    file: "stage/quote.h",
     from: "if (at + sizeof(before) > quote->end)",
     to: "if (0)",
   },
-  { name: "quoted UDP without a checksum gets one", from: "if (udp && !before)", to: "if (0)" },
+  {
+    name: "quoted UDP without a checksum gets one",
+    file: "stage/quote.h",
+    from: "if (udp && !before)",
+    to: "if (0)",
+  },
   {
     name: "the error's checksum forgets the quoted one",
+    file: "stage/quote.h",
     from: "\t*sum += (__u16)~before + after;\n",
     to: "",
   },
   {
     name: "quoted ports are the other way round",
-    from: "{flow->pod_port, flow->alias_port}",
-    to: "{flow->alias_port, flow->pod_port}",
+    file: "stage/quote.h",
+    from: "{to->source_port, to->destination_port}",
+    to: "{to->destination_port, to->source_port}",
   },
   {
     name: "relays to other nodes have no limit",
@@ -64,6 +76,7 @@ const FAULTS: readonly Omit<Mutant, "file">[] = [
   },
   {
     name: "errors about flows of SNAT go to no pod of this node",
+    file: "stage/errand.h",
     from: "if (flow && flow->flags & FLOW_SNAT)",
     to: "if (0)",
   },

@@ -1,46 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults in what is written into packets, and where they are sent.
 
-import type { Mutant } from "./list.ts";
+import type { Fault, Mutant } from "./list.ts";
 
-const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
+const inFile = (file: string, faults: readonly Fault[]): readonly Mutant[] =>
   faults.map((fault) => ({ file, ...fault }));
 
 const ENCAP = inFile("stage/encap.h", [
-  { name: "outer header without DF", from: "outer->frag_off = IP_DF;", to: "outer->frag_off = 0;" },
+  {
+    name: "outer header without DF",
+    file: "stage/ip4.h",
+    from: "outer->frag_off = IP_DF;",
+    to: "outer->frag_off = 0;",
+  },
   {
     name: "TOS isn't copied",
+    file: "stage/ip4.h",
     from: "IP_VERSION_IHL | packet->tos << 8;",
     to: "IP_VERSION_IHL;",
   },
   {
     name: "outer length without the outer header",
+    file: "stage/ip4.h",
     from: "bpf_htons(packet->total_bytes + OUTER_BYTES)",
     to: "bpf_htons(packet->total_bytes)",
   },
-  { name: "outer checksum without length", from: "<< 8) + total +", to: "<< 8) +" },
+  {
+    name: "outer checksum without length",
+    file: "stage/ip4.h",
+    from: "sum += ((__u32)packet->tos << 8) + total +",
+    to: "sum += ((__u32)packet->tos << 8) +",
+  },
   {
     name: "outer checksum without TOS",
+    file: "stage/ip4.h",
     from: "sum += ((__u32)packet->tos << 8) + total",
     to: "sum += total",
   },
   {
     name: "outer source by the slots' hash",
+    file: "stage/ip4.h",
     from: "packet->spread & outer_host_mask",
     to: "packet->hash & outer_host_mask",
   },
   {
     name: "outer source in host order",
+    file: "stage/ip4.h",
     from: "bpf_htonl(packet->spread & outer_host_mask)",
     to: "(packet->spread & outer_host_mask)",
   },
   {
     name: "hops aren't counted",
+    file: "stage/ip4.h",
     from: "\touter->daddr = destination;\n\touter->ttl = ttl;\n",
     to: "\touter->daddr = destination;\n",
   },
   {
     name: "outer checksum without the hop",
+    file: "stage/ip4.h",
     from: "(__u16)~packet->outer_ttl + ttl;",
     to: "0;",
   },
@@ -62,27 +79,35 @@ const CHECKSUM = inFile("stage/checksum.h", [
 const ICMP = inFile("stage/icmp.h", [
   {
     name: "MTU in the wrong byte order",
+    file: "stage/icmp4.h",
     from: "__u16 next = bpf_htons(mtu)",
     to: "__u16 next = mtu",
   },
   {
     name: "too little is quoted",
+    file: "stage/icmp4.h",
     from: "packet->header_bytes + 8",
     to: "packet->header_bytes + 4",
   },
-  { name: "ICMP checksum without its MTU", from: "+ next + quote_sum", to: "+ quote_sum" },
+  {
+    name: "ICMP checksum without its MTU",
+    file: "stage/icmp4.h",
+    from: "+ next + quote_sum",
+    to: "+ quote_sum",
+  },
   {
     name: "the client answers itself",
-    from: "ip->saddr = packet->destination;",
-    to: "ip->saddr = packet->source;",
+    file: "stage/icmp4.h",
+    from: "\tip->check = ~checksum_fold(sum);\n\tip->saddr = packet->destination;",
+    to: "\tip->check = ~checksum_fold(sum);\n\tip->saddr = packet->source;",
   },
 ]);
 
 const ANSWER = inFile("stage/answer.h", [
   {
     name: "an RST is answered",
-    from: " || packet->tcp_flags & TCP_RST)",
-    to: ")",
+    from: " || packet->tcp_flags & TCP_RST ||",
+    to: " ||",
   },
   {
     name: "who asks for a drop gets an answer",
@@ -117,7 +142,7 @@ const ANSWER = inFile("stage/answer.h", [
   },
   {
     name: "a ping's answer keeps its checksum",
-    from: "checksum_apply(icmp->checksum, (__u16)~ICMP_ECHO)",
+    from: "checksum_apply(icmp->checksum, (__u16)~ICMP_ECHO + ICMP_ECHO_REPLY)",
     to: "icmp->checksum",
   },
 ]);
@@ -128,9 +153,10 @@ const EDGE = inFile("edge.bpf.c", [
     from: "? DROP_UNKNOWN_PORT : PASS_NOT_OURS",
     to: "? PASS_NOT_OURS : PASS_NOT_OURS",
   },
-  { name: "TTL stays", from: "\tip->ttl--;\n", to: "" },
+  { name: "TTL stays", file: "stage/ip4.h", from: "\tip->ttl--;\n", to: "" },
   {
     name: "checksum without the TTL",
+    file: "stage/ip4.h",
     from: "change + (__u16)~bpf_htons(0x0100)",
     to: "change",
   },
@@ -145,68 +171,90 @@ const EDGE = inFile("edge.bpf.c", [
 const HOST = inFile("host.bpf.c", [
   {
     name: "outer options stay",
+    file: "stage/deliver.h",
     from: "bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),",
     to: "bpf_skb_adjust_room(skb, -OUTER_BYTES,",
   },
   {
     name: "swapped ports of plain packets",
+    file: "stage/plain.h",
     from: "\t    .source_port = packet->destination_port,\n",
     to: "\t    .source_port = packet->source_port,\n",
   },
   {
     name: "plain packets are the pod's",
+    file: "stage/plain.h",
     from: "flow_update(flow, packet, false, true);",
     to: "flow_update(flow, packet, true, true);",
   },
   {
     name: "the client's port isn't changed",
+    file: "stage/deliver.h",
     from: ".source_port = flow->alias_port,",
     to: ".source_port = packet->source_port,",
   },
   {
     name: "the service's port stays",
+    file: "stage/deliver.h",
     from: ".destination_port = flow->pod_port,",
     to: ".destination_port = packet->destination_port,",
   },
   {
     name: "passed packets aren't measured",
-    from: "if (bytes > way.mtu)\n\t\treturn packet->outer_source",
-    to: "if (0)\n\t\treturn packet->outer_source",
+    file: "stage/deliver.h",
+    from: "if (bytes > way.mtu)\n\t\treturn has_outer(packet)",
+    to: "if (0)\n\t\treturn has_outer(packet)",
   },
-  { name: "MTU without room for the outer header", from: "way->mtu - extra", to: "way->mtu" },
+  {
+    name: "MTU without room for the outer header",
+    file: "stage/deliver.h",
+    from: "way->mtu - extra",
+    to: "way->mtu",
+  },
   { name: "frames for others are taken", from: "skb->pkt_type != PACKET_HOST", to: "0" },
-  { name: "notes for what came by memory", from: " && hop != HOP_KNOWN", to: "" },
+  {
+    name: "notes for what came by memory",
+    file: "stage/deliver.h",
+    from: " && hop != HOP_KNOWN",
+    to: "",
+  },
   {
     name: "notes for what nobody passed",
+    file: "stage/deliver.h",
     from: "decision.known && hop && hop",
     to: "decision.known && hop",
   },
   {
     name: "a note's word stays in the packet",
+    file: "stage/deliver.h",
     from: "\tbpf_skb_store_bytes(skb, at, &held, sizeof(held), 0);\n",
     to: "",
   },
   {
     name: "a note's header stays on the packet",
+    file: "stage/deliver.h",
     from: "\tbpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0);\n",
     to: "",
   },
   {
     name: "notes elsewhere in the packet",
+    file: "stage/deliver.h",
     from: "#define NOTE_OFFSET 4",
     to: "#define NOTE_OFFSET 8",
   },
   {
     name: "pass for another owner",
-    from: "way_find(skb, node_address, decision->next, bytes, &way)",
-    to: "way_find(skb, decision->next, node_address, bytes, &way)",
+    file: "stage/deliver.h",
+    from: "way_find(skb, FAMILY(node_address), decision->next, bytes, &way)",
+    to: "way_find(skb, decision->next, FAMILY(node_address), bytes, &way)",
   },
 ]);
 
 const TRANSLATION = inFile("stage/translation.h", [
   {
     name: "IPv4 checksum without the TTL",
-    from: "(__u16)~packet->ttl + to->ttl;",
+    file: "stage/ip4.h",
+    from: "(__u16)~packet->ttl + ttl;",
     to: "0;",
   },
   { name: "destination port stays", from: "\tports->dest = to->destination_port;\n", to: "" },
@@ -244,7 +292,12 @@ const XDP = inFile("stage/xdp.h", [
 ]);
 
 const SKB = inFile("stage/skb.h", [
-  { name: "route to the source", from: ".ipv4_dst = destination,", to: ".ipv4_dst = source," },
+  {
+    name: "route to the source",
+    file: "stage/ip4.h",
+    from: "fib->ipv4_dst = destination;",
+    to: "fib->ipv4_dst = source;",
+  },
   {
     name: "segments without TCP's options",
     from: "packet->header_bytes + packet->l4_bytes + segment",
@@ -297,7 +350,7 @@ const POD = inFile("pod.bpf.c", [
   },
   {
     name: "replies with DF are cut",
-    from: "if (!fits && ip->frag_off & IP_DF)",
+    from: "if (!fits && ip_dont_fragment(ip))",
     to: "if (0)",
   },
   {

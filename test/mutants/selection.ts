@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults in what is parsed, found and chosen.
 
-import type { Mutant } from "./list.ts";
+import type { Fault, Mutant } from "./list.ts";
 
-const inFile = (file: string, faults: readonly Omit<Mutant, "file">[]): readonly Mutant[] =>
+const inFile = (file: string, faults: readonly Fault[]): readonly Mutant[] =>
   faults.map((fault) => ({ file, ...fault }));
 
 const AFFINITY = inFile("stage/affinity.h", [
@@ -24,7 +24,7 @@ const AFFINITY = inFile("stage/affinity.h", [
   },
   {
     name: "clients of pods that are gone are remembered",
-    from: "\t\tbpf_map_delete_elem(&affinities, &key);\n",
+    from: "\t\tbpf_map_delete_elem(&FAMILY(affinities), &key);\n",
     to: "",
   },
   {
@@ -34,7 +34,7 @@ const AFFINITY = inFile("stage/affinity.h", [
   },
   {
     name: "an index is believed without its pod",
-    from: "if (backend && backend->address == known->pod)",
+    from: "if (backend && same_address(backend->address, known->pod))",
     to: "if (backend)",
   },
   {
@@ -62,8 +62,8 @@ const SOURCE = inFile("stage/source.h", [
   },
   {
     name: "lists of networks are looked up by network alone",
-    from: ".prefix_length = 64",
-    to: ".prefix_length = 56",
+    from: "8 * (sizeof(key.service) + sizeof(key.address))",
+    to: "8 * (sizeof(key.service) + sizeof(key.address) - 1)",
   },
 ]);
 
@@ -94,8 +94,13 @@ const SERVICE = inFile("stage/service.h", [
     from: "return hash_mix(source, destination, 0, protocol);",
     to: "return hash_mix(0, destination, 0, protocol);",
   },
-  { name: "hash without protocol", from: "x = (x ^ b)", to: "x = (x ^ b >> 8)" },
-  { name: "hash without seed", from: "(a ^ hash_seed)", to: "a" },
+  {
+    name: "hash without protocol",
+    file: "stage/ip4.h",
+    from: "x = (x ^ b)",
+    to: "x = (x ^ b >> 8)",
+  },
+  { name: "hash without seed", file: "stage/ip4.h", from: "(a ^ hash_seed)", to: "a" },
   {
     name: "keys that spilled over aren't looked for",
     from: "if (found || likely(!bucket->slot[3].spill))",
@@ -135,8 +140,18 @@ const SERVICE = inFile("stage/service.h", [
 ]);
 
 const PARSE = inFile("stage/parse.h", [
-  { name: "first fragments are whole packets", from: "bpf_htons(0x3fff)", to: "bpf_htons(0x1fff)" },
-  { name: "DF makes a fragment", from: "bpf_htons(0x3fff)", to: "bpf_htons(0x7fff)" },
+  {
+    name: "first fragments are whole packets",
+    file: "stage/ip4.h",
+    from: "bpf_htons(0x3fff)",
+    to: "bpf_htons(0x1fff)",
+  },
+  {
+    name: "DF makes a fragment",
+    file: "stage/ip4.h",
+    from: "bpf_htons(0x3fff)",
+    to: "bpf_htons(0x7fff)",
+  },
   {
     name: "a TCP header may lack a byte",
     from: "l4_room < sizeof(*tcp)",
@@ -144,20 +159,31 @@ const PARSE = inFile("stage/parse.h", [
   },
   {
     name: "a packet may be a byte longer than its frame",
+    file: "stage/ip4.h",
     from: "packet->total_bytes > room",
     to: "packet->total_bytes > room + 1",
   },
   {
     name: "a header may be longer than its packet",
+    file: "stage/ip4.h",
     from: " || packet->total_bytes < packet->header_bytes ||",
     to: " ||",
   },
   { name: "TCP options aren't counted", from: "tcp->doff * 4", to: "sizeof(*tcp)" },
-  { name: "any version but 6 is IPv4", from: "ip->version != 4", to: "ip->version == 6" },
+  {
+    name: "any version but 6 is IPv4",
+    file: "stage/ip4.h",
+    from: "ip->version != 4",
+    to: "ip->version == 6",
+  },
 ]);
 
 const EDGE = inFile("edge.bpf.c", [
-  { name: "a local backend is forgotten", from: "return PASS_LOCAL;", to: "return PASS_NOT_OURS;" },
+  {
+    name: "a local backend is forgotten",
+    from: "return flow->flags & FLOW_SNAT ? nat_send(ctx, packet, flow, action) : PASS_LOCAL;",
+    to: "return flow->flags & FLOW_SNAT ? nat_send(ctx, packet, flow, action) : PASS_NOT_OURS;",
+  },
   {
     name: "what just fits is too big",
     from: "packet->total_bytes + extra > nexthop->mtu",
@@ -188,54 +214,62 @@ const EDGE = inFile("edge.bpf.c", [
 const RECEIVE = inFile("host.bpf.c", [
   {
     name: "VLAN tags are overlooked",
-    from: "skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||",
-    to: "skb->protocol != bpf_htons(ETH_P_IP) ||",
+    from: "skb->protocol != ETHERTYPE || skb->vlan_present ||",
+    to: "skb->protocol != ETHERTYPE ||",
   },
   {
     name: "everybody is trusted",
+    file: "stage/deliver.h",
     from: "\tif (!sender)\n\t\treturn DROP_UNTRUSTED;\n",
     to: "",
   },
   {
     name: "load balancers' TTLs are believed",
+    file: "stage/deliver.h",
     from: "sender && sender->kind == TRUST_NODE",
     to: "sender",
   },
   {
     name: "CE is lost on packets that can't carry it",
+    file: "stage/deliver.h",
     from: "return inner;",
     to: "return true;",
   },
   {
     name: "ECT(1) outside is ignored",
+    file: "stage/deliver.h",
     from: "if (outer == ECN_ECT1 && inner == ECN_ECT0)",
     to: "if (0)",
   },
-  { name: "CE outside is ignored", from: "\t\t*tos |= ECN_CE;\n", to: "" },
+  { name: "CE outside is ignored", file: "stage/deliver.h", from: "\t\t*tos |= ECN_CE;\n", to: "" },
   {
     name: "IPIP for anybody",
-    from: "if (!note && !endpoint_find(packet->destination))",
+    file: "stage/deliver.h",
+    from: "if (*hop != HOP_NOTE && !endpoint_find(packet->destination))",
     to: "if (0)",
   },
   {
     name: "fragments of IPIP are stripped",
+    file: "stage/deliver.h",
     from: "\tif (packet->fragment)\n\t\treturn DROP_OUTER_FRAGMENT;\n",
     to: "",
   },
   {
     name: "the inner packet may be longer than the outer one",
+    file: "stage/deliver.h",
     from: "packet->total_bytes - packet->header_bytes;\n\n",
     to: "packet->total_bytes;\n\n",
   },
   {
     name: "local traffic isn't counted",
-    from: "\ttraffic_count(backend->counter, packet);\n\treturn deliver(",
-    to: "\treturn deliver(",
+    from: "\t\ttraffic_count(backend->counter, packet);\n\t\treturn hand_over(skb, backend->address);\n\t}\n\tverdict = to_node",
+    to: "\t\treturn hand_over(skb, backend->address);\n\t}\n\tverdict = to_node",
   },
   {
     name: "SNAT for pods of this node",
-    from: "if (!(backend->flags & BACKEND_LOCAL))",
-    to: "if (service->flags & SERVICE_SNAT || !(backend->flags & BACKEND_LOCAL))",
+    file: "edge.bpf.c",
+    from: "\tif (backend->flags & BACKEND_LOCAL)\n\t\treturn PASS_LOCAL;\n\tpacket->backend",
+    to: "\tpacket->backend",
   },
   {
     name: "what isn't sent is counted",

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults in the translation of services at the socket.
 
-import type { Mutant } from "./list.ts";
+import type { Fault, Mutant } from "./list.ts";
 
-const FAULTS: readonly Omit<Mutant, "file">[] = [
+const FAULTS: readonly Fault[] = [
   {
     name: "inside gets what outside gets",
-    from: "frontend_word(address, port, protocol, FRONTEND_INTERNAL)",
-    to: "frontend_word(address, port, protocol, FRONTEND_SERVICE)",
+    from: "frontend_key(address, port, protocol, FRONTEND_INTERNAL)",
+    to: "frontend_key(address, port, protocol, FRONTEND_SERVICE)",
   },
   {
     name: "node ports at every address",
