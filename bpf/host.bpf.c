@@ -60,7 +60,7 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 		return DROP_TABLE;
 	source = outer_source_of(packet, nexthop, &sum);
 	if (!(nexthop->flags & NEXTHOP_RESOLVED) && !outer_source_hashed()) {
-		source = FAMILY(node_address);
+		source = own_address();
 		sum = outer_sum(source, IP_DEFAULT_TTL);
 	}
 	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;

@@ -30,11 +30,12 @@ PROGRAM_TABLE(FAMILY(pod_programs));
  */
 __noinline int FAMILY(mss_clamp)(struct __sk_buff *skb, __u32 first, __u32 end, __u32 check)
 {
+	const __u16 largest = clamp_mss - MSS_LESS, limit = bpf_htons(largest);
 	__u32 at = first;
 
 	for (__u32 i = 0; i < TCP_OPTION_BYTES; i++) {
 		__u8 option[4] = {};
-		__u16 limit = bpf_htons(clamp_mss), offered;
+		__u16 offered;
 
 		if (at + 4 > end || bpf_skb_load_bytes(skb, at, option, sizeof(option)))
 			return 0;
@@ -51,7 +52,7 @@ __noinline int FAMILY(mss_clamp)(struct __sk_buff *skb, __u32 first, __u32 end, 
 			continue;
 		}
 		offered = option[2] | option[3] << 8;
-		if (bpf_ntohs(offered) > clamp_mss) {
+		if (bpf_ntohs(offered) > largest) {
 			__u32 change = (__u16)~offered + limit;
 
 			/* An option at an odd offset lies across two words of the sum. */

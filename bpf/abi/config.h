@@ -25,7 +25,9 @@ CONFIG(ipv4_t, outer_prefix,
 CONFIG(__u32, outer_host_mask,
        "host bits of outer_prefix in host order, 0: the outer source is node_address");
 #endif
-CONFIG(__u16, clamp_mss, "largest MSS a pod may offer to a client in bytes, 0: leave it");
+CONFIG(__u16, clamp_mss,
+       "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave "
+       "it");
 CONFIG(__u8, fragments_pass,
        "1: fragments for a service address pass to the kernel, 0: they are dropped");
 CONFIG(__u8, fragments_track,

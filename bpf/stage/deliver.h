@@ -87,7 +87,7 @@ static __noinline int note_owner(struct __sk_buff *skb, struct packet *packet, a
 		return 0;
 	passer = packet->outer_source;
 	at = packet->l3 + packet->header_bytes + NOTE_OFFSET;
-	if (!way_find(skb, FAMILY(node_address), passer, 0, &way) || !way.neighbour ||
+	if (!way_find(skb, own_address(), passer, 0, &way) || !way.neighbour ||
 	    bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
 	    bpf_skb_load_bytes(skb, at, &held, sizeof(held)) ||
 	    bpf_skb_store_bytes(skb, at, &owner, sizeof(owner), 0))
@@ -142,7 +142,7 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 	struct way way = {};
 	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
 
-	if (!way_find(skb, FAMILY(node_address), decision->next, bytes, &way))
+	if (!way_find(skb, own_address(), decision->next, bytes, &way))
 		return DROP_NO_ROUTE;
 	packet->backend = decision->next;
 	if (bytes > way.mtu)
@@ -186,7 +186,7 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
 
 	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
-	if (*hop == HOP_NOTE && !same_address(packet->destination, FAMILY(node_address)))
+	if (*hop == HOP_NOTE && !same_address(packet->destination, own_address()))
 		*hop = 0;
 	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
 		return PASS_NOT_OURS;

@@ -14,6 +14,7 @@ typedef struct iphdr ip_t;
 #define ETHERTYPE bpf_htons(ETH_P_IP)
 #define KERNEL_FAMILY 2 /* AF_INET */
 #define OUTER_ROOM BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+#define OUTER_HASHED 0 /* whether every outer header has the flow's hash in it */
 
 #define IP_DF bpf_htons(0x4000)
 #define IP_FRAGMENT bpf_htons(0x3fff) /* more-fragments and offset */
@@ -24,6 +25,12 @@ typedef struct iphdr ip_t;
 static __always_inline ipv4_t itself(void)
 {
 	return bpf_htonl(0xa9fe2a01);
+}
+
+/* This node's. */
+static __always_inline ipv4_t own_address(void)
+{
+	return node_address;
 }
 
 /* The sum of an address in the checksums that cover it. */

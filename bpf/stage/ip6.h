@@ -14,6 +14,7 @@ typedef struct ipv6hdr ip_t;
 #define ETHERTYPE bpf_htons(ETH_P_IPV6)
 #define KERNEL_FAMILY 10 /* AF_INET6 */
 #define OUTER_ROOM BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
+#define OUTER_HASHED 1 /* whether every outer header has the flow's hash in it */
 
 #define IP_FRAGMENT bpf_htons(0xfff9) /* offset and more-fragments (RFC 8200, 4.5) */
 #define IP_FRAGMENT_OFFSET bpf_htons(0xfff8)
@@ -30,6 +31,14 @@ typedef struct ipv6hdr ip_t;
 static __always_inline ipv6_t itself(void)
 {
 	return (ipv6_t){.word = {bpf_htonl(0xfd00c111), bpf_htonl(0x0a7e0000), 0, bpf_htonl(1)}};
+}
+
+/* Word by word: of a volatile struct that is handed on as a whole, clang takes what C says it is,
+ * which is not what the loader has set. */
+static __always_inline ipv6_t own_address(void)
+{
+	return (ipv6_t){.word = {node_address6.word[0], node_address6.word[1],
+				 node_address6.word[2], node_address6.word[3]}};
 }
 
 static __always_inline __u32 address_sum(ipv6_t address)
@@ -280,7 +289,7 @@ static __always_inline void outer_write(ip_t *outer, const struct packet *packet
 static __always_inline void outer_redirect(ip_t *outer, const struct packet *packet,
 					   ipv6_t destination, __u8 ttl)
 {
-	address_store(&outer->saddr, FAMILY(node_address));
+	address_store(&outer->saddr, own_address());
 	address_store(&outer->daddr, destination);
 	outer->hop_limit = ttl;
 }

@@ -40,7 +40,7 @@ static __always_inline enum verdict nat_send(struct __sk_buff *skb, struct packe
 	nexthop = nat_nexthop(flow, NEXTHOP_RESOLVED);
 	if (nexthop)
 		way_by(nexthop, &way);
-	else if (!way_find(skb, FAMILY(node_address), flow->pod, bytes, &way))
+	else if (!way_find(skb, own_address(), flow->pod, bytes, &way))
 		return DROP_NO_ROUTE;
 	if (packet->ttl <= 1)
 		return PASS_TTL;

@@ -21,7 +21,7 @@ static __always_inline bool nat_port_used(void *ctx, const flow_t *flow, __u8 pr
 {
 	struct socket_tuple tuple = {
 	    .source = flow->pod,
-	    .destination = FAMILY(node_address),
+	    .destination = own_address(),
 	    .source_port = flow->pod_port,
 	    .destination_port = flow->alias_port,
 	};
@@ -29,7 +29,7 @@ static __always_inline bool nat_port_used(void *ctx, const flow_t *flow, __u8 pr
 	struct bpf_sock *sk;
 
 	if (frontend_find(
-		frontend_key(FAMILY(node_address), flow->alias_port, protocol, FRONTEND_SERVICE)))
+		frontend_key(own_address(), flow->alias_port, protocol, FRONTEND_SERVICE)))
 		return true;
 	if (protocol == IPPROTO_TCP)
 		sk = bpf_skc_lookup_tcp(ctx, find, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
@@ -131,7 +131,7 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	flow->client = packet->source;
 	flow->service_address = packet->destination;
 	flow->pod = backend->address;
-	flow->alias_address = FAMILY(node_address);
+	flow->alias_address = own_address();
 	flow->client_port = packet->source_port;
 	flow->service_port = packet->destination_port;
 	flow->pod_port = backend->port;
@@ -178,7 +178,7 @@ static __always_inline struct translation nat_to_pod(const struct packet *packet
 /* Whether a packet is one of those among which replies of pods elsewhere are. */
 static __always_inline bool nat_may_be_reply(const struct packet *packet)
 {
-	return same_address(packet->destination, FAMILY(node_address)) &&
+	return same_address(packet->destination, own_address()) &&
 	       bpf_ntohs(packet->destination_port) >= nat_port_min;
 }
 

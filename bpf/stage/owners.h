@@ -330,6 +330,7 @@ static __noinline int decide(struct __sk_buff *skb, struct packet *packet, addre
 		flow_update(flow, packet, false, false);
 		packet->service = flow->service;
 		decision->known = true;
+		outer_hash(packet);
 		decide_pass(decision, packet, flow->pod, HOP_KNOWN, true);
 		return 0;
 	}

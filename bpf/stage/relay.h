@@ -161,7 +161,7 @@ static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *
 
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!way_find(skb, FAMILY(node_address), packet->backend, bytes, &way))
+	if (!way_find(skb, own_address(), packet->backend, bytes, &way))
 		return DROP_NO_ROUTE;
 	if (bytes > way.mtu)
 		return DROP_TOO_BIG;
@@ -194,6 +194,7 @@ static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch 
 			return DROP_UNKNOWN_FLOW;
 		packet->service = flow->service;
 		packet->backend = flow->pod;
+		outer_hash(packet);
 		return relay_pass(skb, packet, HOP_KNOWN, action);
 	}
 	flow = !flow && !has_outer(packet) ? relay_request(packet) : NULL;

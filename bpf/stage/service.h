@@ -115,6 +115,13 @@ static __always_inline void flow_hash(struct packet *packet)
 	packet->spread = x >> 32;
 }
 
+/* For an outer header that is written where no slot was looked for: IPv6's has the hash in it. */
+static __always_inline void outer_hash(struct packet *packet)
+{
+	if (OUTER_HASHED)
+		flow_hash(packet);
+}
+
 /* The same of all flows of a client to a service's address. Not inlined: few services want it. */
 static __noinline __u32 client_hash(address_t source, address_t destination, __u8 protocol)
 {

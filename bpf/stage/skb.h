@@ -154,8 +154,8 @@ static __always_inline bool skb_send_outer(struct __sk_buff *skb, const struct p
 	ip_t *outer;
 
 	if (!has_outer(packet))
-		return skb_encapsulate(skb, packet, FAMILY(node_address), ttl,
-				       outer_sum(FAMILY(node_address), ttl), way);
+		return skb_encapsulate(skb, packet, own_address(), ttl,
+				       outer_sum(own_address(), ttl), way);
 	outer = skb_start(skb) + ETH_HLEN;
 	if ((void *)(outer + 1) > skb_end(skb))
 		return false;

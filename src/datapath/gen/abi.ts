@@ -2222,7 +2222,7 @@ export interface Config {
   readonly outerPrefix: Ipv4;
   /** host bits of outer_prefix in host order, 0: the outer source is node_address */
   readonly outerHostMask: number;
-  /** largest MSS a pod may offer to a client in bytes, 0: leave it */
+  /** largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave it */
   readonly clampMss: number;
   /** 1: fragments for a service address pass to the kernel, 0: they are dropped */
   readonly fragmentsPass: number;
@@ -2303,7 +2303,7 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     name: "clamp_mss",
     codec: u16Codec,
     initial: 0,
-    doc: "largest MSS a pod may offer to a client in bytes, 0: leave it",
+    doc: "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave it",
   },
   fragmentsPass: {
     name: "fragments_pass",
