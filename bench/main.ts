@@ -12,10 +12,12 @@ import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
+import { benchMasquerade } from "./masquerade.ts";
 import { benchNat } from "./nat.ts";
 import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
 import { Results } from "./results.ts";
+import { benchRings } from "./rings.ts";
 import { benchThroughput } from "./throughput.ts";
 
 type Group = (results: Results, budget: Budget) => void | Promise<void>;
@@ -30,8 +32,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
   agent: benchAgent,
   alternatives: benchAlternatives,
   crr: benchCrr,
+  masquerade: benchMasquerade,
   throughput: benchThroughput,
   families: benchFamilies,
+  rings: benchRings,
   size: benchSizes,
 };
 
