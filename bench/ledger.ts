@@ -12,7 +12,17 @@ import type { Budget } from "./budget.ts";
 import { printTable, type Results } from "./results.ts";
 import { createWorld } from "./world.ts";
 
-const OBJECTS = ["edge", "edge6", "host", "host6", "pod", "pod6", "socket"] as const;
+const OBJECTS = [
+  "edge",
+  "edge6",
+  "host",
+  "host6",
+  "pod",
+  "pod6",
+  "node",
+  "node6",
+  "socket",
+] as const;
 const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;

@@ -71,6 +71,7 @@ const CONSTANTS: DatapathOptions["constants"] = {
   clampMss: 1440,
   fragmentsTrack: 1,
   fragmentsPass: 0,
+  nodeClients: 0,
   socketLookup: 1,
   quietJiffies: 1000,
   passLimit: 1000,
@@ -198,7 +199,7 @@ export function outerSum(...addresses: readonly Ipv4[]): number {
 }
 
 const VERDICT_SLOTS = 64;
-const ROWS_PER_CPU = 4 * VERDICT_SLOTS;
+const ROWS_PER_CPU = 8 * VERDICT_SLOTS;
 const ALL_VERDICTS: readonly number[] = Object.values(Verdict);
 
 function countOf(datapath: Datapath, place: Place, verdict: number): number {

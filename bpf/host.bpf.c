@@ -11,6 +11,7 @@
 #include "stage/affinity.h"
 #include "stage/answer-skb.h"
 #include "stage/deliver.h"
+#include "stage/echo-skb.h"
 #include "stage/errand.h"
 #include "stage/fragment.h"
 #include "stage/nat-skb.h"
@@ -147,7 +148,9 @@ static __always_inline enum verdict unbalanced(struct __sk_buff *skb, const stru
 {
 	if (service_has_address(packet->destination))
 		return DROP_UNKNOWN_PORT;
-	return endpoint_find(packet->destination) ? go_on(skb, HOST_PROGRAM_PLAIN) : PASS_NOT_OURS;
+	if (!node_clients && !endpoint_find(packet->destination))
+		return PASS_NOT_OURS;
+	return go_on(skb, HOST_PROGRAM_PLAIN);
 }
 
 /* Reads the packet's headers; PARSED_INVALID for whatever is none of ours. */

@@ -32,6 +32,8 @@ CONFIG(__u8, fragments_pass,
        "1: fragments for a service address pass to the kernel, 0: they are dropped");
 CONFIG(__u8, fragments_track,
        "1: fragments follow the first of them, which has the ports; before fragments_pass");
+CONFIG(__u8, node_clients,
+       "1: packets of this node's own sockets to services are translated, as those of pods are");
 CONFIG(__u8, socket_lookup, "1: a flow without an entry is known if its pod has a socket for it");
 CONFIG(__u32, quiet_jiffies,
        "for so long after a ring changed, packets that nobody knows are dropped, not adopted");

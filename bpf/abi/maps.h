@@ -188,6 +188,7 @@ enum flow_flag {
 	FLOW_REPLIED = 32,   /* the pod has answered */
 	FLOW_SNAT = 64,	     /* of a pod of another node, which sees this node as the client */
 	FLOW_OUTBOUND = 128, /* the client is a pod of this node, or the node itself */
+	FLOW_NODE = 256,     /* with FLOW_OUTBOUND: the node itself */
 };
 
 struct FAMILY(flow) {

@@ -41,6 +41,13 @@ enum pod_program {
 	POD_PROGRAM_FRAGMENT = 5,
 };
 
+enum node_program {
+	NODE_PROGRAM_IPV6 = 0,
+	NODE_PROGRAM_OUTBOUND = 1,
+	NODE_PROGRAM_OUTBOUND_NEW = 2,
+	NODE_PROGRAM_ANSWER = 3,
+};
+
 #define PROGRAMS 16
 
 #define PROGRAM_TABLE(name)                                                                        \
@@ -54,5 +61,6 @@ enum pod_program {
 EXPORT(enum edge_program);
 EXPORT(enum host_program);
 EXPORT(enum pod_program);
+EXPORT(enum node_program);
 
 #endif

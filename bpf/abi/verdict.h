@@ -77,10 +77,13 @@ EXPORT_ENUM(verdict, VERDICTS);
 	X(PLACE_EDGE, 0, "XDP on an uplink")                                                       \
 	X(PLACE_HOST, 1, "tc on an uplink, towards the node")                                      \
 	X(PLACE_POD, 2, "tc on a pod's device, from the pod")                                      \
-	X(PLACE_SOCKET, 3, "a socket of a pod or of the node; a packet is a call that names a peer")
+	X(PLACE_SOCKET, 3,                                                                         \
+	  "a socket of a pod or of the node; a packet is a call that names a peer")                \
+	X(PLACE_NODE, 4,                                                                           \
+	  "tc on the way out of the node's devices, where its sockets are left alone")
 
 EXPORT_ENUM(place, PLACES);
 
-#define PLACE_SLOTS 4
+#define PLACE_SLOTS 8
 
 #endif

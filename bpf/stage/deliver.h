@@ -158,15 +158,17 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 					    address_t pod, __u32 hop, int *action)
 {
 	struct decision decision = {.hop = hop};
+	bool is_pod;
 	__u8 tos;
 
 	if (!ecn_decapsulate(packet, &tos))
 		return DROP_ECN;
 	decide(skb, packet, pod, &decision);
+	/* The verifier of Linux 6.1 doesn't know that the one comes with the other. */
+	is_pod = decision.kind == DECIDE_POD && decision.flow;
 	if (decision.known && hop && hop != HOP_KNOWN && !skb->gso_size && !packet->fragment)
-		note_owner(skb, packet,
-			   decision.kind == DECIDE_POD ? decision.flow->pod : decision.next);
-	if (decision.kind == DECIDE_POD)
+		note_owner(skb, packet, is_pod ? decision.flow->pod : decision.next);
+	if (is_pod)
 		return into_pod(skb, packet, decision.flow, tos, action);
 	if (decision.kind == DECIDE_PASS)
 		return pass_on(skb, packet, &decision, action);

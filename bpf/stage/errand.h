@@ -8,7 +8,7 @@
 
 /* ICMP errors on their way, translated with what they quote. */
 
-/* Into a pod of this node, or by the FIB. */
+/* Into a pod of this node, or by the FIB; PASS_STACK: it is for the node itself. */
 static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *packet,
 					  const struct quote *quote, const struct errand *to,
 					  int *action)
@@ -16,7 +16,7 @@ static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *
 	struct endpoint *endpoint = endpoint_find(to->destination);
 	struct way way = {};
 
-	if (!endpoint) {
+	if (!endpoint && !to->stack) {
 		if (!way_find(skb, to->source, to->destination, packet->total_bytes, &way))
 			return DROP_NO_ROUTE;
 		if (packet->total_bytes > way.mtu)
@@ -26,6 +26,8 @@ static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *
 		return DROP_ANSWER_LIMIT;
 	if (!error_translate(skb, packet, quote, to))
 		return DROP_REWRITE;
+	if (to->stack)
+		return PASS_STACK;
 	if (endpoint) {
 		if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
 			return DROP_REWRITE;
@@ -71,6 +73,7 @@ static __always_inline enum verdict nat_icmp(struct __sk_buff *skb, struct scrat
 	if (packet->ttl <= 1)
 		return PASS_TTL;
 	to->ttl = packet->ttl - 1;
+	to->stack = false;
 	packet->service = flow->service;
 	packet->backend = flow->pod;
 	return error_send(skb, packet, quote, to, action);

@@ -8,8 +8,8 @@
 #include "skb.h"
 
 /*
- * Pods of this node as clients of services, where their sockets aren't translated. The backend sees
- * the pod itself, and what it answers comes by this node again.
+ * Pods of this node and the node itself as clients of services, where their sockets aren't
+ * translated. The backend sees the client, and what it answers comes by this node again.
  */
 
 /* Whom a client inside means by an address and port; NULL: no service. */
@@ -30,9 +30,16 @@ static __noinline frontend_t *inside_find(address_t address, port_t port, __u8 p
 	return found && node_address_kind(address) ? found : NULL;
 }
 
+/* Who sends a packet to a service. */
+struct asker {
+	__u64 netns;  /* where its sockets are, as helpers want it */
+	bool sockets; /* that is known */
+	__u32 flags;  /* enum flow_flag of its flows */
+};
+
 /* Whether the client has a socket of its own that talks to the flow's pod by the flow's port. */
 static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow_t *flow,
-					       __u8 protocol, __s32 netns)
+					       __u8 protocol, const struct asker *asker)
 {
 	struct socket_tuple tuple = {
 	    .source = flow->pod,
@@ -44,17 +51,17 @@ static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow
 	struct bpf_sock *sk;
 	bool used;
 
-	if (!socket_lookup || netns < 0 || same_address(flow->pod, flow->client))
+	if (!socket_lookup || !asker->sockets || same_address(flow->pod, flow->client))
 		return false;
 	if (protocol == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), (__u32)netns, 0);
+		sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), asker->netns, 0);
 		if (!sk)
 			return false;
 		used = sk->state != TCP_LISTEN_STATE;
 		bpf_sk_release(sk);
 		return used;
 	}
-	sk = bpf_sk_lookup_udp(skb, find, sizeof(tuple), (__u32)netns, 0);
+	sk = bpf_sk_lookup_udp(skb, find, sizeof(tuple), asker->netns, 0);
 	if (!sk)
 		return false;
 	used = sk->state == TCP_ESTABLISHED_STATE;
@@ -64,14 +71,15 @@ static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow
 
 /* Gives the flow a port of its client's, and makes its REPLY entry. */
 static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_t *flow,
-						    const struct packet *packet, __s32 netns)
+						    const struct packet *packet,
+						    const struct asker *asker)
 {
 	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
 		int failed;
 
 		if (try)
 			flow->alias_port = alias_candidate(packet, try - 1);
-		if (outbound_port_used(skb, flow, packet->protocol, netns))
+		if (outbound_port_used(skb, flow, packet->protocol, asker))
 			continue;
 		failed = nat_take_port(flow, packet->protocol);
 		if (!failed)
@@ -82,10 +90,11 @@ static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_
 	return DROP_PORT_COLLISION;
 }
 
-/* Makes both entries of a pod's flow to a service, without a packet yet. */
+/* Makes both entries of a flow to a service, without a packet yet. */
 static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct scratch *held,
 						  struct packet *packet,
-						  const struct service *service, __s32 netns)
+						  const struct service *service,
+						  const struct asker *asker)
 {
 	flow_t *flow = &held->flow;
 	enum verdict verdict;
@@ -102,7 +111,7 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	flow->client = packet->source;
 	flow->service_address = packet->destination;
 	flow->pod = backend->address;
-	/* A pod answers its own address without a packet. */
+	/* Who asks itself would answer its own address without a packet. */
 	flow->alias_address = same_address(flow->pod, flow->client) ? itself() : flow->client;
 	flow->client_port = packet->source_port;
 	flow->service_port = packet->destination_port;
@@ -110,12 +119,20 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	flow->alias_port = packet->source_port;
 	flow->service = packet->service;
 	flow->counter = backend->counter;
-	flow->flags = FLOW_OUTBOUND;
+	flow->flags = asker->flags;
 	flow->created = flow->seen = jiffies_now();
-	verdict = outbound_choose(skb, flow, packet, netns);
+	verdict = outbound_choose(skb, flow, packet, asker);
 	if (verdict != SENT_OUTBOUND)
 		return verdict;
 	return nat_request_made(flow, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
+}
+
+/* The packet after its translation; its MACs are the caller's. */
+static __always_inline bool outbound_translate(struct __sk_buff *skb, const struct packet *packet,
+					       const struct translation *to)
+{
+	return translate_l4_checksum(skb, packet, ETH_HLEN, to) &&
+	       translate_headers(skb, packet, ETH_HLEN, to);
 }
 
 /* Into a pod of this node, with whatever is translated. */
@@ -123,8 +140,7 @@ static __always_inline bool outbound_deliver(struct __sk_buff *skb, const struct
 					     const struct translation *to,
 					     const struct endpoint *endpoint, int *action)
 {
-	if (!translate_l4_checksum(skb, packet, ETH_HLEN, to) ||
-	    !translate_headers(skb, packet, ETH_HLEN, to) ||
+	if (!outbound_translate(skb, packet, to) ||
 	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
 		return false;
 	*action = bpf_redirect_peer(endpoint->ifindex, 0);
@@ -164,8 +180,7 @@ static __always_inline enum verdict outbound_send(struct __sk_buff *skb, struct 
 									    : DROP_REWRITE;
 	if (!routed || !fits)
 		to.ttl = packet->ttl;
-	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
-	    !translate_headers(skb, packet, ETH_HLEN, &to))
+	if (!outbound_translate(skb, packet, &to))
 		return DROP_REWRITE;
 	if (!routed)
 		return PASS_STACK;
@@ -177,6 +192,27 @@ static __always_inline enum verdict outbound_send(struct __sk_buff *skb, struct 
 	return SENT_OUTBOUND;
 }
 
+/* The flow of a packet to a service, if it is known and not over. */
+static __always_inline flow_t *outbound_flow(const struct packet *packet)
+{
+	flow_key_t key = flow_key_of(packet, FLOW_REQUEST);
+	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+
+	if (!flow || !(flow->flags & FLOW_OUTBOUND) || flow_is_past(flow, packet))
+		return NULL;
+	return flow;
+}
+
+/* Makes way for a new flow: what has its REQUEST key is over, or of another kind. */
+static __always_inline void outbound_clear(const struct packet *packet)
+{
+	flow_key_t key = flow_key_of(packet, FLOW_REQUEST);
+	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+
+	if (flow)
+		flow_delete(flow, packet->protocol);
+}
+
 /*
  * What a pod sends to somebody of whom it awaits no answer, if that is a service. DROP_PROGRAM: of
  * no known flow.
@@ -184,14 +220,12 @@ static __always_inline enum verdict outbound_send(struct __sk_buff *skb, struct 
 static __always_inline enum verdict outbound_request(struct __sk_buff *skb, struct packet *packet,
 						     int *action)
 {
-	flow_key_t key;
 	flow_t *flow;
 
 	if (!sender_find(skb, packet->source))
 		return PASS_NOT_OURS;
-	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!flow || !(flow->flags & FLOW_OUTBOUND) || flow_is_past(flow, packet))
+	flow = outbound_flow(packet);
+	if (!flow)
 		return DROP_PROGRAM;
 	packet->service = flow->service;
 	if (packet->ttl <= 1)
@@ -206,25 +240,22 @@ static __always_inline enum verdict outbound_begin(struct __sk_buff *skb, struct
 	struct service *service = service_of(
 	    inside_find(packet->destination, packet->destination_port, packet->protocol));
 	struct endpoint *sender = sender_find(skb, packet->source);
-	flow_key_t key;
-	flow_t *flow;
+	struct asker asker = {.flags = FLOW_OUTBOUND};
 
 	if (!service || !sender)
 		return PASS_NOT_OURS;
 	packet->service = service->id;
 	if (packet->ttl <= 1)
 		return PASS_TTL;
-	key = flow_key_of(packet, FLOW_REQUEST);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (flow)
-		flow_delete(flow, packet->protocol);
-	return outbound_open(skb, held, packet, service, sender->netns);
+	outbound_clear(packet);
+	asker.sockets = sender->netns >= 0;
+	asker.netns = (__u32)sender->netns;
+	return outbound_open(skb, held, packet, service, &asker);
 }
 
-/* The answer of a flow's pod, wherever it is, to a client of this node. */
-static __always_inline bool outbound_answer(struct __sk_buff *skb, struct packet *packet,
-					    flow_t *flow, const struct endpoint *client, __u8 ttl,
-					    int *action)
+/* Counts the answer of a flow's pod, wherever it is, and says what its client sees of it. */
+static __always_inline struct translation outbound_answer(struct packet *packet, flow_t *flow,
+							  __u8 ttl)
 {
 	struct translation to = nat_to_client(packet, flow);
 
@@ -232,24 +263,38 @@ static __always_inline bool outbound_answer(struct __sk_buff *skb, struct packet
 	packet->service = flow->service;
 	packet->backend = flow->pod;
 	flow_update(flow, packet, true, true);
-	return outbound_deliver(skb, packet, &to, client, action);
+	return to;
 }
 
-/* What a pod of this node answers to one. */
+/* What a pod of this node answers to the node itself. */
+static __always_inline enum verdict outbound_home(struct __sk_buff *skb, struct packet *packet,
+						  flow_t *flow, int *action)
+{
+	struct translation to = outbound_answer(packet, flow, packet->ttl - 1);
+
+	if (!outbound_translate(skb, packet, &to))
+		return DROP_REWRITE;
+	return way_home(skb, flow->service_address, flow->client, action) ? SENT_REPLY : PASS_STACK;
+}
+
+/* What a pod of this node answers to one, or to the node itself. */
 static __always_inline enum verdict outbound_reply(struct __sk_buff *skb, struct packet *packet,
 						   flow_t *flow, int *action)
 {
 	struct endpoint *client;
+	struct translation to;
 
 	if (!sender_find(skb, packet->source))
 		return PASS_NOT_OURS;
 	if (packet->ttl <= 1)
 		return PASS_TTL;
+	if (flow->flags & FLOW_NODE)
+		return outbound_home(skb, packet, flow, action);
 	client = endpoint_find(flow->client);
 	if (!client)
 		return DROP_ENDPOINT_GONE;
-	return outbound_answer(skb, packet, flow, client, packet->ttl - 1, action) ? SENT_REPLY
-										   : DROP_REWRITE;
+	to = outbound_answer(packet, flow, packet->ttl - 1);
+	return outbound_deliver(skb, packet, &to, client, action) ? SENT_REPLY : DROP_REWRITE;
 }
 
 #endif

@@ -5,19 +5,42 @@
 #include "outbound.h"
 #include "skb.h"
 
-/* Packets without an outer header to pods of this node. */
+/* Packets without an outer header to pods of this node, or to the node itself. */
 
-/* What a backend elsewhere answers to a pod of this node. */
-static __always_inline enum verdict answered(struct __sk_buff *skb, struct packet *packet,
-					     const struct endpoint *client, int *action)
+/* The flow of what a backend elsewhere answers to a pod of this node, or with NODE to the node. */
+static __always_inline flow_t *answered(const struct packet *packet, __u32 node)
 {
 	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
 	flow_t *flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 
-	if (!flow || !(flow->flags & FLOW_OUTBOUND))
+	if (!flow || (flow->flags & (FLOW_OUTBOUND | FLOW_NODE)) != (FLOW_OUTBOUND | node))
+		return NULL;
+	return flow;
+}
+
+/* What is for no pod of this node. */
+static __always_inline enum verdict plain_home(struct __sk_buff *skb, struct packet *packet)
+{
+	flow_t *flow = answered(packet, FLOW_NODE);
+	struct translation to;
+
+	if (!flow)
 		return PASS_NOT_OURS;
-	return outbound_answer(skb, packet, flow, client, packet->ttl, action) ? SENT_POD
-									       : DROP_REWRITE;
+	to = outbound_answer(packet, flow, packet->ttl);
+	return outbound_translate(skb, packet, &to) ? PASS_STACK : DROP_REWRITE;
+}
+
+/* What a backend elsewhere answers to a pod of this node. */
+static __always_inline enum verdict plain_answer(struct __sk_buff *skb, struct packet *packet,
+						 const struct endpoint *client, int *action)
+{
+	flow_t *flow = answered(packet, 0);
+	struct translation to;
+
+	if (!flow)
+		return PASS_NOT_OURS;
+	to = outbound_answer(packet, flow, packet->ttl);
+	return outbound_deliver(skb, packet, &to, client, action) ? SENT_POD : DROP_REWRITE;
 }
 
 /* `encapsulate: first`: later packets of a flow come to the pod's own address. */
@@ -28,7 +51,7 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 	flow_t *flow;
 
 	if (!endpoint)
-		return PASS_NOT_OURS;
+		return plain_home(skb, packet);
 	key = (flow_key_t){
 	    .source = packet->destination,
 	    .destination = packet->source,
@@ -39,7 +62,7 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 	};
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (!flow)
-		return answered(skb, packet, endpoint, action);
+		return plain_answer(skb, packet, endpoint, action);
 	flow_update(flow, packet, false, true);
 	packet->service = flow->service;
 	packet->backend = flow->pod;

@@ -10,7 +10,7 @@
  * router says of it comes to any balancer: it goes to the pod the way the flow's packets do.
  */
 
-/* Into the pod of this node that has sent what an error is about to a backend. */
+/* To the pod of this node, or to the node itself, that has sent what an error is about. */
 static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct packet *packet,
 					       const struct quote *quote, const flow_t *flow,
 					       int *action)
@@ -31,12 +31,15 @@ static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct pac
 	to->ttl = packet->ttl;
 	packet->service = flow->service;
 	packet->backend = flow->pod;
-	if (!endpoint)
+	if (!endpoint && !(flow->flags & FLOW_NODE))
 		return DROP_ENDPOINT_GONE;
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!error_translate(skb, packet, quote, to) ||
-	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+	if (!error_translate(skb, packet, quote, to))
+		return DROP_REWRITE;
+	if (!endpoint)
+		return PASS_STACK;
+	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
 		return DROP_REWRITE;
 	*action = bpf_redirect_peer(endpoint->ifindex, 0);
 	return SENT_RELAYED;

@@ -26,6 +26,7 @@ struct errand {
 	address_t source;
 	address_t destination;
 	__u8 ttl;
+	bool stack; /* to this node itself */
 };
 
 /*

@@ -47,6 +47,26 @@ static __always_inline bool way_find(struct __sk_buff *skb, address_t source, ad
 	return true;
 }
 
+/*
+ * To this node's own sockets, as if it had come by the device that leads to its source: by a pod's
+ * one, the kernel's filter of reverse paths would not let it in. false: there is no such device.
+ */
+static __always_inline bool way_home(struct __sk_buff *skb, address_t source, address_t own,
+				     int *action)
+{
+	struct ethhdr *eth;
+	struct way way = {};
+
+	if (!way_find(skb, own, source, 0, &way) || !way.neighbour)
+		return false;
+	eth = skb_start(skb);
+	if ((void *)(eth + 1) > skb_end(skb))
+		return false;
+	ethernet_write(eth, way.source, way.source);
+	*action = bpf_redirect(way.ifindex, BPF_F_INGRESS);
+	return true;
+}
+
 static __always_inline void way_by(const nexthop_t *nexthop, struct way *way)
 {
 	way->ifindex = nexthop->ifindex;

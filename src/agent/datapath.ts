@@ -180,6 +180,7 @@ function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): Data
       fragmentsTrack: config.fragments === "track" ? 1 : 0,
       fragmentsPass: config.fragments === "pass" ? 1 : 0,
       socketLookup: 1,
+      nodeClients: translatesSockets(config) ? 0 : 1,
       quietJiffies: ticks.fromMs(QUIET_MS),
       passLimit: PASSES_PER_SECOND,
       answerLimit: ANSWERS_PER_SECOND,
@@ -194,13 +195,23 @@ function clampMss({ mss, encapsulate }: Config, { mtu }: NodeIdentity): number {
   return mtu - IP_HEADER_BYTES - IP_HEADER_BYTES - TCP_HEADER_BYTES;
 }
 
+function cgroupOf({ socket }: Config): string | undefined {
+  if (!socket.enabled) return undefined;
+  return socket.cgroup === "auto" ? findCgroupRoot() : socket.cgroup;
+}
+
+/** Whether sockets are translated, so that no packet of this node's own has to be. */
+function translatesSockets(config: Config): boolean {
+  return cgroupOf(config) !== undefined;
+}
+
 function attachToCgroup(
   { config, log }: NodeDatapathOptions,
   { programs }: Datapath,
 ): SocketStatus {
-  const { enabled, cgroup } = config.socket;
-  const path = cgroup === "auto" ? findCgroupRoot() : cgroup;
-  const status = attachSockets(programs.sockets, config.paths.bpffs, enabled ? path : undefined);
+  const { enabled } = config.socket;
+  const path = cgroupOf(config);
+  const status = attachSockets(programs.sockets, config.paths.bpffs, path);
   const missing = enabled && path === undefined;
   const reason = missing ? NO_CGROUP : status.reason;
   if (reason !== "") log.warn("services are not translated at the socket", { reason });
@@ -236,6 +247,7 @@ function createAttachment(
       uplinks: uplinks.links.map((link) => describeUplink(link, config, devices)),
       pods: pods.devices().map(({ index, name }) => ({ ifindex: index, name })),
       acceleration: config.acceleration,
+      ownPackets: !translatesSockets(config),
     });
     const missing = [...uplinks.missing].map(([name, reason]) => missingUplink(name, reason));
     const before = new Map(statuses.map((status) => [status.name, status.reason]));

@@ -168,7 +168,7 @@ export const schema = section("", {
       enabled: restart(
         flag,
         true,
-        "Translate services at the socket. Without it, pods' packets are translated one by one at their node, and the node itself reaches services by way of a balancer only.",
+        "Translate services at the socket. Without it, packets of pods and of the node itself are translated one by one, at their node.",
       ),
       cgroup: restart(
         wordOr(["auto"], path),

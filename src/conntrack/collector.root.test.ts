@@ -137,7 +137,7 @@ async function survivors(wishes: readonly Wish[]) {
   };
 }
 
-const { confirmed, finClient, finPod, reset, remote, snat, outbound } = FlowFlag;
+const { confirmed, finClient, finPod, reset, remote, snat, outbound, node } = FlowFlag;
 
 describe("the collector of flows", () => {
   test("keeps flows for as long as their state says", async () => {
@@ -237,9 +237,10 @@ describe("the collector of flows", () => {
       both(5, 1, { client: CLIENT }),
       both(6, 1, { pod: POD, alias: { address: NODE, port: 50_006 } }),
       both(7, 61, { protocol: 17 }),
+      both(8, 1, { client: NODE, flags: outbound | node, alias: { address: NODE, port: 8 } }),
     ]);
-    assert.deepEqual(requests, [1, 3, 6]);
-    assert.deepEqual(replies, [1, 3, 6]);
+    assert.deepEqual(requests, [1, 3, 6, 8]);
+    assert.deepEqual(replies, [1, 3, 6, 8]);
     assert.deepEqual(figures.removed, { expired: 2, "pod-gone": 2, orphan: 0 });
   });
 

@@ -179,7 +179,8 @@ class Walker {
     const { isEndpoint, lives } = this.#options;
     const anywhere = (flags & (FlowFlag.remote | FlowFlag.snat | FlowFlag.outbound)) !== 0;
     if ((anywhere ? lives(pod) : isEndpoint(pod)) === false) return true;
-    return (flags & FlowFlag.outbound) !== 0 && isEndpoint(client) === false;
+    const byPod = (flags & (FlowFlag.outbound | FlowFlag.node)) === FlowFlag.outbound;
+    return byPod && isEndpoint(client) === false;
   }
 
   /** Why a flow is over that has these entries; undefined if it isn't. */

@@ -43,6 +43,8 @@ export interface Wanted {
   /** Devices of this node's pods, on the node's side. */
   readonly pods: readonly AttachDevice[];
   readonly acceleration: Acceleration;
+  /** Whether the node's own packets are translated, on the way out of all of them. */
+  readonly ownPackets: boolean;
 }
 
 /** What a device has. */
@@ -75,10 +77,13 @@ export interface Attacher {
   sync(wanted: Wanted): readonly DeviceStatus[];
 }
 
-type Hook = "edge_ingress" | "from_network" | "from_pod";
+type TcHook = "from_network" | "from_pod" | "from_node";
+type Hook = "edge_ingress" | TcHook;
 
 /** `link_<hook>_<ifindex>`: names of devices may have dots, which bpffs refuses. */
-const PIN = /^link_(edge_ingress|from_network|from_pod)_(\d+)$/;
+const PIN = /^link_(edge_ingress|from_network|from_pod|from_node)_(\d+)$/;
+const DIRECTION = { from_network: "ingress", from_pod: "ingress", from_node: "egress" } as const;
+const DIRECTIONS = ["ingress", "egress"] as const;
 /** Filters with this prefix are ours. */
 const FILTER_PREFIX = "ciliate_";
 /** Before anybody who leaves the choice to the kernel, which begins at 49152. */
@@ -94,6 +99,8 @@ interface TcResult {
   readonly tc: DeviceStatus["tc"];
   readonly reason: string;
 }
+
+const NO_TC: TcResult = { tc: "none", reason: "" };
 
 interface XdpResult {
   readonly xdp: DeviceStatus["xdp"];
@@ -114,6 +121,7 @@ class Hooks {
       edge_ingress: programs.edgeIngress,
       from_network: programs.fromNetwork,
       from_pod: programs.fromPod,
+      from_node: programs.fromNode,
     };
     this.#tables = programs.tables;
     this.#pins = pins;
@@ -121,34 +129,41 @@ class Hooks {
     this.#tcx = tcx ?? hasFeature("tcx");
   }
 
-  sync({ uplinks, pods, acceleration }: Wanted): readonly DeviceStatus[] {
+  sync({ uplinks, pods, acceleration, ownPackets }: Wanted): readonly DeviceStatus[] {
     const statuses: DeviceStatus[] = [];
     const kept = new Set<string>();
     const keep = (hook: Hook, ifindex: number): void => void kept.add(pinName(hook, ifindex));
+    const bothWays = (hook: TcHook, device: AttachDevice): TcResult => {
+      const hooks = ownPackets ? ([hook, "from_node"] as const) : [hook];
+      const results = hooks.map((one) => {
+        keep(one, device.ifindex);
+        return this.#tc(one, device);
+      });
+      return results.find(({ tc }) => tc === "none") ?? results[0] ?? NO_TC;
+    };
     for (const { withoutXdp, ...device } of uplinks) {
-      keep("from_network", device.ifindex);
-      const tc = this.#tc("from_network", device);
+      const tc = bothWays("from_network", device);
       const xdp = this.#xdp(device, acceleration, withoutXdp);
       if (xdp.xdp !== "none") keep("edge_ingress", device.ifindex);
       const reason = [xdp.reason, tc.reason].filter((text) => text !== "").join("; ");
       statuses.push({ ...device, role: "uplink", xdp: xdp.xdp, tc: tc.tc, reason });
     }
     for (const device of pods) {
-      keep("from_pod", device.ifindex);
-      statuses.push({ ...device, role: "pod", xdp: "none", ...this.#tc("from_pod", device) });
+      statuses.push({ ...device, role: "pod", xdp: "none", ...bothWays("from_pod", device) });
     }
-    this.#removeOthers(kept, [...uplinks, ...pods]);
+    this.#removeOthers(kept);
     dropOtherPrograms(this.#pins, this.#tables);
     return statuses;
   }
 
-  #tc(hook: "from_network" | "from_pod", device: AttachDevice): TcResult {
+  #tc(hook: TcHook, device: AttachDevice): TcResult {
     const program = this.#programs[hook];
-    if (!this.#tcx) return this.#clsact(program, device);
+    const direction = DIRECTION[hook];
+    if (!this.#tcx) return this.#clsact(hook, device);
     try {
       if (this.#adopt(hook, device.ifindex)) return { tc: "tcx", reason: "" };
       const { ifindex } = device;
-      using link = attachTcx({ program, ifindex, direction: "ingress", position: "first" });
+      using link = attachTcx({ program, ifindex, direction, position: "first" });
       link.pinByRename(this.#pinPath(hook, ifindex));
       return { tc: "tcx", reason: "" };
     } catch (error) {
@@ -157,14 +172,16 @@ class Hooks {
   }
 
   /** The way of kernels before 6.6. */
-  #clsact(program: BpfProgram, { ifindex }: AttachDevice): TcResult {
+  #clsact(hook: TcHook, { ifindex }: AttachDevice): TcResult {
+    const program = this.#programs[hook];
+    const direction = DIRECTION[hook];
     const name = `${FILTER_PREFIX}${program.name}`;
     try {
-      const there = listBpfFilters(this.#netlink, ifindex, "ingress");
+      const there = listBpfFilters(this.#netlink, ifindex, direction);
       const ours = there.find((filter) => filter.name === name);
       if (ours?.programId !== program.id) {
         if (!hasClsact(this.#netlink, ifindex)) this.#netlink.run(addClsact(ifindex));
-        const place = { ...(ours ?? freePlace(there)), device: ifindex };
+        const place = { ...(ours ?? freePlace(there)), device: ifindex, direction };
         this.#netlink.run(replaceBpfFilter(place, program.fd, name));
       }
       this.#filtered ??= this.#findFiltered();
@@ -209,16 +226,16 @@ class Hooks {
     return true;
   }
 
-  #removeOthers(kept: ReadonlySet<string>, devices: readonly AttachDevice[]): void {
+  #removeOthers(kept: ReadonlySet<string>): void {
     for (const name of listPins(this.#pins)) {
       if (PIN.test(name) && !kept.has(name)) removeLink(join(this.#pins, name));
     }
     if (this.#filtered === undefined) return;
-    const wanted = new Set(devices.map(({ ifindex }) => ifindex));
     for (const ifindex of this.#filtered) {
-      if (wanted.has(ifindex)) continue;
-      this.#filtered.delete(ifindex);
-      for (const filter of this.#ourFilters(ifindex)) this.#netlink.run(deleteBpfFilter(filter));
+      const filters = this.#ourFilters(ifindex);
+      const others = filters.filter(({ name }) => !kept.has(pinOfFilter(name, ifindex)));
+      for (const filter of others) this.#netlink.run(deleteBpfFilter(filter));
+      if (others.length === filters.length) this.#filtered.delete(ifindex);
     }
   }
 
@@ -230,7 +247,9 @@ class Hooks {
 
   #ourFilters(ifindex: number): BpfFilter[] {
     try {
-      const filters = listBpfFilters(this.#netlink, ifindex, "ingress");
+      const filters = DIRECTIONS.flatMap((direction) =>
+        listBpfFilters(this.#netlink, ifindex, direction),
+      );
       return filters.filter(({ name }) => name.startsWith(FILTER_PREFIX));
     } catch (error) {
       if (error instanceof KernelError && error.code === "ENODEV") return [];
@@ -243,8 +262,13 @@ class Hooks {
   }
 }
 
-function pinName(hook: Hook, ifindex: number): string {
+function pinName(hook: string, ifindex: number): string {
   return `link_${hook}_${ifindex}`;
+}
+
+/** What the pin of a filter's program would be called if it had a link. */
+function pinOfFilter(name: string, ifindex: number): string {
+  return pinName(name.slice(FILTER_PREFIX.length), ifindex);
 }
 
 /** The first place at our priority that no other eBPF filter has. */

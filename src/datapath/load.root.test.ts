@@ -51,6 +51,7 @@ const OPTIONS: DatapathOptions = {
     clampMss: 0,
     fragmentsTrack: 1,
     fragmentsPass: 0,
+    nodeClients: 0,
     socketLookup: 0,
     quietJiffies: 100,
     passLimit: 100,
@@ -147,8 +148,8 @@ describe("attaching the packet path", () => {
   after(() => netlink.close());
   const uplink = { name: "cil0", ifindex: sys.interfaceIndex("cil0") };
   const pod = { name: "cil1", ifindex: sys.interfaceIndex("cil1") };
-  const NONE = { uplinks: [], pods: [], acceleration: "off" } as const;
-  const BOTH = { uplinks: [uplink], pods: [pod], acceleration: "native" } as const;
+  const NONE = { uplinks: [], pods: [], acceleration: "off", ownPackets: false } as const;
+  const BOTH = { ...NONE, uplinks: [uplink], pods: [pod], acceleration: "native" } as const;
 
   const attacherOf = ({ programs }: Datapath, tcx?: boolean): Attacher =>
     createAttacher({ programs, pins, netlink, ...(tcx === undefined ? {} : { tcx }) });
@@ -209,7 +210,7 @@ describe("attaching the packet path", () => {
     execFileSync("ip", ["link", "add", "cilbr", "type", "bridge"]);
     const bridge = { name: "cilbr", ifindex: sys.interfaceIndex("cilbr") };
     const attacher = attacherOf(datapath);
-    const [status] = attacher.sync({ uplinks: [bridge], pods: [], acceleration: "native" });
+    const [status] = attacher.sync({ ...NONE, uplinks: [bridge], acceleration: "native" });
     assert.equal(status?.xdp, "none");
     assert.match(status?.reason ?? "", /no native XDP/);
     attacher.sync(NONE);
@@ -272,4 +273,29 @@ describe("attaching the packet path", () => {
     attacher.sync(NONE);
     assert.deepEqual(filters(pod.ifindex), []);
   });
+
+  for (const tcx of [true, false]) {
+    test(`the node's packets meet us while they shall, ${tcx ? "with" : "without"} tcx`, (t) => {
+      if (tcx && !hasFeature("tcx")) return t.skip("tcx came with Linux 6.6");
+      using datapath = openDatapath(OPTIONS);
+      const attacher = attacherOf(datapath, tcx);
+      const idsAt = (ifindex: number, direction: "ingress" | "egress"): number[] =>
+        tcx
+          ? queryTcx(ifindex, direction).programs.map(({ programId }) => programId)
+          : listBpfFilters(netlink, ifindex, direction).map(({ programId }) => programId);
+      const { fromNode, fromNetwork, fromPod } = datapath.programs;
+      for (const ownPackets of [true, true, false]) {
+        for (const { tc, reason } of attacher.sync({ ...BOTH, ownPackets })) {
+          assert.deepEqual([tc, reason], [tcx ? "tcx" : "clsact", ""]);
+        }
+        for (const { ifindex } of [uplink, pod]) {
+          assert.deepEqual(idsAt(ifindex, "egress"), ownPackets ? [fromNode.id] : []);
+        }
+        assert.deepEqual(idsAt(uplink.ifindex, "ingress"), [fromNetwork.id]);
+        assert.deepEqual(idsAt(pod.ifindex, "ingress"), [fromPod.id]);
+      }
+      attacher.sync(NONE);
+      assert.deepEqual(idsAt(uplink.ifindex, "ingress"), []);
+    });
+  }
 });

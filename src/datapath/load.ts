@@ -23,7 +23,7 @@ import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
 
 /** How a datapath is loaded. */
 export interface DatapathOptions {
-  /** Directory of edge.bpf.o, host.bpf.o, pod.bpf.o and socket.bpf.o, and of IPv6's. */
+  /** Directory of edge.bpf.o, host.bpf.o, pod.bpf.o, node.bpf.o, socket.bpf.o, and IPv6's. */
   readonly objects: string;
   /** Directory of this node's pins, on a bpffs. */
   readonly pins: string;
@@ -56,6 +56,7 @@ export interface DatapathPrograms {
   readonly edgeIngress: BpfProgram;
   readonly fromNetwork: BpfProgram;
   readonly fromPod: BpfProgram;
+  readonly fromNode: BpfProgram;
   readonly sockets: SocketPrograms;
   /** These, and those that they go on in. */
   readonly all: readonly BpfProgram[];
@@ -74,8 +75,8 @@ export interface Datapath extends Disposable {
   readonly notes: readonly string[];
 }
 
-const OBJECTS = ["edge", "host", "pod", "socket"] as const;
-const WIDE_OBJECTS = ["edge6", "host6", "pod6"] as const;
+const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
+const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6"] as const;
 
 /** What an object of another family has no use for. */
 function objectsFor({ nodeAddress6 }: DatapathOptions["constants"]): readonly string[] {
@@ -240,6 +241,7 @@ function assemble(
       edgeIngress: program("edge_ingress"),
       fromNetwork: program("from_network"),
       fromPod: program("from_pod"),
+      fromNode: program("from_node"),
       sockets: {
         connect4: program("connect4"),
         sendmsg4: program("sendmsg4"),

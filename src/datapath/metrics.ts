@@ -7,7 +7,7 @@ import type { MapMapping } from "../kernel/map-memory.ts";
 import { Metric, Place, Traffic, Verdict } from "./gen/abi.ts";
 
 /** PLACE_SLOTS and VERDICT_SLOTS of bpf/abi/verdict.h. */
-const PLACE_SLOTS = 4;
+const PLACE_SLOTS = 8;
 const VERDICT_SLOTS = 64;
 
 /** Packets that ended with one verdict at one place, over all CPUs since the table was made. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { listPins, unpin } from "../kernel/bpffs.ts";
 import type { BpfMap } from "../kernel/map.ts";
 import type { BpfProgram } from "../kernel/program.ts";
-import { EdgeProgram, HostProgram, PodProgram } from "./gen/abi.ts";
+import { EdgeProgram, HostProgram, NodeProgram, PodProgram } from "./gen/abi.ts";
 
 type Slots = Readonly<Record<number, string>>;
 
@@ -32,6 +32,11 @@ const POD: Slots = {
   [PodProgram.answer]: "pod_answer",
   [PodProgram.fragment]: "pod_fragment",
 };
+const NODE: Slots = {
+  [NodeProgram.outbound]: "from_node",
+  [NodeProgram.outboundNew]: "node_new",
+  [NodeProgram.answer]: "node_answer",
+};
 
 function wide(slots: Slots): Slots {
   return Object.fromEntries(Object.entries(slots).map(([slot, name]) => [slot, `${name}6`]));
@@ -42,16 +47,18 @@ export const PROGRAM_TABLES: Readonly<Record<string, Slots>> = {
   edge_programs: { ...EDGE, [EdgeProgram.ipv6]: "edge_ingress6" },
   host_programs: { ...HOST, [HostProgram.ipv6]: "from_network6" },
   pod_programs: { ...POD, [PodProgram.ipv6]: "from_pod6" },
+  node_programs: { ...NODE, [NodeProgram.ipv6]: "from_node6" },
   edge_programs6: wide(EDGE),
   host_programs6: wide(HOST),
   pod_programs6: wide(POD),
+  node_programs6: wide(NODE),
 };
 
 /**
  * The kernel empties such a table when neither a descriptor nor a pin is left, whatever uses it, so
  * each load pins its own: `edge_programs_<map id>`.
  */
-const PIN = /^(edge|host|pod)_programs6?_(\d+)$/;
+const PIN = /^(edge|host|pod|node)_programs6?_(\d+)$/;
 
 /** Writes the programs that are loaded into their tables. Without IPv6, its slots stay empty. */
 export function connectPrograms(

@@ -28,7 +28,7 @@ export interface Sizes {
 
 const RING_ROW_SLOTS = 32;
 const BUCKET_SLOTS = 4;
-const METRIC_ROWS_PER_CPU = 4 * 64;
+const METRIC_ROWS_PER_CPU = 8 * 64;
 const COUNTER_BYTES = 32;
 
 /** Memory that counters take at most: what has no counter is balanced all the same. */

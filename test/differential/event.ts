@@ -11,6 +11,8 @@ export interface PacketSpec {
   readonly client: number;
   /** A pod is the client, and the packet comes from a pod's device: its own if all is well. */
   readonly inside?: { readonly pod: number; readonly device: number };
+  /** The node itself is the client, by an uplink. */
+  readonly own?: boolean;
   readonly clientPort: number;
   /** Index into SERVICE_PORTS; -1: no service's address. */
   readonly service: number;

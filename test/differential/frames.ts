@@ -91,18 +91,26 @@ export function clientFrame(
   const { inside } = spec;
   const layers: LayerInit[] = [
     inside === undefined
-      ? ethernet({ source: ROUTER_MAC, target: spec.mac ?? UPLINK_MACS[uplink] })
+      ? ethernet(linkOf(spec, uplink))
       : ethernet({ source: podMac(inside.device), target: nodeMac(inside.device) }),
   ];
   if (spec.vlan === true) layers.push(vlan({ id: 5 }));
   if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
-  const client = inside === undefined ? CLIENTS[spec.client] : PODS[inside.pod];
+  const outside = spec.own === true ? NODES[node] : CLIENTS[spec.client];
+  const client = inside === undefined ? outside : PODS[inside.pod];
   const flow = { client: client ?? STRANGER, target: target ?? ANY_IPV4 };
   layers.push(...packetLayers(spec, { ...flow, targetPort, protocol }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
   const frame = buildPacket(...layers);
   if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
   return mangle(frame, spec.bytes ?? [], spec.cutBytes);
+}
+
+/** From a router, or out of the node to one. */
+function linkOf(spec: PacketSpec, uplink: keyof typeof UPLINK_MACS) {
+  const own = UPLINK_MACS[uplink];
+  if (spec.own === true) return { source: own, target: ROUTER_MAC };
+  return { source: ROUTER_MAC, target: spec.mac ?? own };
 }
 
 /** Where a client's packet goes. */
@@ -155,7 +163,7 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     transport(ports, how),
     rest,
   );
-  const source = spec.inside === undefined ? STRANGER : client;
+  const source = spec.inside === undefined && spec.own !== true ? STRANGER : client;
   return [ipv4({ source, target, ...ip }), ...errorLayers(error, reply)];
 }
 

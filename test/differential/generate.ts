@@ -100,6 +100,7 @@ function nextEvents(prng: Prng): readonly Event[] {
     [720, () => [packet(prng, node)]],
     [150, () => [reply(prng, node)]],
     [150, () => [outbound(prng, node)]],
+    [60, () => [own(prng, node)]],
     [35, () => services(prng, prng.below(SERVICE_PORTS.length))],
     [4, () => [{ kind: "no service", node, service: prng.below(SERVICE_PORTS.length) }]],
     [15, () => [endpoint(prng, node)]],
@@ -360,6 +361,13 @@ function outbound(prng: Prng, node: NodeIndex): PacketEvent {
   const pod = prng.weighted([30, prng.pick(PODS_OF_NODE[node])], [1, prng.below(PODS.length)]);
   const device = prng.chance(97) ? pod : prng.below(PODS.length);
   return { ...event, edge: prng.chance(40), packet: { ...spec, inside: { pod, device } } };
+}
+
+/** A packet of the node's own. */
+function own(prng: Prng, node: NodeIndex): PacketEvent {
+  const event = packet(prng, node);
+  const { outer: _, ...spec } = event.packet;
+  return { ...event, packet: { ...spec, own: true } };
 }
 
 /** About as much is quoted as has to be, or all. */

@@ -14,6 +14,7 @@ import {
   OWN_SOCKETS,
   PODS,
   SOCKETS,
+  WAITING_SOCKETS,
 } from "./places.ts";
 
 const TCP = 6;
@@ -29,6 +30,13 @@ async function openPods(): Promise<void> {
     for (const port of LISTENING_PORTS) {
       await once(createServer().listen(port, textOf(PODS, pod)), "listening");
     }
+  }
+  for (const { pod, port, protocol } of WAITING_SOCKETS) {
+    const waiting =
+      protocol === TCP
+        ? createServer().listen(port, textOf(PODS, pod))
+        : createSocket("udp4").bind(port, textOf(PODS, pod));
+    await once(waiting, "listening");
   }
   for (const { pod, port, client, clientPort } of SOCKETS) {
     const local = { localAddress: textOf(CLIENTS, client), localPort: clientPort };

@@ -145,6 +145,13 @@ export const DIRECT_SOCKETS = [
 /** Pods that have listening sockets on all their TCP ports. */
 export const LISTENING_PODS = [0, 1, 2, 3, 4] as const;
 export const LISTENING_PORTS = [8080, 8081] as const;
+/** Sockets of pods that wait for whoever comes, at ports that clients use. */
+export const WAITING_SOCKETS = [
+  { pod: 1, port: 40_000, protocol: 6 },
+  { pod: 3, port: 40_000, protocol: 6 },
+  { pod: 1, port: 40_000, protocol: 17 },
+  { pod: 4, port: 40_002, protocol: 17 },
+] as const;
 /** Ports at which the nodes themselves have a listening socket, or one that isn't connected. */
 export const OWN_SOCKETS = { tcp: 40_002, udp: 40_001 } as const;
 /** The number of the namespace in which all pods' sockets are. */

@@ -140,22 +140,24 @@ export class Play {
   #sendPacket(event: PacketEvent): string[] {
     const { node, edge, uplink, packet, fabric } = event;
     const frame = clientFrame(packet, node, UPLINKS[uplink]);
-    if (packet.inside !== undefined) {
-      return this.#sendFromPod(event, packet.inside.device, frame, packet.gsoSize ?? 0);
+    if (packet.inside !== undefined || packet.own === true) {
+      return this.#sendFromInside(event, packet.inside?.device, frame, packet.gsoSize ?? 0);
     }
     const gsoSize = edge ? 0 : (packet.gsoSize ?? 0);
     return this.#travel({ node, edge, frame, uplink, gsoSize }, fabric);
   }
 
-  /** Takes a frame from a pod's device on to another node, if that is where it goes. */
-  #sendFromPod(
+  /** Takes a frame of a pod, or of the node, on to another node, if that is where it goes. */
+  #sendFromInside(
     { node, edge, uplink, fabric }: Pick<PacketEvent, "node" | "edge" | "uplink" | "fabric">,
-    pod: number,
+    pod: number | undefined,
     frame: Uint8Array,
     gsoSize: number,
   ): string[] {
-    const ifindex = deviceOf(this.#world, podDevice(Math.max(0, pod)));
-    const result = this.#run(node, "pod", { frame, ifindex, gsoSize });
+    const device = pod === undefined ? UPLINKS[uplink] : podDevice(Math.max(0, pod));
+    const ifindex = deviceOf(this.#world, device);
+    const place = pod === undefined ? "node" : "pod";
+    const result = this.#run(node, place, { frame, ifindex, gsoSize });
     if (result.differences.length > 0 || gsoSize > 0) return result.differences;
     const next = this.#nextNode({ node, edge, frame, uplink, gsoSize }, result, fabric);
     return next === undefined || next.node === node ? [] : this.#travel(next, fabric);
@@ -223,7 +225,7 @@ export class Play {
       return this.#travel({ node, edge, frame, uplink, gsoSize }, NO_FABRIC);
     }
     const from = { node, edge, uplink, fabric: NO_FABRIC };
-    return this.#sendFromPod(from, pod, frame, event.gsoSize);
+    return this.#sendFromInside(from, pod, frame, event.gsoSize);
   }
 
   #run(

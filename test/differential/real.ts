@@ -36,9 +36,9 @@ export interface Frame {
 }
 
 const VERDICTS = 64;
-const PLACES = 4;
+const PLACES = 8;
 const METRIC_WORDS = 4;
-const NUMBER_OF: Readonly<Record<Place, number>> = { edge: 0, host: 1, pod: 2 };
+const NUMBER_OF: Readonly<Record<Place, number>> = { edge: 0, host: 1, pod: 2, node: 4 };
 /** The longest frame that comes out has headers more than the one that went in. */
 const MORE_BYTES = 128;
 
@@ -78,8 +78,8 @@ export class Runner {
   }
 
   #program(place: Place): BpfProgram {
-    const { edgeIngress, fromNetwork, fromPod } = this.#programs;
-    return place === "edge" ? edgeIngress : place === "host" ? fromNetwork : fromPod;
+    const { edgeIngress, fromNetwork, fromPod, fromNode } = this.#programs;
+    return { edge: edgeIngress, host: fromNetwork, pod: fromPod, node: fromNode }[place];
   }
 
   /** Low words of packets and bytes, two a verdict, all CPUs added up. */

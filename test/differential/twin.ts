@@ -358,6 +358,7 @@ function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsTrack: 0,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
+    nodeClients: config.nodeClients ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,
   };
 }

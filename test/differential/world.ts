@@ -42,6 +42,7 @@ import {
   UPLINK_ADDRESSES,
   UPLINK_MACS,
   UPLINKS,
+  WAITING_SOCKETS,
 } from "./places.ts";
 
 /** Ethernet and a VLAN tag: what the kernel adds to an MTU to judge a frame. */
@@ -185,6 +186,7 @@ function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
       UPLINKS.some((name) => devices.get(name) === ifindex && readMac(frame) === UPLINK_MACS[name]),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
+    // The node's own are none that are connected.
     socket: (query) => (query.netns === SOCKETS_NETNS ? socketFor(query) : undefined),
     hasOwnSocket: ({ protocol, destinationPort }) =>
       destinationPort === (protocol === 6 ? OWN_SOCKETS.tcp : OWN_SOCKETS.udp),
@@ -256,6 +258,11 @@ function socketFor(query: SocketQuery): SocketState | undefined {
       port === destinationPort,
   );
   if (established) return "other";
+  const waits = WAITING_SOCKETS.some(
+    (one) =>
+      one.protocol === protocol && one.port === destinationPort && PODS[one.pod] === destination,
+  );
+  if (waits) return "listening";
   const listens =
     LISTENING_PODS.some((pod) => PODS[pod] === destination) &&
     LISTENING_PORTS.some((port) => port === destinationPort);

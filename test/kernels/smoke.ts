@@ -10,7 +10,7 @@ import { suite, test } from "node:test";
 import { openObject } from "../../src/kernel/object.ts";
 import { hasFeature } from "../../src/kernel/probe.ts";
 
-const OBJECTS = 4; // edge, host, pod, socket
+const OBJECTS = 5; // edge, host, pod, node, socket
 const ROOT = resolve(import.meta.dirname, "../..");
 const [major = 0, minor = 0] = release().split(".").map(Number);
 

@@ -11,6 +11,7 @@ import type { ServiceSpec } from "../../src/lab/manifest.ts";
 import { nodeNamed, podNamed } from "../../src/lab/plan.ts";
 import { removeLab } from "../../src/lab/state.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
+import { formatPrefix } from "../../src/net/prefix.ts";
 import { flowsAt, podEndpoint, since, untilBalanced, verdictsAt } from "./tools/inspect.ts";
 import {
   ECHO_PORT,
@@ -39,6 +40,9 @@ const HTTP = 80;
 const ECHO = 7;
 /** Where no pod listens. */
 const SILENT = 9;
+/** Addresses of services. */
+const OURS = /^(198\.51\.100|10\.96)\./;
+const NODE = "node1";
 const ITSELF = "169.254.42.1";
 const SHARED_PORT = 50_000;
 /** Of a connection, so that both are open at the same time. */
@@ -156,8 +160,7 @@ async function served(t: TestContext, service: Name): Promise<void> {
   assert.deepEqual([...new Set(clients)], [clientOf(service)]);
   const wrong = [...asker, ...uplink].flatMap((frame) => frame.wrong);
   assert.deepEqual(wrong, [], "wrong checksums");
-  const ours = /^(198\.51\.100|10\.96)\./;
-  const onWire = [...addressesIn(uplink)].filter((address) => ours.test(address));
+  const onWire = [...addressesIn(uplink)].filter((address) => OURS.test(address));
   assert.deepEqual(onWire, [], "a service's address is on the wire");
   assert.equal(addressesIn(uplink).has(addressOf(SERVICES.far.pod)), service === "far");
   if (service !== "itself") {
@@ -167,6 +170,63 @@ async function served(t: TestContext, service: Name): Promise<void> {
   assert.deepEqual(tunnelled, []);
   const counts = since(begin, verdictsAt(lab, "node1"));
   assert.ok((counts["pod sent outbound"] ?? 0) > 100, JSON.stringify(counts));
+  t.diagnostic(JSON.stringify(counts));
+}
+
+/** The node itself, to a pod of its own and to one elsewhere. */
+async function fromNode(t: TestContext): Promise<void> {
+  const lab = theLab();
+  const node1 = formatIpv4(nodeNamed(lab.plan, NODE).address.address);
+  await setOffloads(lab, NODE, false);
+  // The lab's nodes send no virtual address back to the fabric; then there is no packet at all.
+  await lab.output(NODE, ["ip", "route", "del", "unreachable", formatPrefix(lab.plan.virtualIps)]);
+  const begin = verdictsAt(lab, NODE);
+  const filter = "tcp or udp or icmp";
+  const seen = NAMES.map((service) => programsOf(SERVICES[service].pod).requests().length);
+  const { uplink } = await watch(t, lab, { uplink: { at: `${NODE}:eth0`, filter } }, async () => {
+    for (const service of NAMES) {
+      const { pod, vip, clusterIp } = SERVICES[service];
+      for (const at of [vip, clusterIp]) {
+        const url = `http://${at}/name`;
+        assert.equal(await lab.output(NODE, ["curl", "-sS", "-m", "10", url]), pod, url);
+        for (const kind of ["tcp", "udp", "datagrams"] as const) {
+          const peer = `${at}:${kind === "tcp" ? HTTP : ECHO}`;
+          const program = new SocketProgram(t, lab, NODE, kind, peer);
+          const answer = kind === "tcp" ? pod : "hello";
+          assert.deepEqual(await program.answer(), { peer, from: peer, answer }, kind);
+        }
+      }
+      const { large, stored } = programsOf(pod);
+      const name = `node-${service}`;
+      await lab.output(NODE, ["curl", "-sS", "-m", "20", "-T", large, `http://${vip}/${name}`]);
+      assert.ok(stored(name).equals(readFileSync(large)), name);
+    }
+    const empty = new SocketProgram(t, lab, NODE, "tcp", `${EMPTY}:${HTTP}`);
+    assert.equal(await empty.end(), "ECONNREFUSED");
+    const silent = new SocketProgram(t, lab, NODE, "udp", `${SERVICES.far.vip}:${SILENT}`);
+    assert.equal(await silent.end(), "ECONNREFUSED");
+  });
+  for (const [index, service] of NAMES.entries()) {
+    const clients = programsOf(SERVICES[service].pod)
+      .requests()
+      .slice(seen[index])
+      .map((line) => line.split(" ")[0]);
+    assert.deepEqual([...new Set(clients)], [node1], service);
+  }
+  // What comes from pods of the node and from itself looks as if it came by the uplink.
+  const targets = uplink.map(({ ip: [header] }) => header?.target ?? "");
+  assert.deepEqual(
+    targets.filter((target) => OURS.test(target)),
+    [],
+    "a service's address is on the wire",
+  );
+  assert.deepEqual(
+    uplink.flatMap((frame) => frame.wrong),
+    [],
+    "wrong checksums",
+  );
+  const counts = since(begin, verdictsAt(lab, NODE));
+  assert.ok((counts["node sent outbound"] ?? 0) > 100, JSON.stringify(counts));
   t.diagnostic(JSON.stringify(counts));
 }
 
@@ -229,6 +289,7 @@ suite("pods as clients, packet by packet", () => {
   for (const service of NAMES) {
     test(`a pod reaches a service whose backend is ${service}`, (t) => served(t, service));
   }
+  test("the node itself reaches services", fromNode);
   test("a pod is told when there is no backend, or when that doesn't listen", refused);
   test("a pod's pings of services are answered", pinged);
   test("two services with the same pod keep a shared port of the client apart", sharedPort);

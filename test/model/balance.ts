@@ -27,6 +27,9 @@ import { receive } from "./receive.ts";
 import { relay } from "./relay.ts";
 import { type Backend, pairKey, type Service } from "./tables.ts";
 
+/** Flags of flows of the node itself. */
+const OWN = FLOW.outbound | FLOW.node;
+
 /** A packet to a service port, and what is known of its way. */
 interface Balanced {
   readonly input: Input;
@@ -231,16 +234,19 @@ function plain(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
     protocol: ip.protocol,
     direction: DIRECTION.reply,
   };
-  if (endpoint === undefined) return pass("PASS_NOT_OURS", input.frame);
+  if (endpoint === undefined && !node.config.nodeClients) {
+    return pass("PASS_NOT_OURS", input.frame);
+  }
   // 1.
-  const flow = node.flow(key);
-  if (flow !== undefined) {
+  const flow = endpoint && node.flow(key);
+  if (endpoint !== undefined && flow !== undefined) {
     updateFromClient(node, input, ip, l4, flow);
     return sendToPod(input.frame.slice(), endpoint);
   }
   // 2.
   const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
-  if (answered === undefined || (answered.flags & FLOW.outbound) === 0) {
+  const wanted = endpoint === undefined ? OWN : FLOW.outbound;
+  if (answered === undefined || (answered.flags & OWN) !== wanted) {
     return pass("PASS_NOT_OURS", input.frame);
   }
   return replyFromNetwork(node, input, ip, l4, { flow: answered, client: endpoint });

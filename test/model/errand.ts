@@ -4,7 +4,7 @@
 import { wayOf } from "./balance.ts";
 import { set8, set32 } from "./bytes.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
-import { intoPod } from "./outbound.ts";
+import { intoPod, toOwn } from "./outbound.ts";
 import { changeIpv4, type Ipv4, writeMacs } from "./packet.ts";
 import { isOverLimit, type Quote, type Quoted, translateQuote } from "./quote.ts";
 import type { Flow } from "./tables.ts";
@@ -15,9 +15,11 @@ export interface Said {
   readonly quoted: Quoted;
   readonly sender: number;
   readonly receiver: number;
+  /** Whether that is the node itself. */
+  readonly isOwn?: boolean;
 }
 
-/** Into a pod of this node, or by the FIB. */
+/** Into a pod of this node, to the node itself, or by the FIB. */
 export function sendError(
   node: Node,
   input: Input,
@@ -33,6 +35,10 @@ export function sendError(
     set32(sent, icmp.at + 16, receiver);
     set8(sent, icmp.at + 8, icmp.ttl - 1);
   });
+  if (said.isOwn === true) {
+    if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", frame);
+    return toOwn("SENT_RELAYED", node, input, { sent, service: sender, own: receiver });
+  }
   const endpoint = node.tables.endpoints.get(receiver);
   if (endpoint !== undefined) {
     if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", frame);

@@ -13,6 +13,7 @@ import {
   VERDICT,
   type Verdict,
 } from "./numbers.ts";
+import { fromNode } from "./own.ts";
 import type { Ipv4, L4 } from "./packet.ts";
 import { fromPod } from "./pod.ts";
 import {
@@ -40,7 +41,7 @@ export interface Route {
 export type SocketState = "listening" | "other";
 
 export interface SocketQuery {
-  readonly netns: number;
+  readonly netns: number | "own";
   readonly protocol: number;
   readonly source: number;
   readonly sourcePort: number;
@@ -127,13 +128,18 @@ export class Node {
 
   /** Takes a frame through the program of a place. */
   run(place: Place, input: Input): Outcome {
-    const outcome = place === "pod" ? fromPod(this, input) : balance(this, place, input);
+    const outcome = this.#through(place, input);
     const key = pairKey(PLACE[place], VERDICT[outcome.verdict]);
     const metric = this.tables.metrics.get(key) ?? { packets: 0, bytes: 0 };
     metric.packets += 1;
     metric.bytes += input.frame.length;
     this.tables.metrics.set(key, metric);
     return outcome;
+  }
+
+  #through(place: Place, input: Input): Outcome {
+    if (place === "pod") return fromPod(this, input);
+    return place === "node" ? fromNode(this, input) : balance(this, place, input);
   }
 
   /** The four slots of a bucket. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The numbers that bpf/abi/ gives to verdicts, places and flags.
 
-export const PLACE = { edge: 0, host: 1, pod: 2, socket: 3 } as const;
+export const PLACE = { edge: 0, host: 1, pod: 2, socket: 3, node: 4 } as const;
 /** Where the model takes packets: no socket sends any. */
 export type Place = Exclude<keyof typeof PLACE, "socket">;
 
@@ -89,6 +89,7 @@ export const FLOW = {
   replied: 32,
   snat: 64,
   outbound: 128,
+  node: 256,
 } as const;
 
 export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17 } as const;

@@ -25,12 +25,27 @@ const CANDIDATES = 8;
 const ITSELF = 0xa9fe2a01;
 const DF = 0x4000;
 
-/** A packet of a pod of this node to a service. */
-interface Request {
+/** A packet of a pod of this node, or of the node itself, to a service. */
+export interface Request {
   readonly input: Input;
   readonly ip: Ipv4;
   readonly l4: L4;
+  /** Of the service. */
+  readonly row: number;
+}
+
+interface ToService extends Request {
   readonly service: Service;
+}
+
+/** Who sends it. */
+export interface Asker {
+  /** The flags of its flows. */
+  readonly flags: number;
+  /** Where its sockets are, if that is known. */
+  readonly netns: number | "own" | undefined;
+  /** Whether its packets are forwarded here, so that their time to live counts. */
+  readonly forwards: boolean;
 }
 
 /** The pod that a packet is from; undefined: its device is another one's. */
@@ -39,8 +54,8 @@ export function senderOf(node: Node, { ifindex }: Input, ip: Ipv4): Endpoint | u
   return endpoint?.ifindex === ifindex ? endpoint : undefined;
 }
 
-/** The row that whoever is inside means by an address and port. */
-function findInside(node: Node, ip: Ipv4, l4: L4): number | undefined {
+/** The row that whoever is inside means by an address and port; it may be beyond the table. */
+export function findInside(node: Node, ip: Ipv4, l4: L4): number | undefined {
   const at = (address: number, kind: number): number | undefined =>
     node.frontend(address, l4.destinationPort, ip.protocol, kind)?.service;
   const row = at(ip.destination, KIND.internal) ?? at(ip.destination, KIND.service);
@@ -48,8 +63,7 @@ function findInside(node: Node, ip: Ipv4, l4: L4): number | undefined {
   const port = l4.destinationPort;
   const isOfNode = node.frontend(ip.destination, 0, 0, KIND.node) !== undefined;
   const mayBeNodePort = isOfNode && port >= nodePortMin && port <= nodePortMax;
-  const found = row ?? (mayBeNodePort ? (at(0, KIND.internal) ?? at(0, KIND.nodePort)) : undefined);
-  return found !== undefined && found < node.limits.services ? found : undefined;
+  return row ?? (mayBeNodePort ? (at(0, KIND.internal) ?? at(0, KIND.nodePort)) : undefined);
 }
 
 export function request(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
@@ -59,23 +73,33 @@ export function request(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
   // 2.
   const sender = senderOf(node, input, ip);
   if (row === undefined || sender === undefined) return pass("PASS_NOT_OURS", frame);
-  if (ip.ttl <= 1) return pass("PASS_TTL", frame);
-  const request = { input, ip, l4, service: serviceRow(node, row) };
+  const request = { input, ip, l4, row };
+  const netns = sender.netns < 0 ? undefined : sender.netns;
+  const flow = flowOf(node, request, { flags: FLOW.outbound, netns, forwards: true });
+  return "verdict" in flow ? flow : send(node, request, flow);
+}
+
+/** 3 to 5: the flow of a packet, or what becomes of it. */
+export function flowOf(node: Node, request: Request, asker: Asker): Flow | Outcome {
+  const { input, ip, l4, row } = request;
+  const { frame } = input;
   // 3.
+  const ends = asker.forwards && ip.ttl <= 1;
   const known = node.flow(requestKey(ip, l4));
+  if (known !== undefined && (known.flags & FLOW.outbound) !== 0 && !isPast(known, ip, l4)) {
+    return ends ? pass("PASS_TTL", frame) : known;
+  }
+  if (row >= node.limits.services) return pass("PASS_NOT_OURS", frame);
+  if (ends) return pass("PASS_TTL", frame);
   if (known !== undefined) {
-    if ((known.flags & FLOW.outbound) !== 0 && !isPast(known, ip, l4)) {
-      return send(node, request, known);
-    }
     node.remove(requestKeyOf(known, ip.protocol));
     if ((known.flags & FLOW.remote) === 0) node.remove(replyKeyOf(known, ip.protocol));
   }
-  const made = open(node, request, sender);
-  return "verdict" in made ? made : send(node, request, made);
+  return open(node, { ...request, service: serviceRow(node, row) }, asker);
 }
 
 /** 4 and 5: makes a flow's two entries and gives the REQUEST entry, or says why it can't be. */
-function open(node: Node, request: Request, sender: Endpoint): Flow | Outcome {
+function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
   const { input, ip, l4, service } = request;
   const { frame } = input;
   const isTcp = ip.protocol === PROTOCOL.tcp;
@@ -90,8 +114,8 @@ function open(node: Node, request: Request, sender: Endpoint): Flow | Outcome {
   const ports = [l4.sourcePort];
   for (let i = 0; i < CANDIDATES; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
   for (const port of ports) {
-    const flow = newFlow(request, backend, port);
-    if (!isFree(node, flow, ip.protocol, sender)) continue;
+    const flow = newFlow(request, backend, port, asker.flags);
+    if (!isFree(node, flow, ip.protocol, asker)) continue;
     const replyKey = replyKeyOf(flow, ip.protocol);
     if (!node.store(replyKey, { ...flow })) return drop("DROP_CONNTRACK_FULL", frame);
     if (!node.store(requestKey(ip, l4), flow)) {
@@ -105,10 +129,10 @@ function open(node: Node, request: Request, sender: Endpoint): Flow | Outcome {
 }
 
 /** Whether a flow may have its port; who had it and is over is forgotten. */
-function isFree(node: Node, flow: Flow, protocol: number, sender: Endpoint): boolean {
+function isFree(node: Node, flow: Flow, protocol: number, { netns }: Asker): boolean {
   const reply = replyKeyOf(flow, protocol);
-  if (flow.client !== flow.pod && node.config.socketLookup && sender.netns >= 0) {
-    const found = node.around.socket({ netns: sender.netns, ...reply });
+  if (flow.client !== flow.pod && node.config.socketLookup && netns !== undefined) {
+    const found = node.around.socket({ netns, ...reply });
     if (found === "other") return false;
   }
   const there = node.flow(reply);
@@ -126,7 +150,12 @@ function isFree(node: Node, flow: Flow, protocol: number, sender: Endpoint): boo
   return true;
 }
 
-function newFlow({ input, ip, l4, service }: Request, backend: Backend, aliasPort: number): Flow {
+function newFlow(
+  { input, ip, l4, service }: ToService,
+  backend: Backend,
+  aliasPort: number,
+  flags: number,
+): Flow {
   return {
     client: ip.source,
     serviceAddress: ip.destination,
@@ -142,15 +171,14 @@ function newFlow({ input, ip, l4, service }: Request, backend: Backend, aliasPor
     counter: backend.counter,
     created: input.jiffies,
     seen: input.jiffies,
-    flags: FLOW.outbound,
+    flags,
     packets: 0,
     bytes: 0,
   };
 }
 
 /** Steps 6 to 8. */
-function send(node: Node, request: Request, flow: Flow): Outcome {
-  const { input, ip, l4 } = request;
+function send(node: Node, { input, ip, l4 }: Request, flow: Flow): Outcome {
   const { frame } = input;
   // 6.
   const bytes = segmentSize(ip, l4, input.gsoSize);
@@ -201,30 +229,45 @@ export function replyInside(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Fl
   // 1.
   if (senderOf(node, input, ip) === undefined) return pass("PASS_NOT_OURS", frame);
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
-  const client = node.tables.endpoints.get(flow.client);
-  if (client === undefined) return drop("DROP_ENDPOINT_GONE", frame);
+  const isOwn = (flow.flags & FLOW.node) !== 0;
+  const client = isOwn ? undefined : node.tables.endpoints.get(flow.client);
+  if (client === undefined && !isOwn) return drop("DROP_ENDPOINT_GONE", frame);
   // 2.
   updateFromPod(node, input, ip, l4, flow);
   const sent = frame.slice();
   translate(sent, ip, l4, { ...toClient(flow), ttl: ip.ttl - 1 });
-  return intoPod("SENT_REPLY", sent, client);
+  if (client !== undefined) return intoPod("SENT_REPLY", sent, client);
+  return toOwn("SENT_REPLY", node, input, { sent, service: flow.serviceAddress, own: flow.client });
 }
 
-/** *Plain packets*, 2: the answer of a backend elsewhere. */
+/** To the node itself, by the device that leads to the service. */
+export function toOwn(
+  verdict: Outcome["verdict"],
+  node: Node,
+  input: Input,
+  to: { readonly sent: Uint8Array; readonly service: number; readonly own: number },
+): Outcome {
+  const route = node.route(input, to.own, to.service);
+  if (route?.macs === undefined) return pass("PASS_STACK", to.sent);
+  writeMacs(to.sent, route.macs.source, route.macs.source);
+  return { verdict, way: { to: "device", ifindex: route.ifindex }, frame: to.sent };
+}
+
+/** *Plain packets*, 2: the answer of a backend elsewhere, to a pod or to the node. */
 export function replyFromNetwork(
   node: Node,
   input: Input,
   ip: Ipv4,
   l4: L4,
-  { flow, client }: { readonly flow: Flow; readonly client: Endpoint },
+  { flow, client }: { readonly flow: Flow; readonly client: Endpoint | undefined },
 ): Outcome {
   updateFromPod(node, input, ip, l4, flow);
   const sent = input.frame.slice();
   translate(sent, ip, l4, toClient(flow));
-  return intoPod("SENT_POD", sent, client);
+  return client === undefined ? pass("PASS_STACK", sent) : intoPod("SENT_POD", sent, client);
 }
 
-function toClient(flow: Flow) {
+export function toClient(flow: Flow) {
   return {
     source: flow.serviceAddress,
     sourcePort: flow.servicePort,

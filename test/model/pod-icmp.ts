@@ -32,6 +32,7 @@ function aboutRequest(node: Node, quote: Quote): Said | undefined {
     quoted: asSent(flow),
     sender: flow.serviceAddress,
     receiver: flow.client,
+    isOwn: (flow.flags & FLOW.node) !== 0,
   };
 }
 
@@ -49,5 +50,6 @@ function aboutReply(node: Node, quote: Quote): Said | undefined {
     },
     sender: flow.aliasAddress,
     receiver: flow.pod,
+    isOwn: false,
   };
 }

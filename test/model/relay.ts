@@ -77,7 +77,9 @@ function requestOf(node: Node, { outer, quote }: Relayed): Flow | undefined {
 /** 2: into the pod that sent the request which an error is about. */
 function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outcome {
   const endpoint = node.tables.endpoints.get(flow.client);
-  if (endpoint === undefined) return drop("DROP_ENDPOINT_GONE", input.frame);
+  if (endpoint === undefined && (flow.flags & FLOW.node) === 0) {
+    return drop("DROP_ENDPOINT_GONE", input.frame);
+  }
   if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", input.frame);
   const frame = input.frame.slice();
   translateQuote(frame, icmp, quote, asSent(flow));
@@ -85,6 +87,7 @@ function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outco
     if (icmp.source === flow.pod) set32(frame, icmp.at + 12, flow.serviceAddress);
     set32(frame, icmp.at + 16, flow.client);
   });
+  if (endpoint === undefined) return pass("PASS_STACK", frame);
   writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
   return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
 }

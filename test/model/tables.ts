@@ -13,6 +13,7 @@ export interface Config {
   outerHostMask: number;
   clampMss: number;
   fragmentsPass: boolean;
+  nodeClients: boolean;
   socketLookup: boolean;
   quietJiffies: number;
   passLimit: number;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pods of this node as clients: what is refused, and what backends answer.
 
-import { icmp, ipv4, mssOption, payload, tcp } from "../../src/net/packet.ts";
+import { icmp, ipv4, mssOption, tcp } from "../../src/net/packet.ts";
 import {
   FAR,
   FAR_TWO,
@@ -41,6 +41,7 @@ import {
   intoIdle,
   opened,
   query,
+  quoted,
   syn,
   TTL,
   tcpBetween,
@@ -73,20 +74,6 @@ const reset = (flags: number, acknowledgement: number): Packet =>
       window: 0,
     }),
   ]);
-
-/** An IPv4 header and eight bytes more of what a pod sent. */
-function quoted(packet: Packet): Packet {
-  const [ip, l4, rest] = packet;
-  if (ip?.kind !== "ipv4" || (l4?.kind !== "tcp" && l4?.kind !== "udp")) throw new TypeError("no");
-  const size = rest?.kind === "payload" ? (rest.bytes?.length ?? 0) : 0;
-  const view = new DataView(new ArrayBuffer(8));
-  view.setUint16(0, l4.sourcePort ?? 0);
-  view.setUint16(2, l4.targetPort ?? 0);
-  return [
-    { ...ip, protocol: 6, totalLength: 20 + 20 + size },
-    payload(new Uint8Array(view.buffer)),
-  ];
-}
 
 const large = ask("smallMtu")(ACK, { payload: 1361, ip: DF });
 

@@ -99,3 +99,18 @@ export const askedItself = tcpBetween({ source: ITSELF, target: NEAR, targetPort
 
 export const syn = (name: ServiceName): Coming => fromIdle(ask(name)(SYN));
 export const opened = (name: ServiceName) => [inPod(syn(name))];
+
+/** An IPv4 header and eight bytes more of what a client sent. */
+export function quoted(packet: Packet): Packet {
+  const [ip, l4, rest] = packet;
+  if (ip?.kind !== "ipv4" || (l4?.kind !== "tcp" && l4?.kind !== "udp"))
+    throw new TypeError("neither TCP nor UDP");
+  const size = rest?.kind === "payload" ? (rest.bytes?.length ?? 0) : 0;
+  const view = new DataView(new ArrayBuffer(8));
+  view.setUint16(0, l4.sourcePort ?? 0);
+  view.setUint16(2, l4.targetPort ?? 0);
+  return [
+    { ...ip, protocol: 6, totalLength: 20 + 20 + size },
+    payload(new Uint8Array(view.buffer)),
+  ];
+}

@@ -17,6 +17,7 @@ import { NOTE_ROWS } from "./note-rows.ts";
 import { OUTBOUND_END_ROWS } from "./outbound-end-rows.ts";
 import { OUTBOUND_ICMP_ROWS } from "./outbound-icmp-rows.ts";
 import { OUTBOUND_ROWS } from "./outbound-rows.ts";
+import { OWN_ROWS } from "./own-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
@@ -27,7 +28,7 @@ import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
 import { SOURCE_ROWS, SOURCE_SNAT_ROWS } from "./source-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
 
-const PLACES = 4;
+const PLACES = 8;
 const VERDICTS = 64;
 const seen: Seen = { verdicts: new Set(), frames: [] };
 
@@ -76,6 +77,7 @@ suiteOn(
 suiteOn("a node that tracks fragments", "", FRAGMENT_ROWS);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
+suiteOn("a node whose sockets are left alone", "socket: {enabled: false}", OWN_ROWS);
 
 for (const cpu of [0, availableParallelism() - 1]) {
   test(`CPU ${cpu} counts in its own part of metrics and counters`, async () => {
@@ -198,6 +200,23 @@ test("every verdict that can occur at a pod has a row", () => {
       "DROP_ENDPOINT_GONE",
       "DROP_ANSWER_LIMIT",
       "DROP_TOO_BIG",
+    ],
+    seen,
+  );
+});
+
+test("every verdict that can occur at packets of the node has a row", () => {
+  expectVerdicts(
+    "node",
+    [
+      "PASS_NOT_OURS",
+      "SENT_OUTBOUND",
+      "SENT_REPLY",
+      "SENT_REJECTED",
+      "SENT_FRAG_NEEDED",
+      "DROP_UNKNOWN_FLOW",
+      "DROP_NO_ROUTE",
+      "DROP_ANSWER_LIMIT",
     ],
     seen,
   );

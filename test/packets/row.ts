@@ -15,6 +15,8 @@ export interface Coming {
   readonly packet: Packet;
   /** Number of the uplink, or of the pod, that it comes from. */
   readonly from?: number;
+  /** The device by which it leaves the node, if that isn't an uplink. */
+  readonly device?: string;
   /** Of a packet that the kernel would still have to cut. */
   readonly gsoSize?: number;
 }
@@ -38,6 +40,8 @@ export interface Row {
   readonly isCut?: true;
   /** The kernel fills in the MACs. */
   readonly toNeighbour?: true;
+  /** It was sent by the node, and goes where it would have gone. */
+  readonly goesOn?: true;
   /** It goes back out of the device that it came from. */
   readonly back?: true;
   /** Looks at tables afterwards. */
@@ -56,8 +60,8 @@ const XDP = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
 const TC = { next: -1, shot: 2, redirect: 7 } as const;
 const MACS = 12;
 
-function returnCode(place: Place, { verdict, back }: Row): number {
-  const isPass = verdict.startsWith("PASS_");
+function returnCode(place: Place, { verdict, back, goesOn }: Row): number {
+  const isPass = verdict.startsWith("PASS_") || goesOn === true;
   if (isPass) return place === "edge" ? XDP.pass : TC.next;
   const isDrop = verdict.startsWith("DROP_") || verdict === "SENT_NOTED";
   if (isDrop) return place === "edge" ? XDP.drop : TC.shot;

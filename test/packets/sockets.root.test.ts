@@ -150,6 +150,7 @@ function load(): Datapath {
       clampMss: 0,
       fragmentsTrack: 0,
       fragmentsPass: 0,
+      nodeClients: 0,
       socketLookup: 0,
       quietJiffies: 100,
       passLimit: 100,

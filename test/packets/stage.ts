@@ -26,6 +26,8 @@ export interface Send {
   readonly frame: Uint8Array;
   /** Number of the uplink, or of the pod, whose device it comes from. */
   readonly from?: number;
+  /** Its name, if it is another one. */
+  readonly device?: string;
   readonly gsoSize?: number;
   /** Where it runs; anywhere when left out. */
   readonly cpu?: number;
@@ -130,7 +132,8 @@ function inForce({ lb }: Services, moved: boolean): boolean {
 
 function send(world: World, runner: Runner, packet: Send): Run {
   const { place, frame, from = 0, gsoSize = 0, cpu } = packet;
-  const device = place === "pod" ? podDevice(from) : (UPLINKS[from] ?? "");
+  const usual = place === "pod" ? podDevice(from) : (UPLINKS[from] ?? "");
+  const device = packet.device ?? usual;
   const ifindex = deviceOf(world, device);
   return world.run(() => runner.run(place, { frame, ifindex, gsoSize }, cpu));
 }

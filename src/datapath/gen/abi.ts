@@ -151,6 +151,7 @@ export const FlowFlag = {
   replied: 32,
   snat: 64,
   outbound: 128,
+  node: 256,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 /** The names of enum flow_flag for people, by value. */
@@ -163,6 +164,7 @@ export const flowFlagNames: { readonly [value: number]: string } = {
   "32": "replied",
   "64": "snat",
   "128": "outbound",
+  "256": "node",
 };
 
 /** enum frontend_kind */
@@ -239,6 +241,22 @@ export const nodeAddressNames: { readonly [value: number]: string } = {
   "2": "other",
 };
 
+/** enum node_program */
+export const NodeProgram = {
+  ipv6: 0,
+  outbound: 1,
+  outboundNew: 2,
+  answer: 3,
+} as const;
+export type NodeProgram = (typeof NodeProgram)[keyof typeof NodeProgram];
+/** The names of enum node_program for people, by value. */
+export const nodeProgramNames: { readonly [value: number]: string } = {
+  "0": "ipv6",
+  "1": "outbound",
+  "2": "outbound_new",
+  "3": "answer",
+};
+
 /** enum place */
 export const Place = {
   /** XDP on an uplink */
@@ -249,6 +267,8 @@ export const Place = {
   pod: 2,
   /** a socket of a pod or of the node; a packet is a call that names a peer */
   socket: 3,
+  /** tc on the way out of the node's devices, where its sockets are left alone */
+  node: 4,
 } as const;
 export type Place = (typeof Place)[keyof typeof Place];
 /** The names of enum place for people, by value. */
@@ -257,6 +277,7 @@ export const placeNames: { readonly [value: number]: string } = {
   "1": "host",
   "2": "pod",
   "3": "socket",
+  "4": "node",
 };
 /** What the values of enum place mean, by value. */
 export const placeTexts: { readonly [value: number]: string } = {
@@ -264,6 +285,7 @@ export const placeTexts: { readonly [value: number]: string } = {
   "1": "tc on an uplink, towards the node",
   "2": "tc on a pod's device, from the pod",
   "3": "a socket of a pod or of the node; a packet is a call that names a peer",
+  "4": "tc on the way out of the node's devices, where its sockets are left alone",
 };
 
 /** enum pod_program */
@@ -2033,6 +2055,24 @@ export const maps = {
     layout: "17473c12b5753daa",
   } satisfies TypedMapSpec<number, Nexthop6>,
   /** 4 bytes → 4 bytes */
+  nodePrograms: {
+    name: "node_programs",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
+  /** 4 bytes → 4 bytes */
+  nodePrograms6: {
+    name: "node_programs6",
+    type: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16,
+    flags: 0,
+  } satisfies MapShape,
+  /** 4 bytes → 4 bytes */
   podPrograms: {
     name: "pod_programs",
     type: "prog_array",
@@ -2228,6 +2268,8 @@ export interface Config {
   readonly fragmentsPass: number;
   /** 1: fragments follow the first of them, which has the ports; before fragments_pass */
   readonly fragmentsTrack: number;
+  /** 1: packets of this node's own sockets to services are translated, as those of pods are */
+  readonly nodeClients: number;
   /** 1: a flow without an entry is known if its pod has a socket for it */
   readonly socketLookup: number;
   /** for so long after a ring changed, packets that nobody knows are dropped, not adopted */
@@ -2317,6 +2359,12 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     initial: 0,
     doc: "1: fragments follow the first of them, which has the ports; before fragments_pass",
   },
+  nodeClients: {
+    name: "node_clients",
+    codec: u8Codec,
+    initial: 0,
+    doc: "1: packets of this node's own sockets to services are translated, as those of pods are",
+  },
   socketLookup: {
     name: "socket_lookup",
     codec: u8Codec,
@@ -2392,6 +2440,12 @@ export const programs = {
   hostIcmp6: { name: "host_icmp6", object: "host6", section: "tc", type: "sched_cls" },
   hostIcmpNat6: { name: "host_icmp_nat6", object: "host6", section: "tc", type: "sched_cls" },
   hostAnswer6: { name: "host_answer6", object: "host6", section: "tc", type: "sched_cls" },
+  fromNode: { name: "from_node", object: "node", section: "tc", type: "sched_cls" },
+  nodeNew: { name: "node_new", object: "node", section: "tc", type: "sched_cls" },
+  nodeAnswer: { name: "node_answer", object: "node", section: "tc", type: "sched_cls" },
+  fromNode6: { name: "from_node6", object: "node6", section: "tc", type: "sched_cls" },
+  nodeNew6: { name: "node_new6", object: "node6", section: "tc", type: "sched_cls" },
+  nodeAnswer6: { name: "node_answer6", object: "node6", section: "tc", type: "sched_cls" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
   podFragment: { name: "pod_fragment", object: "pod", section: "tc", type: "sched_cls" },
   podOutbound: { name: "pod_outbound", object: "pod", section: "tc", type: "sched_cls" },
@@ -2411,7 +2465,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "e5f221b4f94fe012668698bc089fd5d9495111c6db3e9223358027905cf56d36";
+export const abiDigest = "86e60be049001239041abcdc91a903dbfd5371514d4e66d4f0a4944316a7c4cd";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2456,6 +2510,7 @@ enum flow_flag 4
   32 FLOW_REPLIED
   64 FLOW_SNAT
   128 FLOW_OUTBOUND
+  256 FLOW_NODE
 
 enum frontend_kind 4
   0 FRONTEND_EMPTY
@@ -2486,11 +2541,18 @@ enum node_address 4
   1 NODE_ADDRESS_OWN
   2 NODE_ADDRESS_OTHER
 
+enum node_program 4
+  0 NODE_PROGRAM_IPV6
+  1 NODE_PROGRAM_OUTBOUND
+  2 NODE_PROGRAM_OUTBOUND_NEW
+  3 NODE_PROGRAM_ANSWER
+
 enum place 4
   0 PLACE_EDGE
   1 PLACE_HOST
   2 PLACE_POD
   3 PLACE_SOCKET
+  4 PLACE_NODE
 
 enum pod_program 4
   0 POD_PROGRAM_IPV6
@@ -3026,6 +3088,18 @@ map nexthops6 array
   entries 256
   flags 1024
 
+map node_programs prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
+map node_programs6 prog_array
+  key 4 bytes
+  value 4 bytes
+  entries 16
+  flags 0
+
 map pod_programs prog_array
   key 4 bytes
   value 4 bytes
@@ -3128,6 +3202,7 @@ config limit_window __u32
 config nat_port_min __u16
 config node_address ipv4_t
 config node_address6 ipv6_t
+config node_clients __u8
 config node_port_max __u16
 config node_port_min __u16
 config outer_host_mask __u32
@@ -3165,6 +3240,12 @@ program host_deliver6 host6 tc sched_cls
 program host_icmp6 host6 tc sched_cls
 program host_icmp_nat6 host6 tc sched_cls
 program host_answer6 host6 tc sched_cls
+program from_node node tc sched_cls
+program node_new node tc sched_cls
+program node_answer node tc sched_cls
+program from_node6 node6 tc sched_cls
+program node_new6 node6 tc sched_cls
+program node_answer6 node6 tc sched_cls
 program from_pod pod tc sched_cls
 program pod_fragment pod tc sched_cls
 program pod_outbound pod tc sched_cls

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// `from_node`: the node itself as a client of services, and as the backend of one.
+
+import { fragNeeded } from "./answer.ts";
+import { segmentSize, wayOf } from "./balance.ts";
+import { requestKey, updateFromClient, updateFromPod } from "./flow.ts";
+import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
+import { DIRECTION, FLOW } from "./numbers.ts";
+import { findInside, flowOf, intoPod, type Request, toClient } from "./outbound.ts";
+import {
+  type Ipv4,
+  isSyn,
+  isTcpOrUdp,
+  type L4,
+  parseFrame,
+  parseL4,
+  translate,
+  writeMacs,
+} from "./packet.ts";
+import type { Flow } from "./tables.ts";
+
+export function fromNode(node: Node, input: Input): Outcome {
+  const { frame } = input;
+  // 1.
+  const ip = parseFrame(frame);
+  if (ip === undefined || !isTcpOrUdp(ip.protocol) || ip.fragment) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  const l4 = parseL4(frame, ip);
+  if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
+  const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
+  if (answered !== undefined) return answer(node, input, ip, l4, answered);
+  // 3.
+  const row = findInside(node, ip, l4);
+  if (row === undefined) return pass("PASS_NOT_OURS", frame);
+  const request = { input, ip, l4, row };
+  const asker = { flags: FLOW.outbound | FLOW.node, netns: "own", forwards: false } as const;
+  const flow = flowOf(node, request, asker);
+  return "verdict" in flow ? flow : send(node, request, flow);
+}
+
+/** Both MACs of a frame that goes to the node itself are those of the device. */
+function toItself(verdict: Outcome["verdict"], frame: Uint8Array): Outcome {
+  frame.copyWithin(0, 6, 12);
+  return { verdict, way: { to: "where it came from" }, frame };
+}
+
+/** 2. */
+function answer(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): Outcome {
+  const { frame, ifindex } = input;
+  const isOwn = (flow.flags & FLOW.node) !== 0;
+  const isDevice = node.tables.endpoints.get(flow.client)?.ifindex === ifindex;
+  if ((flow.flags & FLOW.outbound) === 0 || !(isOwn || isDevice)) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  updateFromPod(node, input, ip, l4, flow);
+  const sent = frame.slice();
+  translate(sent, ip, l4, toClient(flow));
+  return isOwn
+    ? toItself("SENT_REPLY", sent)
+    : { verdict: "SENT_REPLY", way: { to: "kernel" }, frame: sent };
+}
+
+/** 4 and 5. */
+function send(node: Node, { input, ip, l4 }: Request, flow: Flow): Outcome {
+  const { frame } = input;
+  const bytes = segmentSize(ip, l4, input.gsoSize);
+  const isOwn = flow.pod === flow.client;
+  const endpoint = node.tables.endpoints.get(flow.pod);
+  let route: Route | undefined;
+  // 4.
+  if (endpoint === undefined && !isOwn) {
+    route = node.route(input, flow.aliasAddress, flow.pod, bytes);
+    if (route === undefined) return drop("DROP_NO_ROUTE", frame);
+    const { mtu } = route;
+    if (bytes > mtu) return fragNeeded(node, input, ip, { service: flow.service, mtu });
+  }
+  // 5.
+  updateFromClient(node, input, ip, l4, flow);
+  const connections = isSyn(ip, l4) ? 1 : 0;
+  node.count(flow.counter, { packets: 1, bytes: frame.length, connections });
+  const sent = frame.slice();
+  translate(sent, ip, l4, {
+    source: flow.aliasAddress,
+    sourcePort: flow.aliasPort,
+    destination: flow.pod,
+    destinationPort: flow.podPort,
+  });
+  if (isOwn) return toItself("SENT_OUTBOUND", sent);
+  if (endpoint !== undefined) {
+    const into = intoPod("SENT_OUTBOUND", sent, endpoint);
+    return { ...into, way: { to: "device", ifindex: endpoint.ifindex } };
+  }
+  if (route === undefined) return drop("DROP_NO_ROUTE", frame);
+  if (route.macs !== undefined) writeMacs(sent, route.macs.destination, route.macs.source);
+  return { verdict: "SENT_OUTBOUND", way: wayOf(route), frame: sent };
+}
