@@ -220,8 +220,8 @@ const NAT_SKB = inFile("stage/nat-skb.h", [
   },
   {
     name: "SNAT, host: the way by the client's address",
-    from: "way_find(skb, FAMILY(node_address), flow->pod, bytes, &way)",
-    to: "way_find(skb, FAMILY(node_address), flow->client, bytes, &way)",
+    from: "way_find(skb, own_address(), flow->pod, bytes, &way)",
+    to: "way_find(skb, own_address(), flow->client, bytes, &way)",
   },
   {
     name: "SNAT, host: large replies without DF are answered",

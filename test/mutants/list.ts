@@ -4,6 +4,7 @@
 
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { FRAGMENT_MUTANTS } from "./fragments.ts";
+import { OUTBOUND_MUTANTS } from "./outbound.ts";
 import { RELAY_MUTANTS } from "./relay.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
@@ -25,6 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...REWRITE_MUTANTS,
   ...CONNTRACK_MUTANTS,
   ...RELAY_MUTANTS,
+  ...OUTBOUND_MUTANTS,
   ...SOCKET_MUTANTS,
   ...FRAGMENT_MUTANTS,
 ];

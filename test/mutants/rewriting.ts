@@ -245,8 +245,8 @@ const HOST = inFile("host.bpf.c", [
   {
     name: "pass for another owner",
     file: "stage/deliver.h",
-    from: "way_find(skb, FAMILY(node_address), decision->next, bytes, &way)",
-    to: "way_find(skb, decision->next, FAMILY(node_address), bytes, &way)",
+    from: "way_find(skb, own_address(), decision->next, bytes, &way)",
+    to: "way_find(skb, decision->next, own_address(), bytes, &way)",
   },
 ]);
 
@@ -324,8 +324,8 @@ const POD = inFile("pod.bpf.c", [
   { name: "pod: a TTL of 1 is sent on", from: "if (packet->ttl <= 1)", to: "if (packet->ttl < 1)" },
   {
     name: "small MSS are raised",
-    from: "if (bpf_ntohs(offered) > clamp_mss)",
-    to: "if (bpf_ntohs(offered) < clamp_mss)",
+    from: "if (bpf_ntohs(offered) > largest)",
+    to: "if (bpf_ntohs(offered) < largest)",
   },
   {
     name: "MSS at odd places",
