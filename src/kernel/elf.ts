@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// As much of ELF as a BPF object's build-time readers need: sections and symbols.
+// As much of ELF as a BPF object's build-time readers need: sections, symbols and relocations.
 
 /** Bytes that are not the 64-bit little-endian ELF that clang writes for BPF. */
 export class ElfError extends Error {
@@ -26,10 +26,18 @@ export interface ElfSymbol {
   readonly size: number;
 }
 
+/** A place in section number `section`, in bytes, that has to be filled in with a symbol. */
+export interface ElfRelocation {
+  readonly section: number;
+  readonly offset: number;
+  readonly symbol: ElfSymbol;
+}
+
 /** The parts of an object file. */
 export interface Elf {
   readonly sections: readonly ElfSection[];
   readonly symbols: readonly ElfSymbol[];
+  readonly relocations: readonly ElfRelocation[];
 }
 
 /** The flag of a section that holds instructions (SHF_EXECINSTR). */
@@ -38,7 +46,9 @@ export const SECTION_EXECUTABLE = 4;
 const HEADER_BYTES = 64;
 const SECTION_HEADER_BYTES = 64;
 const SYMBOL_BYTES = 24;
+const RELOCATION_BYTES = 16;
 const SYMTAB = 2;
+const REL = 9;
 const NOBITS = 8;
 const MACHINE_BPF = 247;
 
@@ -52,7 +62,8 @@ export function parseElf(bytes: Uint8Array): Elf {
   if (view.getUint16(18, true) !== MACHINE_BPF) throw new ElfError("not an ELF file for BPF");
   try {
     const sections = readSections(bytes, view);
-    return { sections, symbols: readSymbols(sections) };
+    const symbols = readSymbols(sections);
+    return { sections, symbols, relocations: readRelocations(sections, symbols) };
   } catch (cause) {
     if (cause instanceof RangeError) throw new ElfError("cut short", { cause });
     throw cause;
@@ -62,6 +73,7 @@ export function parseElf(bytes: Uint8Array): Elf {
 interface RawSection extends Omit<ElfSection, "name"> {
   readonly nameAt: number;
   readonly link: number;
+  readonly info: number;
 }
 
 function readSections(bytes: Uint8Array, view: DataView): (RawSection & ElfSection)[] {
@@ -79,6 +91,7 @@ function readSections(bytes: Uint8Array, view: DataView): (RawSection & ElfSecti
       type,
       flags: Number(view.getBigUint64(at + 8, true)),
       link: view.getUint32(at + 40, true),
+      info: view.getUint32(at + 44, true),
       size,
       bytes: type === NOBITS ? new Uint8Array(0) : bytes.subarray(start, start + size),
     });
@@ -105,6 +118,23 @@ function readSymbols(sections: readonly (RawSection & ElfSection)[]): ElfSymbol[
     });
   }
   return symbols;
+}
+
+function readRelocations(
+  sections: readonly (RawSection & ElfSection)[],
+  symbols: readonly ElfSymbol[],
+): ElfRelocation[] {
+  const found: ElfRelocation[] = [];
+  for (const { type, info, bytes } of sections) {
+    if (type !== REL) continue;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at + RELOCATION_BYTES <= bytes.length; at += RELOCATION_BYTES) {
+      const symbol = symbols[view.getUint32(at + 12, true)];
+      if (symbol === undefined) throw new ElfError("a relocation names no symbol");
+      found.push({ section: info, offset: Number(view.getBigUint64(at, true)), symbol });
+    }
+  }
+  return found;
 }
 
 function text(names: Uint8Array, start: number): string {
