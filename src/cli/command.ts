@@ -22,6 +22,8 @@ export interface Argument {
   /** Takes all words that are left, options included. */
   readonly rest?: boolean;
   readonly choices?: readonly string[];
+  /** What completion offers, where that is more than the command line wants to know. */
+  readonly suggestions?: () => Promise<readonly string[]>;
   readonly path?: boolean;
 }
 

@@ -152,8 +152,31 @@ const bpf: Command = {
     pinnedTable("backend", "List backends of services", (of) => of.listBackends),
     pinnedTable("maglev", "List how many ring slots each backend has", (of) => of.listRings),
     pinnedTable("ct", "List the flows that this node remembers", (of) => of.listFlows),
+    pinnedTable("nat", "List clients that pods see under this node's address", (of) => of.listNat),
+    pinnedTable("affinity", "List clients that are kept with a pod", (of) => of.listAffinities),
+    pinnedTable("source-range", "List who may use a service", (of) => of.listSourceRanges),
     pinnedTable("socket", "List sockets and their backends", (of) => of.listSockets),
     pinnedTable("metrics", "List packets and bytes by place and verdict", (of) => of.listMetrics),
+  ],
+};
+
+const map: Command = {
+  name: "map",
+  summary: "Any of the kernel's maps, with or without an agent",
+  commands: [
+    {
+      name: "dump",
+      summary: "List every element of a map",
+      args: [
+        {
+          name: "NAME",
+          summary: "a map, such as conntrack",
+          suggestions: async () => (await import("./commands/map.ts")).mapNames(),
+        },
+      ],
+      options: [pins, { name: "zeros", summary: "also elements of arrays that are all zero" }],
+      load: async () => (await import("./commands/map.ts")).dumpMap,
+    },
   ],
 };
 
@@ -161,5 +184,17 @@ export const ROOT: Command = {
   name: "ciliate",
   summary:
     "A container network for Linux: services, direct server return, and a view of every packet",
-  commands: [agent, status, services, backends, bpf, monitor, config, lab, version, completion],
+  commands: [
+    agent,
+    status,
+    services,
+    backends,
+    bpf,
+    map,
+    monitor,
+    config,
+    lab,
+    version,
+    completion,
+  ],
 };

@@ -6,13 +6,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ROOT } from "./commands.ts";
-import { completionScript, type Shell } from "./completion.ts";
+import { completionScript, type Shell, withSuggestions } from "./completion.ts";
+
+const COMPLETE = await withSuggestions(ROOT);
 
 function scriptFile(t: TestContext, shell: Shell): string {
   const directory = mkdtempSync(join(tmpdir(), "ciliate-completion-"));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const file = join(directory, `ciliate.${shell}`);
-  writeFileSync(file, completionScript(ROOT, shell));
+  writeFileSync(file, completionScript(COMPLETE, shell));
   return file;
 }
 
@@ -33,7 +35,8 @@ const CASES: readonly (readonly [typed: string, offered: readonly string[]])[] =
   ["ciliate bpf ct ", ["list"]],
   ["ciliate -o ", ["text", "json"]],
   ["ciliate service list -o j", ["json"]],
-  ["ciliate --socket service bpf ", ["service", "backend", "maglev", "ct", "socket", "metrics"]],
+  ["ciliate --socket service bpf s", ["service", "socket", "source-range"]],
+  ["ciliate map dump source", ["source_ranges", "source_ranges6"]],
   ["ciliate -o json conf", ["config"]],
   ["ciliate status --wa", ["--wait"]],
   ["ciliate completion ", ["bash", "zsh", "fish"]],

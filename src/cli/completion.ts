@@ -10,6 +10,18 @@ export function completionScript(root: Command, shell: Shell): string {
   return shell === "zsh" ? zsh(root.name, places) : fish(root.name, places);
 }
 
+/** The same commands, with what they suggest as their choices. */
+export async function withSuggestions(command: Command): Promise<Command> {
+  const args = await Promise.all(
+    (command.args ?? []).map(async (argument) => {
+      const choices = await argument.suggestions?.();
+      return choices === undefined ? argument : { ...argument, choices };
+    }),
+  );
+  const commands = await Promise.all((command.commands ?? []).map(withSuggestions));
+  return { ...command, args, commands };
+}
+
 /** A command and the words that lead to it, the program's name left out. */
 interface Place {
   readonly path: string;

@@ -34,6 +34,8 @@ export interface Send {
 }
 
 export interface Stage extends AsyncDisposable {
+  /** Directory of the node's pins. */
+  readonly pins: string;
   readonly maps: DatapathMaps;
   /** Rows of counters that one CPU has. */
   readonly counterStride: number;
@@ -75,6 +77,7 @@ export async function openStage(more = ""): Promise<Stage> {
   const owned = parts.move();
   const { maps } = node.datapath;
   return {
+    pins,
     maps,
     programs: node.datapath.programs,
     counterStride: node.datapath.sizes.counterStride,

@@ -1,51 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Context, Run } from "../command.ts";
-import { CliError } from "../exit.ts";
+import type { Run } from "../command.ts";
 import { type Cell, type Column, formatAge, formatBytes } from "../output.ts";
+import { pinsOf, reading } from "../pins.ts";
 
-const DEFAULT_PINS = "/sys/fs/bpf/ciliate";
-
-/** The door to the pinned tables: what is behind it loads libbpf. */
+/** The doors to the pinned tables: what is behind them loads libbpf. */
 const door = () => import("../../datapath/dump.ts");
+const clientsDoor = () => import("../../datapath/dump-clients.ts");
 
-type Dumps = Awaited<ReturnType<typeof door>>;
-
-interface Listing<Row> {
+interface Listing<Dumps, Row> {
   readonly read: (dumps: Dumps, directory: string) => Iterable<Row>;
   readonly columns: readonly Column[];
   readonly cells: (row: Row) => readonly Cell[];
   readonly empty: string;
 }
 
-function listing<Row>({ read, columns, cells, empty }: Listing<Row>): Run {
+function listing<Dumps, Row>(
+  open: () => Promise<Dumps>,
+  { read, columns, cells, empty }: Listing<Dumps, Row>,
+): Run {
   return async (context) => {
     const directory = pinsOf(context);
-    const dumps = await door();
-    const rows = readAll(directory, () => read(dumps, directory));
+    const dumps = await open();
+    const rows = reading(directory, () => [...read(dumps, directory)]);
     if (context.output.format === "json") context.output.json(rows);
     else context.output.table({ columns, rows: rows.map(cells), empty });
     return 0;
   };
-}
-
-function pinsOf({ option, env }: Context): string {
-  return option("bpffs") ?? env["CILIATE_BPFFS"] ?? DEFAULT_PINS;
-}
-
-function readAll<Row>(directory: string, read: () => Iterable<Row>): Row[] {
-  try {
-    return [...read()];
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code === "ENOENT") {
-      const hint = "has an agent run on this node? --bpffs names another directory";
-      throw new CliError("notFound", `there are no tables in ${directory}: ${hint}`);
-    }
-    if (code === "EPERM" || code === "EACCES") {
-      throw new CliError("failed", `may not read the tables in ${directory}: run as root`);
-    }
-    throw error;
-  }
 }
 
 interface Way {
@@ -61,7 +41,7 @@ function wayText({ local, device, gateway }: Way): string {
 
 const right = (title: string): Column => ({ title, align: "right" });
 
-export const listFrontends = listing({
+export const listFrontends = listing(door, {
   read: (dumps, directory) => dumps.dumpFrontends(directory),
   columns: [
     { title: "FRONTEND" },
@@ -86,7 +66,7 @@ export const listFrontends = listing({
   empty: "no frontends",
 });
 
-export const listBackends = listing({
+export const listBackends = listing(door, {
   read: (dumps, directory) => dumps.dumpBackends(directory),
   columns: [
     right("SERVICE"),
@@ -109,7 +89,7 @@ export const listBackends = listing({
   empty: "no backends",
 });
 
-export const listRings = listing({
+export const listRings = listing(door, {
   read: (dumps, directory) => dumps.dumpRings(directory),
   columns: [right("SERVICE"), right("RING"), { title: "BACKEND" }, right("SLOTS"), right("SHARE")],
   cells: (row) => [
@@ -122,7 +102,7 @@ export const listRings = listing({
   empty: "no rings",
 });
 
-export const listFlows = listing({
+export const listFlows = listing(door, {
   read: (dumps, directory) => dumps.dumpFlows(directory),
   columns: [
     { title: "PROTOCOL" },
@@ -149,7 +129,7 @@ export const listFlows = listing({
   empty: "no flows",
 });
 
-export const listSockets = listing({
+export const listSockets = listing(door, {
   read: (dumps, directory) => dumps.dumpSockets(directory),
   columns: [
     { title: "PROTOCOL" },
@@ -170,7 +150,64 @@ export const listSockets = listing({
   empty: "no sockets",
 });
 
-export const listMetrics = listing({
+export const listNat = listing(clientsDoor, {
+  read: (dumps, directory) => dumps.dumpNat(directory),
+  columns: [
+    { title: "PROTOCOL" },
+    { title: "CLIENT" },
+    { title: "SERVICE" },
+    { title: "POD" },
+    { title: "AS" },
+    right("AGE"),
+    right("IDLE"),
+    right("PACKETS"),
+    right("BYTES"),
+    { title: "FLAGS" },
+  ],
+  cells: (row) => [
+    row.protocol,
+    row.client,
+    row.service,
+    row.pod,
+    row.as,
+    formatAge(row.ageSeconds),
+    formatAge(row.idleSeconds),
+    row.packets,
+    formatBytes(row.bytes),
+    row.flags.join(","),
+  ],
+  empty: "no translated clients",
+});
+
+export const listAffinities = listing(clientsDoor, {
+  read: (dumps, directory) => dumps.dumpAffinities(directory),
+  columns: [
+    right("SERVICE"),
+    { title: "FRONTEND" },
+    { title: "CLIENT" },
+    { title: "POD" },
+    right("IDLE"),
+    right("KEPT"),
+  ],
+  cells: (row) => [
+    row.service,
+    row.frontend || "-",
+    row.client,
+    row.pod,
+    formatAge(row.idleSeconds),
+    row.keptSeconds === 0 ? "-" : formatAge(row.keptSeconds),
+  ],
+  empty: "no client is kept with a pod",
+});
+
+export const listSourceRanges = listing(clientsDoor, {
+  read: (dumps, directory) => dumps.dumpSourceRanges(directory),
+  columns: [right("SERVICE"), { title: "FRONTEND" }, { title: "POLICY" }, { title: "CLIENTS" }],
+  cells: (row) => [row.service, row.frontend || "-", row.policy, row.prefix],
+  empty: "no service chooses its clients",
+});
+
+export const listMetrics = listing(door, {
   read: (dumps, directory) => dumps.dumpMetrics(directory),
   columns: [{ title: "PLACE" }, { title: "VERDICT" }, right("PACKETS"), right("BYTES")],
   cells: (row) => [row.place, row.verdict, row.packets, formatBytes(row.bytes)],
