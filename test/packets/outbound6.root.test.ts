@@ -30,7 +30,7 @@ import {
   tcp,
   udp,
 } from "../../src/net/packet.ts";
-import { nodeMac, podDevice, podMac } from "../differential/places.ts";
+import { GATEWAYS, nodeMac, podDevice, podMac, UPLINK_MACS } from "../differential/places.ts";
 import { OBJECTS, Runner } from "../differential/real.ts";
 import { deviceOf, openWorld, type World } from "../differential/world.ts";
 
@@ -41,6 +41,7 @@ const VIPS = ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(parseIpv6);
 const [ITS_OWN, OF_SERVER, OF_NOBODY] = VIPS;
 /** Who a pod is that talks to itself. */
 const ITSELF = parseIpv6("fd00:c111:a7e::1");
+const NODE = parseIpv6("fd00::1");
 const VIP_PORT = 80;
 const POD_PORT = 8080;
 const CLIENT_PORT = 40_000;
@@ -68,7 +69,7 @@ function load(): Datapath {
     },
     constants: {
       nodeAddress: parseIpv4("10.0.0.1"),
-      nodeAddress6: parseIpv6("fd00::1"),
+      nodeAddress6: NODE,
       natPortMin: 32_768,
       nodePortMin: 30_000,
       nodePortMax: 32_767,
@@ -78,7 +79,7 @@ function load(): Datapath {
       clampMss: 0,
       fragmentsTrack: 0,
       fragmentsPass: 0,
-      nodeClients: 0,
+      nodeClients: 1,
       socketLookup: 1,
       quietJiffies: 100,
       passLimit: 100,
@@ -163,12 +164,19 @@ const fromPod = (pod: number, layers: readonly LayerInit[]): Uint8Array =>
 const intoPod = (pod: number, layers: readonly LayerInit[]): Uint8Array =>
   buildPacket(ethernet({ source: nodeMac(pod), target: podMac(pod) }), ...layers);
 
-/** Sends a frame from a pod's device; what leaves must be as wanted, and right. */
-function expectSent(pod: number, frame: Uint8Array, verdict: string, wanted: Uint8Array): void {
+/** Sends a frame from a pod's device, or from the node; what leaves must be as wanted, and right. */
+function expectSent(
+  from: number | "node",
+  frame: Uint8Array,
+  verdict: string,
+  wanted: Uint8Array,
+): void {
   const { world, runner } = stage;
   assert.ok(world && runner);
-  const ifindex = deviceOf(world, podDevice(pod));
-  const run = world.run(() => runner.run("pod", { frame, ifindex, gsoSize: 0 }));
+  const [place, device] =
+    from === "node" ? (["node", "up0"] as const) : (["pod", podDevice(from)] as const);
+  const ifindex = deviceOf(world, device);
+  const run = world.run(() => runner.run(place, { frame, ifindex, gsoSize: 0 }));
   assert.deepEqual(
     run.counted.map((one) => verdictNames[one.verdict]),
     [verdict],
@@ -234,6 +242,17 @@ suite("pods as clients over IPv6", () => {
       expectSent(0, reply, "sent_reply", intoPod(0, answer));
     });
   }
+
+  test("the node asks a pod of it, and the answer comes from the service", () => {
+    const asking = { ...ask(OF_SERVER), source: NODE };
+    const seen = { ...asked, source: NODE, hopLimit: HOPS };
+    const out = { source: UPLINK_MACS.up0, target: GATEWAYS[0].mac ?? UPLINK_MACS.up1 };
+    const frame = buildPacket(ethernet(out), ...packet(17, asking));
+    expectSent("node", frame, "sent_outbound", intoPod(1, packet(17, seen)));
+    // No route of IPv6 leads to the service: the kernel takes the answer where it came.
+    const answer = packet(17, { ...back(asking), hopLimit: HOPS - 1 });
+    expectSent(1, fromPod(1, packet(17, back(seen))), "pass_stack", fromPod(1, answer));
+  });
 
   test("a pod is told by ICMPv6 that a service of UDP has no backend", () => {
     const question = packet(17, ask(OF_NOBODY));

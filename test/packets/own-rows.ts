@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The node itself as a client of services, and as the backend of one.
 
+import type { Ipv4 } from "../../src/net/address.ts";
 import { buildPacket, icmp, ipv4, tcp } from "../../src/net/packet.ts";
-import { podDevice } from "../differential/places.ts";
+import { podDevice, UPLINK_ADDRESSES } from "../differential/places.ts";
 import {
   CLIENT,
   FAR,
@@ -70,14 +71,19 @@ const answered = (name: ServiceName) =>
   });
 const large = ask("smallMtu")(ACK, { payload: 1361 });
 
-/** The far service's backend is the node itself. */
-function servedHere({ maps }: Stage): () => void {
-  const changed = [...maps.backends.entries()].filter(([, { address }]) => address === FAR);
-  for (const [row, backend] of changed) maps.backends.update(row, { ...backend, address: NODE });
-  return () => {
-    for (const [row, backend] of changed) maps.backends.update(row, backend);
+/** The far service's backend is the node itself, by one of its addresses. */
+const servedAt =
+  (address: Ipv4) =>
+  ({ maps }: Stage): (() => void) => {
+    const changed = [...maps.backends.entries()].filter(([, backend]) => backend.address === FAR);
+    for (const [row, backend] of changed) maps.backends.update(row, { ...backend, address });
+    return () => {
+      for (const [row, backend] of changed) maps.backends.update(row, backend);
+    };
   };
-}
+const servedHere = servedAt(NODE);
+/** Which the kernel has for its own here. */
+const LOCAL = UPLINK_ADDRESSES.up0.address;
 
 const toIdle = tcpBetween({
   source: NODE,
@@ -121,6 +127,14 @@ const REQUESTS: readonly Row[] = [
     coming: syn("far"),
     verdict: "SENT_OUTBOUND",
     leaving: home(tcpBetween({ source: ITSELF, target: NODE, targetPort: 8080 })(SYN)),
+  },
+  {
+    title: "the node asks itself by an address to which no route leads",
+    places: NODE_PLACE,
+    poke: servedAt(LOCAL),
+    coming: { packet: out(ask("far")(SYN, { ip: { source: LOCAL } })) },
+    verdict: "SENT_OUTBOUND",
+    leaving: home(tcpBetween({ source: ITSELF, target: LOCAL, targetPort: 8080 })(SYN)),
   },
   {
     title: "a later packet of the node follows its flow",
