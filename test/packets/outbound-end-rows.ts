@@ -19,6 +19,7 @@ import {
   FIN,
   framed,
   intoNear,
+  ipipToNear,
   type Packet,
   RST,
   SYN,
@@ -276,6 +277,14 @@ const FROM_NETWORK: readonly Row[] = [
     leaving: intoIdle(tcpBetween(fromService("far", IDLE))(RST_ACK)),
     check: (stage) =>
       expectFlows(stage, "request 1 reset replied outbound", "reply 1 reset replied outbound"),
+  },
+  {
+    title: "what comes from outside in the name of a pod here, to a client that is one, passes",
+    places: HOST,
+    before: [{ packet: ipipToNear(ask("near")(SYN)) }],
+    coming: { packet: arriving(answer(SYN_ACK)) },
+    verdict: "PASS_NOT_OURS",
+    check: (stage) => expectFlows(stage, "request 1", "reply 0"),
   },
   {
     title: "an answer of another backend than the flow's passes",

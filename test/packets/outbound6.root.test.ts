@@ -164,7 +164,7 @@ const fromPod = (pod: number, layers: readonly LayerInit[]): Uint8Array =>
 const intoPod = (pod: number, layers: readonly LayerInit[]): Uint8Array =>
   buildPacket(ethernet({ source: nodeMac(pod), target: podMac(pod) }), ...layers);
 
-/** Sends a frame from a pod's device, or from the node; what leaves must be as wanted, and right. */
+/** Sends a frame from a pod's device, or from the node; what leaves must be as wanted. */
 function expectSent(
   from: number | "node",
   frame: Uint8Array,

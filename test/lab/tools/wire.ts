@@ -55,6 +55,7 @@ const FIELDS = [
   "icmp.code",
   "icmp.mtu",
   "ip.checksum.status",
+  "tcp.checksum",
   "tcp.checksum.status",
   "udp.checksum.status",
   "icmp.checksum.status",
@@ -104,8 +105,17 @@ function readFrame(line: string): Frame {
             code: Number(values["icmp.code"][0]),
             mtu: Number(values["icmp.mtu"][0] ?? 0),
           },
-    wrong: CHECKS.filter((name) => values[`${name}.checksum.status`].includes(BAD)),
+    wrong: CHECKS.filter((name) => isWrong(values, name)),
   };
+}
+
+/**
+ * Where Linux computes a checksum of TCP in place of a device it writes all ones for zero, as UDP
+ * has it. Either is right to whoever adds up (RFC 1624), but tshark wants zero.
+ */
+function isWrong(values: Values, name: (typeof CHECKS)[number]): boolean {
+  if (name === "tcp" && values["tcp.checksum"].includes("0xffff")) return false;
+  return values[`${name}.checksum.status`].includes(BAD);
 }
 
 function readIp(values: Values, index: number): IpHeader {
