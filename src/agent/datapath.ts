@@ -156,7 +156,8 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
   };
 }
 
-function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
+/** What the packet path of a node is loaded with. */
+export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
   const { outerSource, tables } = config;
   const nodePorts = config.nodePort.range;
   return {

@@ -5,7 +5,8 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { formatAddress } from "../../src/net/address.ts";
+import { widen } from "../wide/address.ts";
 import {
   CLIENTS,
   DIRECT_SOCKETS,
@@ -19,13 +20,15 @@ import {
 
 const TCP = 6;
 
-const textOf = (list: typeof PODS, index: number): string => {
-  const address = list[index];
-  if (address === undefined) throw new RangeError(`there is no address number ${index}`);
-  return formatIpv4(address);
-};
+const FAMILIES = ["ipv4", "ipv6"] as const;
+type Family = (typeof FAMILIES)[number];
 
-async function openPods(): Promise<void> {
+async function openPods(family: Family): Promise<void> {
+  const textOf = (list: typeof PODS, index: number): string => {
+    const address = list[index];
+    if (address === undefined) throw new RangeError(`there is no address number ${index}`);
+    return formatAddress(family === "ipv4" ? address : widen(address));
+  };
   for (const pod of LISTENING_PODS) {
     for (const port of LISTENING_PORTS) {
       await once(createServer().listen(port, textOf(PODS, pod)), "listening");
@@ -35,7 +38,7 @@ async function openPods(): Promise<void> {
     const waiting =
       protocol === TCP
         ? createServer().listen(port, textOf(PODS, pod))
-        : createSocket("udp4").bind(port, textOf(PODS, pod));
+        : createSocket(family === "ipv4" ? "udp4" : "udp6").bind(port, textOf(PODS, pod));
     await once(waiting, "listening");
   }
   for (const { pod, port, client, clientPort } of SOCKETS) {
@@ -50,18 +53,23 @@ async function openPods(): Promise<void> {
       await once(socket, "connect");
       continue;
     }
-    const socket = createSocket("udp4").bind(port, local);
+    const socket = createSocket(family === "ipv4" ? "udp4" : "udp6").bind(port, local);
     await once(socket, "listening");
     socket.connect(peerPort, host);
     await once(socket, "connect");
   }
 }
 
-async function openNode(): Promise<void> {
-  await once(createServer().listen(OWN_SOCKETS.tcp, "0.0.0.0"), "listening");
-  await once(createSocket("udp4").bind(OWN_SOCKETS.udp, "0.0.0.0"), "listening");
+async function openNode(family: Family): Promise<void> {
+  const address = family === "ipv4" ? "0.0.0.0" : "::";
+  const own = { port: OWN_SOCKETS.tcp, host: address, ipv6Only: true };
+  await once(createServer().listen(own), "listening");
+  const udp = createSocket(family === "ipv4" ? { type: "udp4" } : { type: "udp6", ipv6Only: true });
+  await once(udp.bind(OWN_SOCKETS.udp, address), "listening");
 }
 
-await (process.argv[2] === "node" ? openNode() : openPods());
+for (const family of FAMILIES) {
+  await (process.argv[2] === "node" ? openNode(family) : openPods(family));
+}
 process.stdout.write("ready\n");
 process.stdin.resume().on("end", () => process.exit(0));

@@ -7,7 +7,7 @@ import { addAddress } from "../../src/kernel/netlink/address.ts";
 import { createVeth, listLinks, setLink, withNamespaces } from "../../src/kernel/netlink/link.ts";
 import { addNamespaceId } from "../../src/kernel/netlink/namespace-id.ts";
 import { setNeighbour } from "../../src/kernel/netlink/neighbour.ts";
-import { addRoute } from "../../src/kernel/netlink/route.ts";
+import { addRoute, getRoute } from "../../src/kernel/netlink/route.ts";
 import { type Netlink, openNetlink } from "../../src/kernel/netlink/socket.ts";
 import {
   createNamespace,
@@ -21,6 +21,8 @@ import type { Ipv4 } from "../../src/net/address.ts";
 import { readMac } from "../../src/net/mac.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
 import type { Input, Route, SocketQuery, SocketState, Surroundings } from "../model/node.ts";
+import { waitFor } from "../packets/wait.ts";
+import { widen, widenLength, widenPrefix } from "../wide/address.ts";
 import {
   CLIENTS,
   DIRECT_SOCKETS,
@@ -86,7 +88,7 @@ export async function openWorld(): Promise<World> {
     const path = createNamespace(name);
     const podsPath = createNamespace(`${name}-pods`);
     const devices = makeDevices(path, podsPath);
-    addLoopback(podsPath);
+    await addLoopback(podsPath);
     const holders = [await holdSockets(podsPath, "pods"), await holdSockets(path, "node")];
     const sockets = UPLINKS.map((device) => ({ device, socket: openPacketSocket(device, path) }));
     return {
@@ -116,10 +118,17 @@ function readNotes(device: string, socket: PacketSocket): SentNote[] {
   return notes;
 }
 
+/** IPv6 forwards, but asks nobody on its own account. */
+const QUIET_IPV6 = {
+  "net/ipv6/conf/all/forwarding": 1,
+  "net/ipv6/conf/default/forwarding": 1,
+  // No link-local addresses.
+  "net/ipv6/conf/default/addr_gen_mode": 1,
+};
+
 /** Makes what the world has, and gives the devices' indexes by name. */
 function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number> {
-  const noIpv6 = { "net/ipv6/conf/all/disable_ipv6": 1, "net/ipv6/conf/default/disable_ipv6": 1 };
-  writeSysctls({ "net/ipv4/ip_forward": 1, ...noIpv6 }, path);
+  writeSysctls({ "net/ipv4/ip_forward": 1, ...QUIET_IPV6 }, path);
   using netlink = openNetlink({ namespace: path });
   netlink.runAll(
     UPLINKS.map((name) => createVeth({ name, mac: UPLINK_MACS[name] }, { name: `${name}p` })),
@@ -138,6 +147,9 @@ function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number
   for (const name of UPLINKS) {
     netlink.run(setLink(at(name), { mtu: MTU[name] }));
     netlink.run(addAddress({ device: at(name), address: UPLINK_ADDRESSES[name] }));
+    const { address, length } = UPLINK_ADDRESSES[name];
+    const wide = { address: widen(address), length: widenLength(length) };
+    netlink.run(addAddress({ device: at(name), address: wide, duplicateDetection: false }));
   }
   addWays(netlink, at);
   return devices;
@@ -145,26 +157,43 @@ function makeDevices(path: string, podsPath: string): ReadonlyMap<string, number
 
 function addWays(netlink: Netlink, at: (name: string) => number): void {
   for (const { device, address, mac } of GATEWAYS) {
-    if (mac !== undefined) netlink.run(setNeighbour(at(device), address, mac));
+    if (mac === undefined) continue;
+    netlink.run(setNeighbour(at(device), address, mac));
+    netlink.run(setNeighbour(at(device), widen(address), mac));
   }
   for (const [node, mac] of NODE_MACS.entries()) {
     const address = NODES[node];
-    if (address !== undefined) netlink.run(setNeighbour(at("up0"), address, mac));
+    if (address === undefined) continue;
+    netlink.run(setNeighbour(at("up0"), address, mac));
+    netlink.run(setNeighbour(at("up0"), widen(address), mac));
   }
   for (const { to, gateway } of ROUTES) {
     const { address, device } = gateway;
     netlink.run(addRoute({ destination: to, gateway: address, device: at(device) }));
+    const wide = { destination: widenPrefix(to), gateway: widen(address) };
+    netlink.run(addRoute({ ...wide, device: at(device) }));
   }
 }
 
 /** The pods' namespace has the addresses of both ends of their sockets. */
-function addLoopback(path: string): void {
+async function addLoopback(path: string): Promise<void> {
   using netlink = openNetlink({ namespace: path });
   const loopback = 1;
   netlink.run(setLink(loopback, { up: true }));
   for (const address of [...CLIENTS.slice(0, 3), ...PODS]) {
     netlink.run(addAddress({ device: loopback, address: hostPrefix(address) }));
+    const wide = hostPrefix(widen(address));
+    netlink.run(addAddress({ device: loopback, address: wide, duplicateDetection: false }));
   }
+  // The kernel routes to an address of IPv6 a little after it has it.
+  const isRouted = (address: Ipv4): boolean => {
+    try {
+      return getRoute(netlink, { destination: widen(address) }).type === "local";
+    } catch {
+      return false;
+    }
+  };
+  await waitFor(() => [...CLIENTS.slice(0, 3), ...PODS].every(isRouted), "a route to pods");
 }
 
 /** Has sockets made in a namespace; gives what closes them. */

@@ -51,3 +51,56 @@ export function bucketOf(
   for (const byte of [...memory, protocol, kind].reverse()) key = (key << 8n) | BigInt(byte);
   return Number((((key * GOLDEN) & MASK64) >> 32n) & BigInt(mask));
 }
+
+/** As Tuple, of IPv6. */
+export interface Tuple6 extends Omit<Tuple, "client" | "service"> {
+  readonly client: bigint;
+  readonly service: bigint;
+}
+
+const FACTORS = [GOLDEN, 0xd6e8feb86659fd93n] as const;
+
+/** The number of `bytes` bytes that stands in memory as this one does in a packet. */
+function swapped(value: bigint, bytes: number): bigint {
+  let out = 0n;
+  for (let index = 0; index < bytes; index++) {
+    out = (out << 8n) | ((value >> BigInt(8 * index)) & 0xffn);
+  }
+  return out;
+}
+
+/** First and last eight bytes, as they lie in memory. */
+function halves(address: bigint): readonly [bigint, bigint] {
+  return [swapped(address >> 64n, 8), swapped(address & MASK64, 8)];
+}
+
+export function flowHash6(tuple: Tuple6, seed: bigint): FlowHash {
+  const port = (value: number): bigint => swapped(BigInt(value), 2);
+  const ends =
+    (port(tuple.clientPort) << 8n) | (port(tuple.servicePort) << 24n) | BigInt(tuple.protocol);
+  let x = seed;
+  const values = [ends, ...halves(tuple.client), ...halves(tuple.service)];
+  for (const [index, value] of values.entries()) {
+    x = ((x ^ value) * (FACTORS[index % 2] ?? 0n)) & MASK64;
+    x ^= x >> 32n;
+  }
+  x = (x * 0xca4bcaa75ec3f625n) & MASK64;
+  x ^= x >> 32n;
+  return { low: Number(x & 0xffffffffn), high: Number(x >> 32n) };
+}
+
+/** As bucketOf, of IPv6. */
+export function bucketOf6(
+  address: bigint,
+  port: number,
+  protocol: number,
+  kind: number,
+  mask: number,
+): number {
+  const [first, last] = halves(address);
+  const rest = swapped(BigInt(port), 2) | (BigInt(protocol) << 16n) | (BigInt(kind) << 24n);
+  let x = ((first ^ rest) * GOLDEN) & MASK64;
+  x ^= x >> 32n;
+  x ^= last;
+  return Number((((x * GOLDEN) & MASK64) >> 32n) & BigInt(mask));
+}

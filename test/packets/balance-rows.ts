@@ -144,6 +144,7 @@ const ENCAPSULATED: readonly Row[] = [
   },
   {
     title: "a wrong checksum of the client's stays wrong",
+    only: "ipv4",
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { ip: { checksum: 0x1111 } })) },
     verdict: "SENT_ENCAPSULATED",
@@ -172,6 +173,7 @@ const ENCAPSULATED: readonly Row[] = [
   },
   {
     title: "a packet that just fits with its outer header is encapsulated",
+    shorter: 40,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: FITS })) },
     verdict: "SENT_ENCAPSULATED",
@@ -194,6 +196,7 @@ const largeWithOptions = toService("far", ACK, {
 const TOO_BIG: readonly Row[] = [
   {
     title: "a packet that is one byte too big for its outer header is answered",
+    shorter: 40,
     places: BOTH,
     coming: { packet: arriving(large) },
     verdict: "SENT_FRAG_NEEDED",
@@ -202,6 +205,7 @@ const TOO_BIG: readonly Row[] = [
   },
   {
     title: "a packet without DF is answered too, and its options are quoted",
+    shorter: 40,
     places: BOTH,
     coming: { packet: arriving(largeWithOptions) },
     verdict: "SENT_FRAG_NEEDED",
@@ -210,6 +214,7 @@ const TOO_BIG: readonly Row[] = [
   },
   {
     title: "the MTU is that of the way to the backend",
+    shorter: 40,
     places: BOTH,
     coming: { packet: arriving(toService("smallMtu", ACK, { payload: FITS - 99 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -218,6 +223,7 @@ const TOO_BIG: readonly Row[] = [
   },
   {
     title: "the MTU of a way without a MAC yet is the route's",
+    shorter: 40,
     places: ["host"],
     coming: { packet: arriving(toService("silent", ACK, { payload: FITS - 99 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -235,6 +241,7 @@ const TOO_BIG: readonly Row[] = [
 const GSO: readonly Row[] = [
   {
     title: "a GSO packet is judged by its segments: one byte too big",
+    shorter: 40,
     places: ["host"],
     coming: {
       packet: arriving(toService("far", ACK, { payload: 2920 })),
@@ -246,6 +253,7 @@ const GSO: readonly Row[] = [
   {
     // Test runs can't say that it is TCP, and the kernel refuses to grow GSO packets that aren't.
     title: "a GSO packet whose segments fit would be encapsulated, but the kernel refuses",
+    shorter: 40,
     places: ["host"],
     coming: { packet: arriving(toService("far", ACK, { payload: 2920 })), gsoSize: FITS },
     verdict: "DROP_REWRITE",
@@ -406,6 +414,7 @@ export const FIRST_ROWS: readonly Row[] = [
   },
   {
     title: "with encapsulate: first, a later packet that is too big even so is answered",
+    shorter: 20,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: 1461 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -414,6 +423,7 @@ export const FIRST_ROWS: readonly Row[] = [
   },
   {
     title: "with encapsulate: first, a full-sized later packet keeps the whole MTU",
+    shorter: 20,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: 1460 })) },
     verdict: "SENT_PLAIN",

@@ -96,6 +96,7 @@ const BALANCED: readonly Row[] = [
   },
   {
     title: "a packet that is too big is answered from the node's address",
+    shorter: 40,
     places: BOTH,
     coming: { packet: arriving(large) },
     verdict: "SENT_FRAG_NEEDED",

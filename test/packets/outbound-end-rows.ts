@@ -134,6 +134,7 @@ const REFUSED: readonly Row[] = [
   ),
   {
     title: "a pod's packet that is too big is answered by the service's address",
+    shorter: 20,
     places: POD,
     coming: fromIdle(large),
     verdict: "SENT_FRAG_NEEDED",
@@ -146,6 +147,7 @@ const REFUSED: readonly Row[] = [
   },
   {
     title: "a pod's packet that just fits goes",
+    shorter: 20,
     places: POD,
     coming: fromIdle(ask("smallMtu")(ACK, { payload: 1360, ip: DF })),
     verdict: "SENT_OUTBOUND",
@@ -157,6 +159,7 @@ const REFUSED: readonly Row[] = [
   },
   {
     title: "a pod's packet that may be cut is left to the kernel, translated",
+    only: "ipv4",
     places: POD,
     coming: fromIdle(ask("smallMtu")(ACK, { payload: 1361, ip: { dontFragment: false } })),
     verdict: "PASS_TOO_BIG",

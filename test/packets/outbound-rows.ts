@@ -91,15 +91,15 @@ const REQUESTS: readonly Row[] = [
     places: POD,
     before: opened("far"),
     coming: fromIdle(
-      ask("far")(ACK, { ip: { options: new Uint8Array(4).fill(1) }, payload: "hi" }),
+      ask("far")(ACK, { ip: { options: new Uint8Array(8).fill(1) }, payload: "hi" }),
     ),
     verdict: "SENT_OUTBOUND",
     leaving: toGateway(
-      asked(FAR)(ACK, { ip: { ttl: TTL - 1, options: new Uint8Array(4).fill(1) }, payload: "hi" }),
+      asked(FAR)(ACK, { ip: { ttl: TTL - 1, options: new Uint8Array(8).fill(1) }, payload: "hi" }),
     ),
     check: (stage) => {
       expectFlows(stage, "request 2 confirmed outbound", "reply 0 outbound");
-      expectCounted(stage, 2, 54 + 60, 1, 0);
+      expectCounted(stage, 2, 54 + 64, 1, 0);
     },
   },
   {

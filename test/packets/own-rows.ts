@@ -2,7 +2,7 @@
 // The node itself as a client of services, and as the backend of one.
 
 import type { Ipv4 } from "../../src/net/address.ts";
-import { buildPacket, icmp, ipv4, tcp } from "../../src/net/packet.ts";
+import { icmp, ipv4, tcp } from "../../src/net/packet.ts";
 import { podDevice, UPLINK_ADDRESSES } from "../differential/places.ts";
 import {
   CLIENT,
@@ -97,7 +97,7 @@ function askedByIdle(stage: Stage): () => void {
   const undo = servedHere(stage);
   const target = SERVICES.far.address;
   const { packet } = fromIdle(tcpBetween({ source: IDLE, target, targetPort: 80 })(SYN));
-  stage.send({ place: "pod", from: ASKER, frame: buildPacket(...packet) });
+  stage.send({ place: "pod", from: ASKER, frame: stage.build(packet) });
   return undo;
 }
 
@@ -189,6 +189,7 @@ const REQUESTS: readonly Row[] = [
   },
   {
     title: "the node's packet that is too big is answered by the service's address",
+    shorter: 20,
     places: NODE_PLACE,
     coming: { packet: out(large) },
     verdict: "SENT_FRAG_NEEDED",
@@ -201,6 +202,7 @@ const REQUESTS: readonly Row[] = [
   },
   {
     title: "the node's packet that just fits goes",
+    shorter: 20,
     places: NODE_PLACE,
     coming: { packet: out(ask("smallMtu")(ACK, { payload: 1360 })) },
     verdict: "SENT_OUTBOUND",
@@ -236,7 +238,7 @@ const ANSWERS: readonly Row[] = [
     places: NODE_PLACE,
     poke: (stage) => {
       const undo = servedHere(stage);
-      stage.send({ place: "node", frame: buildPacket(...syn("far").packet) });
+      stage.send({ place: "node", frame: stage.build(syn("far").packet) });
       return undo;
     },
     coming: {

@@ -241,6 +241,7 @@ const PASSED: readonly Row[] = [
   },
   {
     title: "a packet that doesn't fit with the outer header it would get is answered",
+    shorter: 40,
     places: HOST,
     coming: { packet: arriving(toService("cameNear", ACK, { payload: 1460 })) },
     verdict: "SENT_FRAG_NEEDED",

@@ -5,12 +5,14 @@ import assert from "node:assert/strict";
 import { availableParallelism } from "node:os";
 import { after, before, suite, test } from "node:test";
 import { Place, Verdict } from "../../src/datapath/gen/abi.ts";
+import type { Family } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
+import { IPV6_ROWS } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
@@ -30,7 +32,11 @@ import { openStage, type Stage } from "./stage.ts";
 
 const PLACES = 8;
 const VERDICTS = 64;
-const seen: Seen = { verdicts: new Set(), frames: [] };
+const FAMILIES = ["ipv4", "ipv6"] as const;
+const seen: Readonly<Record<Family, Seen>> = {
+  ipv4: { verdicts: new Set(), frames: [] },
+  ipv6: { verdicts: new Set(), frames: [] },
+};
 
 function suiteOn(
   title: string,
@@ -38,15 +44,17 @@ function suiteOn(
   rows: Parameters<typeof testRows>[0],
   prepare: (stage: Stage) => void = () => undefined,
 ): void {
-  suite(title, () => {
-    let stage: Stage;
-    before(async () => {
-      stage = await openStage(config);
-      prepare(stage);
+  for (const family of FAMILIES) {
+    suite(`${title}, by ${family}`, () => {
+      let stage: Stage;
+      before(async () => {
+        stage = await openStage(config, family);
+        prepare(stage);
+      });
+      after(() => stage[Symbol.asyncDispose]());
+      testRows(rows, family, () => stage, seen[family]);
     });
-    after(() => stage[Symbol.asyncDispose]());
-    testRows(rows, () => stage, seen);
-  });
+  }
 }
 
 suiteOn("a node that drops fragments", "fragments: drop", [
@@ -74,6 +82,7 @@ suiteOn(
   [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS],
   serveBySnat,
 );
+suiteOn("a node", "fragments: drop", IPV6_ROWS);
 suiteOn("a node that tracks fragments", "", FRAGMENT_ROWS);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
@@ -99,130 +108,141 @@ for (const cpu of [0, availableParallelism() - 1]) {
 }
 
 test("every verdict that can occur at the edge has a row", () => {
-  expectVerdicts(
-    "edge",
-    [
-      "PASS_NOT_OURS",
-      "PASS_LOCAL",
-      "PASS_UNRESOLVED",
-      "PASS_FRAGMENT",
-      "PASS_TTL",
-      "SENT_ENCAPSULATED",
-      "SENT_PLAIN",
-      "SENT_FRAG_NEEDED",
-      "SENT_NAT",
-      "SENT_NAT_REPLY",
-      "DROP_NO_BACKEND",
-      "DROP_FRAGMENT",
-      "DROP_CONNTRACK_FULL",
-      "DROP_UNKNOWN_FLOW",
-      "DROP_TABLE",
-      "DROP_ANSWER_LIMIT",
-      "DROP_NAT_EXHAUSTED",
-      "DROP_SOURCE_RANGE",
-      "DROP_UNKNOWN_PORT",
-      "SENT_REJECTED",
-      "SENT_ECHO",
-    ],
-    seen,
-  );
+  for (const family of FAMILIES) {
+    expectVerdicts(
+      "edge",
+      [
+        "PASS_NOT_OURS",
+        "PASS_LOCAL",
+        "PASS_UNRESOLVED",
+        "PASS_FRAGMENT",
+        "PASS_TTL",
+        "SENT_ENCAPSULATED",
+        "SENT_PLAIN",
+        "SENT_FRAG_NEEDED",
+        "SENT_NAT",
+        "SENT_NAT_REPLY",
+        "DROP_NO_BACKEND",
+        "DROP_FRAGMENT",
+        "DROP_CONNTRACK_FULL",
+        "DROP_UNKNOWN_FLOW",
+        "DROP_TABLE",
+        "DROP_ANSWER_LIMIT",
+        "DROP_NAT_EXHAUSTED",
+        "DROP_SOURCE_RANGE",
+        "DROP_UNKNOWN_PORT",
+        "SENT_REJECTED",
+        "SENT_ECHO",
+      ],
+      seen[family],
+    );
+  }
 });
 
 test("every verdict that can occur at the host has a row", () => {
-  expectVerdicts(
-    "host",
-    [
-      "PASS_NOT_OURS",
-      "PASS_FRAGMENT",
-      "PASS_TTL",
-      "PASS_STACK",
-      "PASS_TOO_BIG",
-      "SENT_ENCAPSULATED",
-      "SENT_PLAIN",
-      "SENT_POD",
-      "SENT_PASSED",
-      "SENT_FINAL",
-      "SENT_NOTED",
-      "SENT_RELAYED",
-      "SENT_FRAG_NEEDED",
-      "SENT_NAT",
-      "SENT_NAT_REPLY",
-      "DROP_NO_BACKEND",
-      "DROP_FRAGMENT",
-      "DROP_UNTRUSTED",
-      "DROP_INNER_INVALID",
-      "DROP_INNER_PROTOCOL",
-      "DROP_NO_SERVICE",
-      "DROP_NOT_A_BACKEND",
-      "DROP_CONNTRACK_FULL",
-      "DROP_PORT_COLLISION",
-      "DROP_UNKNOWN_FLOW",
-      "DROP_UNKNOWN_FINAL",
-      "DROP_PASS_LIMIT",
-      "DROP_ECN",
-      "DROP_TABLE",
-      "DROP_REWRITE",
-      "DROP_NO_ROUTE",
-      "DROP_ENDPOINT_GONE",
-      "DROP_OUTER_FRAGMENT",
-      "DROP_ANSWER_LIMIT",
-      "DROP_TOO_BIG",
-      "DROP_NAT_EXHAUSTED",
-      "DROP_SOURCE_RANGE",
-      "DROP_UNKNOWN_PORT",
-      "SENT_REJECTED",
-      "SENT_ECHO",
-    ],
-    seen,
-  );
+  for (const family of FAMILIES) {
+    expectVerdicts(
+      "host",
+      [
+        "PASS_NOT_OURS",
+        "PASS_FRAGMENT",
+        "PASS_TTL",
+        "PASS_STACK",
+        // Routers never cut IPv6.
+        ...(family === "ipv4" ? (["PASS_TOO_BIG"] as const) : []),
+        "SENT_ENCAPSULATED",
+        "SENT_PLAIN",
+        "SENT_POD",
+        "SENT_PASSED",
+        "SENT_FINAL",
+        "SENT_NOTED",
+        "SENT_RELAYED",
+        "SENT_FRAG_NEEDED",
+        "SENT_NAT",
+        "SENT_NAT_REPLY",
+        "DROP_NO_BACKEND",
+        "DROP_FRAGMENT",
+        "DROP_UNTRUSTED",
+        "DROP_INNER_INVALID",
+        "DROP_INNER_PROTOCOL",
+        "DROP_NO_SERVICE",
+        "DROP_NOT_A_BACKEND",
+        "DROP_CONNTRACK_FULL",
+        "DROP_PORT_COLLISION",
+        "DROP_UNKNOWN_FLOW",
+        "DROP_UNKNOWN_FINAL",
+        "DROP_PASS_LIMIT",
+        "DROP_ECN",
+        "DROP_TABLE",
+        "DROP_REWRITE",
+        "DROP_NO_ROUTE",
+        "DROP_ENDPOINT_GONE",
+        "DROP_OUTER_FRAGMENT",
+        "DROP_ANSWER_LIMIT",
+        "DROP_TOO_BIG",
+        "DROP_NAT_EXHAUSTED",
+        "DROP_SOURCE_RANGE",
+        "DROP_UNKNOWN_PORT",
+        "SENT_REJECTED",
+        "SENT_ECHO",
+      ],
+      seen[family],
+    );
+  }
 });
 
 test("every verdict that can occur at a pod has a row", () => {
-  expectVerdicts(
-    "pod",
-    [
-      "PASS_NOT_OURS",
-      "PASS_TTL",
-      "PASS_STACK",
-      "PASS_TOO_BIG",
-      "SENT_REPLY",
-      "SENT_OUTBOUND",
-      "SENT_FRAG_NEEDED",
-      "SENT_REJECTED",
-      "SENT_ECHO",
-      "SENT_RELAYED",
-      "DROP_NO_BACKEND",
-      "DROP_CONNTRACK_FULL",
-      "DROP_PORT_COLLISION",
-      "DROP_UNKNOWN_FLOW",
-      "DROP_TABLE",
-      "DROP_NO_ROUTE",
-      "DROP_ENDPOINT_GONE",
-      "DROP_ANSWER_LIMIT",
-      "DROP_TOO_BIG",
-    ],
-    seen,
-  );
+  for (const family of FAMILIES) {
+    expectVerdicts(
+      "pod",
+      [
+        "PASS_NOT_OURS",
+        "PASS_TTL",
+        "PASS_STACK",
+        "PASS_TOO_BIG",
+        "SENT_REPLY",
+        "SENT_OUTBOUND",
+        "SENT_FRAG_NEEDED",
+        "SENT_REJECTED",
+        "SENT_ECHO",
+        "SENT_RELAYED",
+        "DROP_NO_BACKEND",
+        "DROP_CONNTRACK_FULL",
+        "DROP_PORT_COLLISION",
+        "DROP_UNKNOWN_FLOW",
+        "DROP_TABLE",
+        "DROP_NO_ROUTE",
+        "DROP_ENDPOINT_GONE",
+        "DROP_ANSWER_LIMIT",
+        "DROP_TOO_BIG",
+      ],
+      seen[family],
+    );
+  }
 });
 
 test("every verdict that can occur at packets of the node has a row", () => {
-  expectVerdicts(
-    "node",
-    [
-      "PASS_NOT_OURS",
-      "SENT_OUTBOUND",
-      "SENT_REPLY",
-      "SENT_REJECTED",
-      "SENT_FRAG_NEEDED",
-      "DROP_UNKNOWN_FLOW",
-      "DROP_NO_ROUTE",
-      "DROP_ANSWER_LIMIT",
-    ],
-    seen,
-  );
+  for (const family of FAMILIES) {
+    expectVerdicts(
+      "node",
+      [
+        "PASS_NOT_OURS",
+        "SENT_OUTBOUND",
+        "SENT_REPLY",
+        "SENT_REJECTED",
+        "SENT_FRAG_NEEDED",
+        "DROP_UNKNOWN_FLOW",
+        "DROP_NO_ROUTE",
+        "DROP_ANSWER_LIMIT",
+      ],
+      seen[family],
+    );
+  }
 });
 
 test("tshark finds nothing wrong with any frame that left", () => {
-  assert.ok(seen.frames.length > 60, `${seen.frames.length} frames`);
-  assert.deepEqual(judgeFrames(seen.frames), []);
+  for (const { frames } of Object.values(seen)) {
+    assert.ok(frames.length > 60, `${frames.length} frames`);
+    assert.deepEqual(judgeFrames(frames), []);
+  }
 });

@@ -231,6 +231,7 @@ const PASSED: readonly Row[] = [
   },
   {
     title: "a reply that may be cut goes to the kernel, translated",
+    only: "ipv4",
     places: POD,
     before: opened,
     coming: { packet: fromNear(podTcp(ACK, { payload: 1461, ip: { dontFragment: false } })) },
@@ -242,6 +243,7 @@ const PASSED: readonly Row[] = [
   },
   {
     title: "a reply that just fits goes straight to the client",
+    shorter: 20,
     places: POD,
     before: opened,
     coming: { packet: fromNear(podTcp(ACK, { payload: 1460 })) },

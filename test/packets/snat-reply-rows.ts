@@ -148,6 +148,7 @@ export const SNAT_REPLY_ROWS: readonly Row[] = [
   },
   {
     title: "a reply too big for the way to the client is answered to the pod, from the node",
+    shorter: 20,
     places: BOTH,
     before: opened,
     coming: { packet: farTcp(ACK, { payload: 1461 }) },
@@ -157,6 +158,7 @@ export const SNAT_REPLY_ROWS: readonly Row[] = [
   },
   {
     title: "a reply that may be cut is left to the host",
+    only: "ipv4",
     places: EDGE,
     before: opened,
     coming: { packet: farTcp(ACK, { payload: 1461, ip: { dontFragment: false } }) },
@@ -164,6 +166,7 @@ export const SNAT_REPLY_ROWS: readonly Row[] = [
   },
   {
     title: "a reply that may be cut goes to the kernel, translated",
+    only: "ipv4",
     places: HOST,
     before: opened,
     coming: { packet: farTcp(ACK, { payload: 1461, ip: { dontFragment: false } }) },

@@ -131,6 +131,7 @@ const REQUESTS: readonly Row[] = [
   {
     // RFC 768: 0 means that there is none.
     title: "a UDP checksum that comes to 0 is sent as all ones",
+    only: "ipv4",
     places: BOTH,
     coming: { packet: arriving([...askService("farDns").slice(0, 2), ZERO_SUM]) },
     verdict: "SENT_NAT",
@@ -192,6 +193,7 @@ const REQUESTS: readonly Row[] = [
   },
   {
     title: "a full-sized packet goes as it is",
+    shorter: 20,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: 1460 })) },
     verdict: "SENT_NAT",
@@ -200,6 +202,7 @@ const REQUESTS: readonly Row[] = [
   },
   {
     title: "a packet that is too big is answered with the whole MTU",
+    shorter: 20,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: 1461 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -215,6 +218,7 @@ const REQUESTS: readonly Row[] = [
   },
   {
     title: "a GSO packet whose segments fit goes as one",
+    shorter: 20,
     places: HOST,
     coming: { packet: arriving(toService("far", ACK, { payload: 2920 })), gsoSize: 1460 },
     verdict: "SENT_NAT",

@@ -5,21 +5,26 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type NodeDatapath, openNodeDatapath } from "../../src/agent/datapath.ts";
+import { loadOptions, type NodeDatapath, openNodeDatapath } from "../../src/agent/datapath.ts";
 import { createServices, type Services } from "../../src/agent/services.ts";
 import { createSettings } from "../../src/agent/settings.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import type { DatapathMaps, DatapathPrograms } from "../../src/datapath/load.ts";
 import { openDevices } from "../../src/device/devices.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { type Family, formatIpv4 } from "../../src/net/address.ts";
+import { buildPacket } from "../../src/net/packet.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { podDevice, UPLINKS } from "../differential/places.ts";
 import { type Run, Runner } from "../differential/real.ts";
 import { deviceOf, openWorld, type World } from "../differential/world.ts";
 import type { Place } from "../model/numbers.ts";
+import { widenLayers } from "../wide/layers.ts";
 import { BEFORE, clusterYaml, movedYaml, NODE, SERVICES } from "./cluster.ts";
+import type { Packet } from "./frames.ts";
 import { waitFor } from "./wait.ts";
+import { openWide } from "./wide-datapath.ts";
+import { WIDE_PORTS } from "./wide-ports.ts";
 
 export interface Send {
   readonly place: Place;
@@ -36,21 +41,26 @@ export interface Send {
 export interface Stage extends AsyncDisposable {
   /** Directory of the node's pins. */
   readonly pins: string;
+  readonly family: Family;
+  /** Those of the family, as if they held IPv4. */
   readonly maps: DatapathMaps;
   /** Rows of counters that one CPU has. */
   readonly counterStride: number;
   readonly programs: DatapathPrograms;
   readonly world: World;
+  /** The frame of the family that says the same; `shorter`: as rows have it. */
+  build(packet: Packet, shorter?: number): Uint8Array;
   send(packet: Send): Run;
   /** Forgets all flows, and what was counted. */
   forget(): void;
 }
 
+const WIDENING = { seed: 42n, ports: WIDE_PORTS, hashedSource: NODE };
 const NO_TRAFFIC = { packets: 0n, bytes: 0n, connections: 0n, adopted: 0n };
-const MTU = 1500;
+const IDENTITY = { name: "this", address: NODE, mtu: 1500 };
 
 /** `more` is YAML for the node's file. */
-export async function openStage(more = ""): Promise<Stage> {
+export async function openStage(more = "", family: Family = "ipv4"): Promise<Stage> {
   await using parts = new AsyncDisposableStack();
   const world = await openWorld();
   parts.defer(() => world.close());
@@ -68,20 +78,26 @@ export async function openStage(more = ""): Promise<Stage> {
   const log = logger.for("datapath");
   const failed = (error: Error): void => log.error("devices are not followed", { error });
   const devices = parts.use(openDevices({ namespace: world.path, failed }));
-  const identity = { name: "this", address: NODE, mtu: MTU };
-  const node = parts.use(await openNodeDatapath({ config, identity, devices, log }));
-  const services = parts.use(createServices(settings, identity, node, devices));
+  const node = parts.use(await openNodeDatapath({ config, identity: IDENTITY, devices, log }));
+  const services = parts.use(createServices(settings, IDENTITY, node, devices));
   await fill(node, services);
-  const runner = new Runner(node.datapath);
+  const datapath =
+    family === "ipv4"
+      ? node.datapath
+      : parts.use(openWide(loadOptions(config, IDENTITY, node.ticks)));
+  const { maps, programs } = datapath;
+  const runner = new Runner(datapath);
   parts.defer(() => runner.close());
   const owned = parts.move();
-  const { maps } = node.datapath;
   return {
     pins,
+    family,
     maps,
-    programs: node.datapath.programs,
+    programs,
     counterStride: node.datapath.sizes.counterStride,
     world,
+    build: (packet, shorter = 0) =>
+      buildPacket(...(family === "ipv4" ? packet : widenLayers(packet, { ...WIDENING, shorter }))),
     send: (packet) => send(world, runner, packet),
     forget: () => forget(maps),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -17,13 +17,16 @@ import {
 } from "../../src/datapath/gen/abi.ts";
 import { readJiffies } from "../../src/kernel/jiffies.ts";
 import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
-import { bucketOf } from "../model/hash.ts";
+import { bucketOf, bucketOf6 } from "../model/hash.ts";
+import { widen } from "../wide/address.ts";
 import { CLIENT, NEAR, SERVICES } from "./cluster.ts";
 import { CLIENT_PORT, type ServiceName } from "./frames.ts";
 import type { Stage } from "./stage.ts";
 
 const TCP = 6;
 const UDP = 17;
+/** By which a header of IPv6 is longer than one of IPv4. */
+const HEADER_MORE = 20;
 /** Buckets in which a key may stand. */
 const FRONTEND_PROBES = 4;
 const BITS: readonly (readonly [name: string, bit: number])[] = Object.entries(FlowFlag);
@@ -48,7 +51,11 @@ export function expectFlows(stage: Stage, ...wanted: readonly string[]): void {
 }
 
 /** Sums of counters since the row began: packets, bytes, connections, adopted. */
-export function expectCounted({ maps }: Stage, ...wanted: readonly number[]): void {
+export function expectCounted(
+  { family, maps }: Stage,
+  ...[packets = 0, bytes = 0, ...more]: readonly number[]
+): void {
+  const wanted = [packets, bytes + (family === "ipv6" ? packets * HEADER_MORE : 0), ...more];
   const sums = [0, 0, 0, 0];
   for (const [, { packets, bytes, connections, adopted }] of maps.counters.entries()) {
     [packets, bytes, connections, adopted].forEach((value, field) => {
@@ -133,10 +140,14 @@ export function serviceChanged(name: ServiceName, change: Partial<Service>) {
 }
 
 /** Adds a frontend that no writer of ours has written. */
-export function addFrontend({ maps }: Stage, frontend: Omit<Frontend, "spill">): void {
+export function addFrontend(
+  { family, maps }: Pick<Stage, "family" | "maps">,
+  frontend: Omit<Frontend, "spill">,
+): void {
   const { address, port, protocol, kind } = frontend;
   const mask = maps.frontends.raw.info.maxEntries - 1;
-  const first = bucketOf(address, port, protocol, kind, mask);
+  const rest = [port, protocol, kind, mask] as const;
+  const first = family === "ipv4" ? bucketOf(address, ...rest) : bucketOf6(widen(address), ...rest);
   for (let probe = 0; probe < FRONTEND_PROBES; probe++) {
     const index = (first + probe) & mask;
     const [a, b, c, d] = maps.frontends.lookup(index)?.slot ?? [];
