@@ -21,7 +21,16 @@ import { MUTANTS, type Mutant } from "./mutants/list.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const NODE = "toolchain/node";
-const COPIED = ["bpf", "src", "test", "tools", "build/bpf", "Makefile", "package.json"] as const;
+const COPIED = [
+  "bin",
+  "bpf",
+  "src",
+  "test",
+  "tools",
+  "build/bpf",
+  "Makefile",
+  "package.json",
+] as const;
 const LINKED = ["node_modules", "toolchain", ".stamps"] as const;
 /** Packets that a fault has to be met by. */
 const PACKETS = 400_000;
@@ -152,7 +161,8 @@ async function work(queue: Mutant[], done: Done[]): Promise<void> {
   const directory = makeWorkspace();
   try {
     const sound = await test(directory, SOUND_PACKETS);
-    if (sound.kind !== "survived") throw new Error(`tests fail without a fault: ${sound.kind}`);
+    if (sound.kind !== "survived")
+      throw new Error(`tests fail without a fault: ${JSON.stringify(sound)}`);
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
       const start = performance.now();
       const fate = await judge(directory, mutant).catch(stepFate);
