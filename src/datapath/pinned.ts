@@ -76,8 +76,8 @@ export interface Rows<V> extends Disposable {
 }
 
 /**
- * The map that an agent keeps in `directory`. Throws KernelError, ENOENT without a pin, and an Error for
- * a map of another version.
+ * The map that an agent keeps in `directory`. Throws KernelError, ENOENT without a pin, and an
+ * Error for a map of another version.
  */
 export function openPinned<K, V>(directory: string, spec: TypedMapSpec<K, V>): TypedMap<K, V> {
   const raw = BpfMap.openPinned(join(directory, spec.name));
