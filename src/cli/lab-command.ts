@@ -29,6 +29,7 @@ const upOptions: readonly Option[] = [
     summary: "all packets of a flow to another node (default), or the first",
   },
   { name: "mtu", value: "BYTES", summary: "of every wire (default 1500)" },
+  { name: "no-ipv6", summary: "IPv4 alone" },
   { name: "bundle", summary: "run the agents from the bundle instead of the sources" },
   { name: "no-agents", summary: "start no agents: bare wires and routes" },
 ];

@@ -14,24 +14,33 @@ export interface SwitchCounters {
   readonly total: Counter;
   /** With an IPv4 option: what a hardware switch's slow path would get. */
   readonly options: Counter;
-  /** IP protocol 4. */
+  /** With hop-by-hop or destination options of IPv6: the same. */
+  readonly options6: Counter;
+  /** IPv4 in IPv4. */
   readonly ipip: Counter;
+  /** IPv6 in IPv6. */
+  readonly ip6ip6: Counter;
+  /** UDP to port 6081. */
+  readonly geneve: Counter;
 }
 
-const TABLE = "ip ciliate-lab";
-const NAMES = ["total", "options", "ipip"] as const;
+const TABLE = "inet ciliate-lab";
+const NAMES = ["total", "options", "options6", "ipip", "ip6ip6", "geneve"] as const;
 
-// Before all else (raw is at -300), so that what is dropped later counts too. A header of more
-// than five words has options.
+// Before all else (raw is at -300), so that what is dropped later counts too, but for what IPv6
+// speaks on each wire alone. A header of IPv4 of more than five words has options.
 const RULES = `table ${TABLE} {
-  counter total { }
-  counter options { }
-  counter ipip { }
+${NAMES.map((name) => `  counter ${name} { }`).join("\n")}
   chain arriving {
     type filter hook prerouting priority -400; policy accept;
+    ip6 daddr { fe80::/10, ff00::/8 } accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     counter name "total"
     ip hdrlength > 5 counter name "options"
+    ip6 nexthdr { hopopt, ipv6-opts } counter name "options6"
     ip protocol 4 counter name "ipip"
+    ip6 nexthdr 41 counter name "ip6ip6"
+    udp dport 6081 counter name "geneve"
   }
 }
 `;
@@ -67,5 +76,5 @@ export async function readCounters(place: Place): Promise<SwitchCounters> {
     if (counter === undefined) throw new LabError(`${place.namespace} has no counter ${name}`);
     return { packets: counter.packets, bytes: counter.bytes };
   };
-  return { total: read("total"), options: read("options"), ipip: read("ipip") };
+  return Object.fromEntries(NAMES.map((name) => [name, read(name)])) as unknown as SwitchCounters;
 }

@@ -13,12 +13,15 @@ import { withNamespaces } from "../kernel/netlink/link.ts";
 import { getNamespaceId } from "../kernel/netlink/namespace-id.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { listNamespaces, namespacePath } from "../kernel/netns.ts";
-import { parseIpv4 } from "../net/address.ts";
+import { formatIpv6, parseIpv4, parseIpv6 } from "../net/address.ts";
 import { parseMac } from "../net/mac.ts";
 import {
   buildPacket,
+  destinationOptions,
   ethernet,
+  hopByHop,
   ipv4,
+  ipv6,
   type LayerInit,
   mssOption,
   payload,
@@ -33,6 +36,14 @@ import { isAlive, until } from "./process.ts";
 import { labExists, listLabs, removeLab } from "./state.ts";
 
 let counter = 0;
+
+/** The link-local address that a device gives itself for its MAC (RFC 4291, appendix A). */
+function ownOf(mac: string): string {
+  const [a = 0, ...rest] = mac.split(":").map((byte) => Number.parseInt(byte, 16));
+  const bytes = [a ^ 2, ...rest.slice(0, 2), 0xff, 0xfe, ...rest.slice(2)];
+  const hex = Buffer.from(bytes).toString("hex");
+  return `${formatIpv6(parseIpv6(`fe80::${hex.replaceAll(/(.{4})(?!$)/g, "$1:")}`))}/64`;
+}
 
 /** Names of labs of this process: three digits of its pid and a letter each. */
 function freshName(): string {
@@ -106,6 +117,13 @@ test("client, nodes and pods reach each other through the switch", async (t) => 
     ["pod1-1", "10.0.1.1"],
     ["node2", "10.244.1.1"],
     ["pod2-2", "192.0.2.10"],
+    ["client", "fd00:10:244:2::2"],
+    ["client", "fd00:10:0:1::1"],
+    ["pod1-1", "fd00:10:244:2::1"],
+    ["pod1-1", "fd00:10:244:1::2"],
+    ["pod1-1", "fd00:10:0:1::1"],
+    ["node2", "fd00:10:244:1::1"],
+    ["pod2-2", "fd00:192:0:2::10"],
   ] as const) {
     await t.test(`${from} reaches ${to}`, async () => {
       await lab.output(from, [...ping, to]);
@@ -114,11 +132,28 @@ test("client, nodes and pods reach each other through the switch", async (t) => 
   await serve(lab, "pod2-1", 8080, "from pod2-1");
   assert.equal(await lab.output("client", ["curl", "-s", "http://10.244.2.1:8080"]), "from pod2-1");
   // Without an agent nobody answers for a virtual IP, and no packet runs in circles.
-  await lab.resetCounters();
-  const { code } = await lab.run("client", [...ping, "198.51.100.1"]);
-  assert.equal(code, 1);
-  const { total } = await lab.counters();
-  assert.ok(total.packets >= 1 && total.packets < 6, `${total.packets} packets`);
+  for (const address of ["198.51.100.1", "fd00:198:51:100::1"]) {
+    await lab.resetCounters();
+    const { code } = await lab.run("client", [...ping, address]);
+    assert.equal(code, 1);
+    const { total } = await lab.counters();
+    assert.ok(total.packets >= 1 && total.packets < 6, `${address}: ${total.packets} packets`);
+  }
+});
+
+test("a lab without IPv6 has none anywhere", async (t) => {
+  const lab = await up(t, { nodes: 1, podsPerNode: 1, ipv6: false });
+  const { client6, virtualIps6, nodes, pods, places } = lab.status();
+  const planned = [client6, virtualIps6, nodes[0]?.address6, nodes[0]?.podCidr6, pods[0]?.address6];
+  assert.deepEqual(planned, [null, null, null, null, null]);
+  const addresses = places.flatMap(({ devices }) => devices.flatMap((device) => device.addresses));
+  assert.deepEqual(
+    addresses.filter((address) => address.includes(":")),
+    [],
+  );
+  await lab.output("client", [...ping, "10.244.1.1"]);
+  const narrow = await up(t, { nodes: 1, podsPerNode: 0, mtu: 1000 });
+  assert.equal(narrow.plan.settings.ipv6, false);
 });
 
 test("two labs stand side by side with the same addresses", async (t) => {
@@ -157,10 +192,22 @@ test("the switch counts packets with options and packets in packets", async (t) 
   const syn = tcp({ targetPort: 80, flags: TCP_FLAG.syn, options: mssOption(1460) });
   send(ipv4(path), ipv4({ ...path, target: parseIpv4("198.51.100.1") }), syn);
   send(ipv4(path), ipv4({ ...path, target: parseIpv4("198.51.100.1") }), syn);
-  const { total, options, ipip } = await lab.counters();
+  send(ipv4(path), udp({ targetPort: 6081 }), payload(30));
+  const path6 = { source: parseIpv6("fd00:192:0:2::10"), target: parseIpv6("fd00:10:0:1::1") };
+  const inner6 = { ...path6, target: parseIpv6("fd00:198:51:100::1") };
+  send(ipv6(path6), ipv6(inner6), syn);
+  send(ipv6(path6), ipv6(inner6), syn);
+  // What pads a header of options that has none to 8 bytes.
+  const options6Only = Uint8Array.of(1, 4, 0, 0, 0, 0);
+  send(ipv6(path6), hopByHop({ options: options6Only }), syn);
+  send(ipv6(path6), destinationOptions({ options: options6Only }), syn);
+  const { total, options, options6, ipip, ip6ip6, geneve } = await lab.counters();
   assert.deepEqual(options, { packets: 1, bytes: 24 + 8 + 10 });
   assert.deepEqual(ipip, { packets: 2, bytes: 2 * (20 + 20 + 24) });
-  assert.ok(total.packets >= 4);
+  assert.deepEqual(geneve, { packets: 1, bytes: 20 + 8 + 30 });
+  assert.deepEqual(ip6ip6, { packets: 2, bytes: 2 * (40 + 40 + 24) });
+  assert.deepEqual(options6, { packets: 2, bytes: 2 * (40 + 8 + 24) });
+  assert.ok(total.packets >= 9);
 });
 
 test("what reaches a node with XDP has its checksums filled, and a capture shows it", async (t) => {
@@ -300,8 +347,12 @@ test("status tells of every namespace, device, address and process", async (t) =
   assert.deepEqual(
     pod?.devices.map(({ name, addresses, peer }) => [name, addresses, peer]),
     [
-      ["lo", ["127.0.0.1/8"], null],
-      ["eth0", ["10.244.2.1/32"], "node2/pod2-1"],
+      ["lo", ["127.0.0.1/8", "::1/128"], null],
+      [
+        "eth0",
+        ["10.244.2.1/32", "fd00:10:244:2::1/128", ownOf("02:c1:00:05:02:01")],
+        "node2/pod2-1",
+      ],
     ],
   );
   assert.equal(
@@ -336,13 +387,29 @@ test("services are published to all nodes or to one, and balancers change", asyn
   lab.withdraw("web");
   const left = readdirSync(nodeNamed(lab.plan, "node1").paths.manifests);
   assert.deepEqual(left.sort(), ["nodes.yaml", "pods.yaml"]);
-  const route = (): Promise<string> =>
-    lab.output("switch", ["ip", "route", "show", "198.51.100.0/24"]);
-  assert.match(await route(), /^198\.51\.100\.0\/24 via 10\.0\.1\.1 dev node1/);
+  const gateways = async (family: string, to: string): Promise<readonly string[]> => {
+    const text = await lab.output("switch", ["ip", family, "route", "show", to]);
+    return [...text.matchAll(/via (\S+) dev (\S+)/g)].map((words) => words.slice(1).join(" "));
+  };
+  const expect = async (nodes: readonly number[]): Promise<void> => {
+    const four = await gateways("-4", "198.51.100.0/24");
+    const six = await gateways("-6", "fd00:198:51:100::/64");
+    assert.deepEqual(
+      four,
+      nodes.map((node) => `10.0.${node}.1 node${node}`),
+    );
+    assert.deepEqual(
+      six,
+      nodes.map((node) => `fd00:10:0:${node}::1 node${node}`),
+    );
+  };
+  await expect([1]);
   lab.setBalancers([2]);
-  assert.match(await route(), /^198\.51\.100\.0\/24 via 10\.0\.2\.1 dev node2/);
+  await expect([2]);
   lab.setBalancers([1, 2]);
-  assert.match(await route(), /nexthop via 10\.0\.1\.1 dev node1.*nexthop via 10\.0\.2\.1/s);
+  await expect([1, 2]);
+  lab.setBalancers([1]);
+  await expect([1]);
 });
 
 test("a command's exit code, output and time limit are the caller's", async (t) => {

@@ -5,7 +5,7 @@ import { dump, load } from "js-yaml";
 import { parseConfig } from "../config/load.ts";
 import { readManifest } from "../lb/yaml/manifest.ts";
 import { splitDocuments } from "../lb/yaml/split.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { formatIpv4, formatIpv6 } from "../net/address.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import {
   clusterManifests,
@@ -36,6 +36,7 @@ test("a lab of the largest size has no name, address or MAC twice", () => {
   unique(places.map(({ cgroup }) => cgroup));
   const pods = plan.nodes.flatMap((node) => node.pods);
   unique([...plan.nodes.map(({ address }) => address.address), ...pods.map((pod) => pod.address)]);
+  unique([...plan.nodes.map(({ address6 }) => address6.address), ...pods.map((p) => p.address6)]);
   const ends = [
     plan.clientWire,
     ...plan.nodes.map(({ wire }) => wire),
@@ -53,6 +54,8 @@ test("names say where a thing is, and wrong ones say what there is", () => {
   const node2 = nodeNamed(plan, "node2");
   assert.equal(formatPrefix(node2.address), "10.0.2.1/24");
   assert.equal(formatIpv4(node2.pods[2]?.address ?? plan.clientGateway), "10.244.2.3");
+  assert.equal(formatPrefix(node2.address6), "fd00:10:0:2::1/64");
+  assert.equal(formatIpv6(node2.pods[2]?.address6 ?? plan.clientGateway6), "fd00:10:244:2::3");
   assert.equal(placeNamed(plan, "pod2-3").namespace, "cil-x-pod2-3");
   assert.throws(
     () => placeNamed(plan, "pod2-9"),
@@ -74,6 +77,7 @@ test("options that can't be are refused by name", () => {
   refused({ nodes: 0 }, /nodes of a lab: expected 1 to 32, got 0/);
   refused({ podsPerNode: 201 }, /pods per node of a lab: expected 0 to 200/);
   refused({ mtu: 68 }, /MTU of a lab/);
+  refused({ mtu: 1279, ipv6: true }, /MTU with IPv6 of a lab: expected 1280 to 65535, got 1279/);
   refused({ balancers: [] }, /balancers of a lab/);
   refused({ nodes: 2, balancers: [3] }, /balancer of a lab: expected 1 to 2, got 3/);
   assert.ok(!namespacePrefix("ab").startsWith(namespacePrefix("a")));
@@ -81,6 +85,7 @@ test("options that can't be are refused by name", () => {
 
 test("pods offer room for the outer header only where every packet has one", () => {
   assert.equal(podMss(settle({})), 1440);
+  assert.equal(podMss(settle({}), "ipv6"), 1400);
   assert.equal(podMss(settle({ encapsulate: "first" })), undefined);
   assert.equal(podMss(settle({ lowerMss: false })), undefined);
 });

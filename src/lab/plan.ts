@@ -2,9 +2,16 @@
 // What a lab consists of, decided before anything is made: every name, address and path.
 
 import { join } from "node:path";
-import { type Ipv4, parseIpv4 } from "../net/address.ts";
+import { type Family, type Ipv4, type Ipv6, parseIpv4, parseIpv6 } from "../net/address.ts";
 import { type Mac, macFromNumber } from "../net/mac.ts";
-import { addressAt, type Prefix4, parsePrefix4, subnetAt } from "../net/prefix.ts";
+import {
+  addressAt,
+  type Prefix4,
+  type Prefix6,
+  parsePrefix4,
+  prefixOf,
+  subnetAt,
+} from "../net/prefix.ts";
 
 /** `usage`: the lab was asked for what it can't be. */
 export type LabErrorCode = "usage" | "not-found" | "failed";
@@ -50,6 +57,11 @@ export interface LabOptions {
    * header, as the CNI plugin would see to.
    */
   readonly lowerMss?: boolean;
+  /**
+   * Whether all that has an IPv4 address has an IPv6 address, too; where the MTU is large enough
+   * unless said otherwise.
+   */
+  readonly ipv6?: boolean;
   /** The nodes, by number from 1, that the switch sends the virtual IPs' packets to. */
   readonly balancers?: readonly number[];
   /** Keys of every node's configuration besides those that the lab sets. */
@@ -70,6 +82,7 @@ export const DEFAULTS: LabSettings = {
   agents: true,
   mtu: 1500,
   lowerMss: true,
+  ipv6: true,
   balancers: [1],
   config: {},
   nodeConfig: {},
@@ -100,6 +113,7 @@ export interface PodPlan {
   readonly place: Place;
   readonly node: string;
   readonly address: Ipv4;
+  readonly address6: Ipv6;
   /** Between the node (first) and the pod. */
   readonly wire: Wire;
   /** What the node's namespace knows the pod's namespace by. */
@@ -111,8 +125,11 @@ export interface NodePlan {
   readonly index: number;
   /** Of its uplink, with the length of the uplink's network. */
   readonly address: Prefix4;
+  readonly address6: Prefix6;
   readonly gateway: Ipv4;
+  readonly gateway6: Ipv6;
   readonly podCidr: Prefix4;
+  readonly podCidr6: Prefix6;
   /** Between the node (first) and the switch. */
   readonly wire: Wire;
   readonly pods: readonly PodPlan[];
@@ -127,17 +144,21 @@ export interface NodePlan {
   };
 }
 
+/** IPv6 addresses are those that the lab has, or would have: `settings.ipv6` says. */
 export interface LabPlan {
   readonly settings: LabSettings;
   /** Its directory. */
   readonly state: string;
   readonly client: Place;
   readonly clientAddress: Prefix4;
+  readonly clientAddress6: Prefix6;
   readonly clientGateway: Ipv4;
+  readonly clientGateway6: Ipv6;
   /** Between the client (first) and the switch. */
   readonly clientWire: Wire;
   readonly switch: Place;
   readonly virtualIps: Prefix4;
+  readonly virtualIps6: Prefix6;
   readonly nodes: readonly NodePlan[];
 }
 
@@ -147,15 +168,27 @@ export const PIN_DIRECTORY = "/sys/fs/bpf/ciliate";
 export const CGROUP_PARENT = "ciliate-lab";
 /** What pods take for their gateway: their node, as in every point-to-point pod network. */
 export const POD_GATEWAY = parseIpv4("169.254.1.1");
+export const POD_GATEWAY6 = parseIpv6("fe80::1");
 
 const CLIENT_NETWORK = parsePrefix4("192.0.2.0/24");
 const VIRTUAL_IPS = parsePrefix4("198.51.100.0/24");
 const NODE_NETWORKS = parsePrefix4("10.0.0.0/16");
 const POD_NETWORKS = parsePrefix4("10.244.0.0/16");
+// Unique local ones (RFC 4193), written like those of IPv4.
+const CLIENT_NETWORK6 = prefixOf(parseIpv6("fd00:192:0:2::"), 64);
+const VIRTUAL_IPS6 = prefixOf(parseIpv6("fd00:198:51:100::"), 64);
+const NODE_NETWORKS6 = prefixOf(parseIpv6("fd00:10::"), 48);
+const POD_NETWORKS6 = prefixOf(parseIpv6("fd00:10:244::"), 48);
+/** The last part of addresses of IPv6, read as the decimal digits of IPv4's. */
+const CLIENT_HOST = { ipv4: 10, ipv6: 0x10 } as const;
+const GATEWAY_HOST = { ipv4: 254, ipv6: 0x254 } as const;
 /** Out of the way of the numbers that the kernel picks by itself, from 0 on. */
 const FIRST_NAMESPACE_ID = 100;
 const IP_HEADER_BYTES = 20;
+const IPV6_HEADER_BYTES = 40;
 const TCP_HEADER_BYTES = 20;
+/** RFC 8200: no link of IPv6 has less. */
+const IPV6_LEAST_MTU = 1280;
 
 /** Where a lab of this name keeps its things. */
 export function labPaths(name: string): { state: string; pins: string; cgroup: string } {
@@ -178,7 +211,8 @@ function whole(what: string, value: number, least: number, most: number): number
 
 /** The options with their defaults; throws LabError naming the one that is wrong. */
 export function settle(options: LabOptions): LabSettings {
-  const settings = { ...DEFAULTS, ...options };
+  const { mtu = DEFAULTS.mtu, ipv6 = mtu >= IPV6_LEAST_MTU } = options;
+  const settings = { ...DEFAULTS, ...options, ipv6 };
   if (!/^[a-z][a-z0-9]{0,11}$/.test(settings.name)) {
     throw new LabError(
       `${JSON.stringify(settings.name)} can't name a lab: expected 1 to 12 lower-case letters and digits, the first a letter`,
@@ -187,7 +221,8 @@ export function settle(options: LabOptions): LabSettings {
   }
   whole("nodes", settings.nodes, 1, 32);
   whole("pods per node", settings.podsPerNode, 0, 200);
-  whole("MTU", settings.mtu, 576, 65535);
+  whole("MTU", mtu, 576, 65535);
+  if (ipv6) whole("MTU with IPv6", mtu, IPV6_LEAST_MTU, 65535);
   if (settings.balancers.length === 0) {
     throw new LabError("balancers of a lab: expected at least one node's number", "usage");
   }
@@ -208,12 +243,18 @@ function placeOf(lab: string, role: Place["role"], name: string, below = name): 
   return { role, name, namespace: `${namespacePrefix(lab)}${name}`, cgroup };
 }
 
-function planPod(lab: string, podCidr: Prefix4, node: string, index: number, pod: number): PodPlan {
+/** `value` as if its decimal digits were hexadecimal ones: pod 10 has ::10. */
+function digits(value: number): number {
+  return Number.parseInt(String(value), 16);
+}
+
+function planPod(lab: string, node: string, index: number, pod: number): PodPlan {
   const name = `pod${index}-${pod}`;
   return {
     place: placeOf(lab, "pod", name, join(node, name)),
     node,
-    address: addressAt(podCidr, pod),
+    address: addressAt(subnetAt(POD_NETWORKS, 24, index), pod),
+    address6: addressAt(subnetAt(POD_NETWORKS6, 64, digits(index)), digits(pod)),
     wire: [
       { place: node, device: name, mac: macFor(KIND.podHost, index, pod) },
       { place: name, device: "eth0", mac: macFor(KIND.pod, index, pod) },
@@ -226,21 +267,24 @@ function planNode(settings: LabSettings, index: number): NodePlan {
   const lab = settings.name;
   const name = `node${index}`;
   const network = subnetAt(NODE_NETWORKS, 24, index);
-  const podCidr = subnetAt(POD_NETWORKS, 24, index);
+  const network6 = subnetAt(NODE_NETWORKS6, 64, digits(index));
   const paths = labPaths(lab);
   const state = join(paths.state, name);
   return {
     place: placeOf(lab, "node", name),
     index,
-    address: { address: addressAt(network, 1), length: 24 },
-    gateway: addressAt(network, 254),
-    podCidr,
+    address: { address: addressAt(network, 1), length: network.length },
+    address6: { address: addressAt(network6, 1), length: network6.length },
+    gateway: addressAt(network, GATEWAY_HOST.ipv4),
+    gateway6: addressAt(network6, GATEWAY_HOST.ipv6),
+    podCidr: subnetAt(POD_NETWORKS, 24, index),
+    podCidr6: subnetAt(POD_NETWORKS6, 64, digits(index)),
     wire: [
       { place: name, device: "eth0", mac: macFor(KIND.uplink, index) },
       { place: "switch", device: name, mac: macFor(KIND.switchPort, index) },
     ],
     pods: Array.from({ length: settings.podsPerNode }, (_, pod) =>
-      planPod(lab, podCidr, name, index, pod + 1),
+      planPod(lab, name, index, pod + 1),
     ),
     paths: {
       state,
@@ -260,14 +304,23 @@ export function planLab(settings: LabSettings): LabPlan {
     settings,
     state: labPaths(lab).state,
     client: placeOf(lab, "client", "client"),
-    clientAddress: { address: addressAt(CLIENT_NETWORK, 10), length: CLIENT_NETWORK.length },
-    clientGateway: addressAt(CLIENT_NETWORK, 254),
+    clientAddress: {
+      address: addressAt(CLIENT_NETWORK, CLIENT_HOST.ipv4),
+      length: CLIENT_NETWORK.length,
+    },
+    clientAddress6: {
+      address: addressAt(CLIENT_NETWORK6, CLIENT_HOST.ipv6),
+      length: CLIENT_NETWORK6.length,
+    },
+    clientGateway: addressAt(CLIENT_NETWORK, GATEWAY_HOST.ipv4),
+    clientGateway6: addressAt(CLIENT_NETWORK6, GATEWAY_HOST.ipv6),
     clientWire: [
       { place: "client", device: "eth0", mac: macFor(KIND.client, 0) },
       { place: "switch", device: "client", mac: macFor(KIND.switchPort, 0) },
     ],
     switch: placeOf(lab, "switch", "switch"),
     virtualIps: VIRTUAL_IPS,
+    virtualIps6: VIRTUAL_IPS6,
     nodes: Array.from({ length: settings.nodes }, (_, index) => planNode(settings, index + 1)),
   };
 }
@@ -310,7 +363,11 @@ export function placeNamed(plan: LabPlan, name: string): Place {
 }
 
 /** What the pods' routes offer as maximum segment size; undefined for what the MTU allows. */
-export function podMss({ mtu, encapsulate, lowerMss }: LabSettings): number | undefined {
+export function podMss(
+  { mtu, encapsulate, lowerMss }: LabSettings,
+  family: Family = "ipv4",
+): number | undefined {
   if (!lowerMss || encapsulate !== "all") return undefined;
-  return mtu - IP_HEADER_BYTES - IP_HEADER_BYTES - TCP_HEADER_BYTES;
+  const header = family === "ipv4" ? IP_HEADER_BYTES : IPV6_HEADER_BYTES;
+  return mtu - header - header - TCP_HEADER_BYTES;
 }

@@ -7,7 +7,7 @@ import { listAddresses } from "../kernel/netlink/address.ts";
 import { type Link, listLinks } from "../kernel/netlink/link.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { isNamespace, namespaceInode, namespacePath } from "../kernel/netns.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { formatIpv4, formatIpv6 } from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { type LabPlan, type Place, placesOf, type Wire } from "./plan.ts";
@@ -41,7 +41,10 @@ export interface PlaceStatus {
 export interface NodeStatus {
   readonly name: string;
   readonly address: string;
+  /** Null, like all of IPv6's, in a lab without. */
+  readonly address6: string | null;
   readonly podCidr: string;
+  readonly podCidr6: string | null;
   readonly agent: { readonly pid: number; readonly running: boolean } | null;
   readonly socket: string;
   readonly config: string;
@@ -54,6 +57,7 @@ export interface PodStatus {
   readonly name: string;
   readonly node: string;
   readonly address: string;
+  readonly address6: string | null;
   readonly namespaceId: number;
 }
 
@@ -64,7 +68,9 @@ export interface LabStatus {
   readonly encapsulate: string;
   readonly state: string;
   readonly client: string;
+  readonly client6: string | null;
   readonly virtualIps: string;
+  readonly virtualIps6: string | null;
   readonly nodes: readonly NodeStatus[];
   readonly pods: readonly PodStatus[];
   readonly places: readonly PlaceStatus[];
@@ -121,6 +127,7 @@ function placeStatus(place: Place, peers: ReadonlyMap<string, string>): PlaceSta
 /** Describes a lab. */
 export function statusOf(plan: LabPlan, state: LabState): LabStatus {
   const peers = peersOf(plan);
+  const six = (text: string): string | null => (plan.settings.ipv6 ? text : null);
   return {
     name: plan.settings.name,
     phase: state.phase,
@@ -128,14 +135,18 @@ export function statusOf(plan: LabPlan, state: LabState): LabStatus {
     encapsulate: plan.settings.encapsulate,
     state: plan.state,
     client: formatIpv4(plan.clientAddress.address),
+    client6: six(formatIpv6(plan.clientAddress6.address)),
     virtualIps: formatPrefix(plan.virtualIps),
+    virtualIps6: six(formatPrefix(plan.virtualIps6)),
     nodes: plan.nodes.map((node) => {
       const agent = state.agents[node.place.name];
       const { socket, config, manifests, log, pins } = node.paths;
       return {
         name: node.place.name,
         address: formatIpv4(node.address.address),
+        address6: six(formatIpv6(node.address6.address)),
         podCidr: formatPrefix(node.podCidr),
+        podCidr6: six(formatPrefix(node.podCidr6)),
         agent: agent === undefined ? null : { pid: agent.pid, running: isAlive(agent) },
         ...{ socket, config, manifests, log, pins },
       };
@@ -145,6 +156,7 @@ export function statusOf(plan: LabPlan, state: LabState): LabStatus {
         name: pod.place.name,
         node: pod.node,
         address: formatIpv4(pod.address),
+        address6: six(formatIpv6(pod.address6)),
         namespaceId: pod.namespaceId,
       })),
     ),

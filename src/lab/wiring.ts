@@ -3,6 +3,7 @@
 
 import { addAddress } from "../kernel/netlink/address.ts";
 import { type Features, GRO, openEthtool, TX_CHECKSUMS } from "../kernel/netlink/ethtool.ts";
+import { withLength } from "../kernel/netlink/family.ts";
 import { createVeth, listLinks, setLink, withNamespaces } from "../kernel/netlink/link.ts";
 import { addNamespaceId } from "../kernel/netlink/namespace-id.ts";
 import { setNeighbour } from "../kernel/netlink/neighbour.ts";
@@ -10,13 +11,15 @@ import { addRoute, type RouteSpec, replaceRoute } from "../kernel/netlink/route.
 import { openNetlink, type Request } from "../kernel/netlink/socket.ts";
 import { createNamespace, namespacePath } from "../kernel/netns.ts";
 import { writeSysctls } from "../kernel/sysctl.ts";
-import { hostPrefix, parsePrefix } from "../net/prefix.ts";
+import type { Address, Family } from "../net/address.ts";
+import { hostPrefix, isPrefix4, type Prefix, parsePrefix } from "../net/prefix.ts";
 import {
   LabError,
   type LabPlan,
   type NodePlan,
   type Place,
   POD_GATEWAY,
+  POD_GATEWAY6,
   type PodPlan,
   placesOf,
   podMss,
@@ -24,20 +27,79 @@ import {
 } from "./plan.ts";
 import { receiveFromXdp } from "./receive.ts";
 
-const DEFAULT_ROUTE = parsePrefix("0.0.0.0/0");
 const LOOSE_REVERSE_PATH = 2;
 
 /** Finds devices of one namespace by name. */
 type Devices = (name: string) => number;
 
-function sysctlsOf(place: Place): Record<string, number> {
-  // No IPv6 yet: without it no neighbour discovery runs between the packets of a capture.
-  const quiet = { "net/ipv6/conf/all/disable_ipv6": 1, "net/ipv6/conf/default/disable_ipv6": 1 };
+/** The addresses of one family. */
+interface Addresses {
+  readonly family: Family;
+  readonly defaultRoute: Prefix;
+  readonly virtualIps: Prefix;
+  readonly client: Prefix;
+  readonly clientGateway: Address;
+  readonly podGateway: Address;
+  readonly pod: (pod: PodPlan) => Address;
+  readonly node: (node: NodePlan) => {
+    readonly address: Prefix;
+    readonly gateway: Address;
+    readonly podCidr: Prefix;
+  };
+}
+
+/** What a lab has, one family after the other. */
+function familiesOf(plan: LabPlan): Addresses[] {
+  const ipv4: Addresses = {
+    family: "ipv4",
+    defaultRoute: parsePrefix("0.0.0.0/0"),
+    virtualIps: plan.virtualIps,
+    client: plan.clientAddress,
+    clientGateway: plan.clientGateway,
+    podGateway: POD_GATEWAY,
+    pod: ({ address }) => address,
+    node: (node) => node,
+  };
+  const ipv6: Addresses = {
+    family: "ipv6",
+    defaultRoute: parsePrefix("::/0"),
+    virtualIps: plan.virtualIps6,
+    client: plan.clientAddress6,
+    clientGateway: plan.clientGateway6,
+    podGateway: POD_GATEWAY6,
+    pod: ({ address6 }) => address6,
+    node: ({ address6, gateway6, podCidr6 }) => ({
+      address: address6,
+      gateway: gateway6,
+      podCidr: podCidr6,
+    }),
+  };
+  return plan.settings.ipv6 ? [ipv4, ipv6] : [ipv4];
+}
+
+function give(device: number, address: Prefix): Request {
+  return addAddress(
+    isPrefix4(address) ? { device, address } : { device, address, duplicateDetection: false },
+  );
+}
+
+function sysctlsOf(plan: LabPlan, place: Place): Record<string, number> {
+  const six = plan.settings.ipv6 ? 0 : 1;
+  const quiet = {
+    "net/ipv6/conf/all/disable_ipv6": six,
+    "net/ipv6/conf/default/disable_ipv6": six,
+    // Nobody waits for an answer to whether somebody else has the same address, or for a router.
+    "net/ipv6/conf/default/accept_dad": 0,
+    "net/ipv6/conf/default/router_solicitations": 0,
+  };
   if (place.role === "client" || place.role === "pod") return quiet;
   // Answers of direct server return come from where no route leads.
   const reversePath = place.role === "switch" ? 0 : LOOSE_REVERSE_PATH;
   return {
     ...quiet,
+    "net/ipv6/conf/all/forwarding": 1,
+    "net/ipv6/conf/default/forwarding": 1,
+    "net/ipv6/fib_multipath_hash_policy": 1,
     "net/ipv4/ip_forward": 1,
     "net/ipv4/conf/all/rp_filter": reversePath,
     "net/ipv4/conf/default/rp_filter": reversePath,
@@ -94,27 +156,32 @@ function configure(place: Place, requests: (device: Devices) => Request[]): void
 function configureClient(plan: LabPlan): void {
   configure(plan.client, (device) => {
     const eth0 = device(plan.clientWire[0].device);
-    return [
-      addAddress({ device: eth0, address: plan.clientAddress }),
-      addRoute({ destination: DEFAULT_ROUTE, gateway: plan.clientGateway }),
-    ];
+    return familiesOf(plan).flatMap(({ client, clientGateway, defaultRoute }) => [
+      give(eth0, client),
+      addRoute({ destination: defaultRoute, gateway: clientGateway }),
+    ]);
   });
 }
 
 /** The switch's way to the virtual IPs: one node, or several by the flow's hash. */
-function balancerRoute(plan: LabPlan, indexes: readonly number[], device: Devices): RouteSpec {
+function balancerRoute(
+  plan: LabPlan,
+  addresses: Addresses,
+  indexes: readonly number[],
+  device: Devices,
+): RouteSpec {
   const nodes = indexes.map((index) => {
     const node = plan.nodes[index - 1];
     if (node === undefined) throw new LabError(`lab ${plan.settings.name} has no node ${index}`);
     return node;
   });
-  const hops = nodes.map(({ address, wire }) => ({
-    gateway: address.address,
-    device: device(wire[1].device),
+  const hops = nodes.map((node) => ({
+    gateway: addresses.node(node).address.address,
+    device: device(node.wire[1].device),
     weight: 1,
   }));
   const [only, another] = hops;
-  const destination = plan.virtualIps;
+  const destination = addresses.virtualIps;
   if (only !== undefined && another === undefined) {
     return { destination, gateway: only.gateway, device: only.device };
   }
@@ -122,58 +189,68 @@ function balancerRoute(plan: LabPlan, indexes: readonly number[], device: Device
 }
 
 function configureSwitch(plan: LabPlan): void {
-  configure(plan.switch, (device) => [
-    addAddress({
-      device: device(plan.clientWire[1].device),
-      address: { address: plan.clientGateway, length: plan.clientAddress.length },
+  const ofFamily = (addresses: Addresses, device: Devices): Request[] => [
+    give(
+      device(plan.clientWire[1].device),
+      withLength(addresses.clientGateway, addresses.client.length),
+    ),
+    ...plan.nodes.flatMap((node) => {
+      const { address, gateway, podCidr } = addresses.node(node);
+      return [
+        give(device(node.wire[1].device), withLength(gateway, address.length)),
+        addRoute({ destination: podCidr, gateway: address.address }),
+      ];
     }),
-    ...plan.nodes.flatMap((node) => [
-      addAddress({
-        device: device(node.wire[1].device),
-        address: { address: node.gateway, length: node.address.length },
-      }),
-      addRoute({ destination: node.podCidr, gateway: node.address.address }),
-    ]),
-    addRoute(balancerRoute(plan, plan.settings.balancers, device)),
-  ]);
-}
-
-function podRequests(node: NodePlan, pod: PodPlan, device: Devices): Request[] {
-  const [host, inside] = pod.wire;
-  const index = device(host.device);
-  const source = node.address.address;
-  return [
-    addRoute({ destination: hostPrefix(pod.address), device: index, source }),
-    setNeighbour(index, pod.address, inside.mac),
+    addRoute(balancerRoute(plan, addresses, plan.settings.balancers, device)),
   ];
+  configure(plan.switch, (device) =>
+    familiesOf(plan).flatMap((addresses) => ofFamily(addresses, device)),
+  );
 }
 
 function configureNode(plan: LabPlan, node: NodePlan): void {
-  configure(node.place, (device) => [
-    addAddress({ device: device(node.wire[0].device), address: node.address }),
-    addRoute({ destination: DEFAULT_ROUTE, gateway: node.gateway }),
-    // What is for nobody here must not go back to the switch, which would send it here again.
-    addRoute({ destination: node.podCidr, type: "unreachable" }),
-    addRoute({ destination: plan.virtualIps, type: "unreachable" }),
-    ...node.pods.flatMap((pod) => podRequests(node, pod, device)),
-  ]);
+  const ofFamily = (addresses: Addresses, device: Devices): Request[] => {
+    const { address, gateway, podCidr } = addresses.node(node);
+    return [
+      give(device(node.wire[0].device), address),
+      addRoute({ destination: addresses.defaultRoute, gateway }),
+      // What is for nobody here must not go back to the switch, which would send it here again.
+      addRoute({ destination: podCidr, type: "unreachable" }),
+      addRoute({ destination: addresses.virtualIps, type: "unreachable" }),
+      ...node.pods.flatMap((pod) => {
+        const [host, inside] = pod.wire;
+        const index = device(host.device);
+        const to = addresses.pod(pod);
+        return [
+          addRoute({ destination: hostPrefix(to), device: index, source: address.address }),
+          setNeighbour(index, to, inside.mac),
+        ];
+      }),
+    ];
+  };
+  configure(node.place, (device) =>
+    familiesOf(plan).flatMap((addresses) => ofFamily(addresses, device)),
+  );
 }
 
-function configurePod(pod: PodPlan, mss: number | undefined): void {
+function configurePod(plan: LabPlan, pod: PodPlan): void {
   const [host, inside] = pod.wire;
   configure(pod.place, (device) => {
     const eth0 = device(inside.device);
-    return [
-      addAddress({ device: eth0, address: hostPrefix(pod.address) }),
-      setNeighbour(eth0, POD_GATEWAY, host.mac),
-      addRoute({
-        destination: DEFAULT_ROUTE,
-        gateway: POD_GATEWAY,
-        device: eth0,
-        onLink: true,
-        ...(mss === undefined ? {} : { advmss: mss }),
-      }),
-    ];
+    return familiesOf(plan).flatMap(({ family, defaultRoute, podGateway, pod: addressOf }) => {
+      const mss = podMss(plan.settings, family);
+      return [
+        give(eth0, hostPrefix(addressOf(pod))),
+        setNeighbour(eth0, podGateway, host.mac),
+        addRoute({
+          destination: defaultRoute,
+          gateway: podGateway,
+          device: eth0,
+          onLink: true,
+          ...(mss === undefined ? {} : { advmss: mss }),
+        }),
+      ];
+    });
   });
 }
 
@@ -206,15 +283,14 @@ function tameOffloads(plan: LabPlan): void {
 export function wireUp(plan: LabPlan): void {
   for (const place of placesOf(plan)) {
     const path = createNamespace(place.namespace);
-    writeSysctls(sysctlsOf(place), path);
+    writeSysctls(sysctlsOf(plan, place), path);
   }
   layWires(plan);
   configureClient(plan);
   configureSwitch(plan);
-  const mss = podMss(plan.settings);
   for (const node of plan.nodes) {
     configureNode(plan, node);
-    for (const pod of node.pods) configurePod(pod, mss);
+    for (const pod of node.pods) configurePod(plan, pod);
   }
   tameOffloads(plan);
 }
@@ -223,6 +299,8 @@ export function wireUp(plan: LabPlan): void {
 export function routeVirtualIps(plan: LabPlan, balancers: readonly number[]): void {
   using netlink = openNetlink({ namespace: namespacePath(plan.switch.namespace) });
   const byName = new Map(listLinks(netlink).map(({ name, index }) => [name, index]));
-  const route = balancerRoute(plan, balancers, (name) => byName.get(name) ?? 0);
-  netlink.run(replaceRoute(route));
+  for (const addresses of familiesOf(plan)) {
+    const route = balancerRoute(plan, addresses, balancers, (name) => byName.get(name) ?? 0);
+    netlink.run(replaceRoute(route));
+  }
 }

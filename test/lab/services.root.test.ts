@@ -211,9 +211,9 @@ async function createScene(t: TestContext, acceleration: "native" | "off"): Prom
 /** By each of the ways from outside. */
 function waysTo(scene: Scene, service: Numbered, protocol: Protocol): Asked[] {
   const { name, pod, mode } = service;
-  const rest = { protocol, pod, snat: isSnat(mode, protocol) };
-  const by = (way: string, address: string, port: number, entry = "node1"): Asked => {
-    return { what: `${name} ${protocol} by ${way}`, address, port, entry, ...rest };
+  const way = isSnat(mode, protocol) ? "snat" : "ipip";
+  const by = (which: string, address: string, port: number, entry = "node1"): Asked => {
+    return { what: `${name} ${protocol} by ${which}`, address, port, entry, protocol, pod, way };
   };
   const nodePort = (node: string): Asked =>
     by(`${node}'s node port`, scene.address(node), nodePortOf(service), node);
@@ -235,7 +235,7 @@ async function fromOutside(t: TestContext, scene: Scene): Promise<void> {
       protocol,
       entry: "node2",
       pod: "pod2-1",
-      snat: false,
+      way: "ipip" as const,
     },
   ]);
   const all = asked.map(conversation);

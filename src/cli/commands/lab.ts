@@ -26,6 +26,11 @@ function given<T>(values: { readonly [K in keyof T]: T[K] | undefined }): Partia
 
 const ACCELERATIONS = ["native", "generic", "off"] as const;
 const ENCAPSULATIONS = ["all", "first"] as const;
+const LINK_LOCAL = /^fe80:/;
+
+/** A thing of IPv4 and, where the lab has IPv6, the same of IPv6. */
+const both = (ipv4: string, ipv6: string | null): string =>
+  ipv6 === null ? ipv4 : `${ipv4} ${ipv6}`;
 
 export const labUp: Run = async (context) => {
   const { createLab } = await import("../../lab/lab.ts");
@@ -36,6 +41,7 @@ export const labUp: Run = async (context) => {
     bundle: option("bundle") !== undefined,
     agents: option("no-agents") === undefined,
     ...given({
+      ipv6: option("no-ipv6") === undefined ? undefined : false,
       nodes: number(context, "nodes"),
       podsPerNode: number(context, "pods-per-node"),
       mtu: number(context, "mtu"),
@@ -71,14 +77,14 @@ export const labStatus: Run = async (context) => {
   }
   output.write(
     `lab ${status.name}: acceleration ${status.acceleration}, encapsulate ${status.encapsulate}, ` +
-      `virtual IPs ${status.virtualIps}, files in ${status.state}\n\n`,
+      `virtual IPs ${both(status.virtualIps, status.virtualIps6)}, files in ${status.state}\n\n`,
   );
   output.table({
     columns: [{ title: "NODE" }, { title: "ADDRESS" }, { title: "POD CIDR" }, { title: "AGENT" }],
-    rows: status.nodes.map(({ name, address, podCidr, agent }) => [
+    rows: status.nodes.map(({ name, address, address6, podCidr, podCidr6, agent }) => [
       name,
-      address,
-      podCidr,
+      both(address, address6),
+      both(podCidr, podCidr6),
       agent === null
         ? "none"
         : agent.running
@@ -101,7 +107,7 @@ export const labStatus: Run = async (context) => {
         .map((device) => [
           name,
           device.name,
-          device.addresses.join(" "),
+          device.addresses.filter((address) => !LINK_LOCAL.test(address)).join(" "),
           device.peer ?? "",
           namespace,
         ]),

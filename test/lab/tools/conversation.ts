@@ -7,31 +7,48 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { nodeNamed, podNamed } from "../../../src/lab/plan.ts";
-import { formatIpv4 } from "../../../src/net/address.ts";
+import { formatAddress } from "../../../src/net/address.ts";
 import { formatMac } from "../../../src/net/mac.ts";
+import { budget } from "./budget.ts";
 import { nodesOf } from "./inspect.ts";
-import { ECHO_PORT, echo, HTTP_PORT } from "./programs.ts";
-import type { Frame } from "./wire.ts";
+import { ECHO_PORT, echo, HTTP_PORT, inUrl } from "./programs.ts";
+import type { Frame, IpHeader } from "./wire.ts";
 
-const CLIENT = "192.0.2.10";
-/** Enough for several segments. */
-const BODY_BYTES = 40_000;
+/** The usual size is enough for several segments. */
+const BODY_BYTES = budget("bodyBytes", 40_000);
+const DATAGRAMS = budget("datagrams", 1);
 const DATAGRAM = "d".repeat(1200);
 /** From here on the client's ports are used, once each; SNAT keeps ports from 32768 on. */
 const FIRST_CLIENT_PORT = 40_000;
-const HEADER_BYTES = 20;
+const HEADER_BYTES = { ipv4: 20, ipv6: 40 } as const;
+/** Of a whole frame of the lab's MTU. */
+const WIRE_BYTES = 1514;
 const LANES = 6;
+const SYN = 0x02;
+const SYN_ACK_RST_FIN = 0x17;
+/** What headers may be within. */
+const OUTER: ReadonlyMap<number, string> = new Map([
+  [4, "ipip"],
+  [41, "ip6ip6"],
+]);
+
+/**
+ * How what is for a pod of another node gets there: by SNAT, or with the client's address: all of
+ * it within IP-in-IP, or only a flow's first packets.
+ */
+export type Way = "snat" | "ipip" | "ipip-first";
 
 /** Who is asked, and who will answer. */
 export interface Asked {
   readonly what: string;
+  /** Of either family. */
   readonly address: string;
   readonly port: number;
   readonly protocol: "tcp" | "udp";
   /** The node that gets the client's packets. */
   readonly entry: string;
   readonly pod: string;
-  readonly snat: boolean;
+  readonly way: Way;
 }
 
 export interface Conversation extends Asked {
@@ -51,13 +68,23 @@ export function conversation(asked: Asked): Conversation {
   return { ...asked, clientPort: nextPort++ };
 }
 
-/** Has conversations, some at a time; each must succeed. */
-export async function converse(lab: Lab, all: readonly Conversation[]): Promise<void> {
+/** Does something with each of them, some at a time. */
+export async function inLanes<T>(all: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
   const queue = all.values();
   const lane = async (): Promise<void> => {
-    for (const one of queue) await (one.protocol === "tcp" ? upAndDown(lab, one) : ask(lab, one));
+    for (const one of queue) await act(one);
   };
   await Promise.all(Array.from({ length: LANES }, lane));
+}
+
+/** Has one conversation; throws unless it succeeds. */
+export function converseOnce(lab: Lab, one: Conversation): Promise<void> {
+  return one.protocol === "tcp" ? upAndDown(lab, one) : ask(lab, one);
+}
+
+/** Has conversations, some at a time; each must succeed. */
+export function converse(lab: Lab, all: readonly Conversation[]): Promise<void> {
+  return inLanes(all, (one) => converseOnce(lab, one));
 }
 
 /** A body up and down again, over one connection. */
@@ -65,7 +92,7 @@ async function upAndDown(lab: Lab, { address, port, clientPort, what }: Conversa
   const file = (name: string): string => join(lab.plan.state, `${name}-${clientPort}`);
   const body = Buffer.alloc(BODY_BYTES, `${what} `);
   writeFileSync(file("up"), body);
-  const url = `http://${address}:${port}/body-${clientPort}`;
+  const url = `http://${inUrl(address)}:${port}/body-${clientPort}`;
   const curl = ["-sS", "-f", "-m", "15", "--local-port", String(clientPort)];
   const up = [...curl, "-T", file("up"), url];
   const down = [...curl, "-o", file("down"), url];
@@ -74,9 +101,11 @@ async function upAndDown(lab: Lab, { address, port, clientPort, what }: Conversa
 }
 
 async function ask(lab: Lab, { address, port, clientPort, what }: Conversation): Promise<void> {
-  const text = `${what} ${DATAGRAM}`;
-  const answer = await echo(lab, address, port, text, `,sourceport=${clientPort}`);
-  assert.equal(answer, text, what);
+  for (let number = 0; number < DATAGRAMS; number++) {
+    const text = `${number} ${what} ${DATAGRAM}`;
+    const answer = await echo(lab, address, port, text, `,sourceport=${clientPort}`);
+    assert.equal(answer, text, what);
+  }
 }
 
 /** The lines that nginx of a pod must have written for these conversations, sorted. */
@@ -84,59 +113,79 @@ export function expectedLog(lab: Lab, pod: string, all: readonly Conversation[])
   return all
     .filter((one) => one.pod === pod && one.protocol === "tcp")
     .flatMap((one) => {
-      const who = isTranslated(lab, one) ? nodeAddress(lab, one.entry) : CLIENT;
+      const ends = endsOf(lab, one);
+      const who = isTranslated(lab, one) ? ends.balancer : ends.client;
       return [`${who} ${HTTP_PORT} GET 200`, `${who} ${HTTP_PORT} PUT 201`];
     })
     .sort();
 }
 
-const nodeAddress = (lab: Lab, node: string): string =>
-  formatIpv4(nodeNamed(lab.plan, node).address.address);
-
 /** A pod of the node that is asked sees the client in every mode. */
-const isTranslated = (lab: Lab, { snat, pod, entry }: Asked): boolean =>
-  snat && podNamed(lab.plan, pod).node !== entry;
+const isTranslated = (lab: Lab, { way, pod, entry }: Asked): boolean =>
+  way === "snat" && podNamed(lab.plan, pod).node !== entry;
 
-function expected(lab: Lab, one: Conversation): Seen {
-  const { address, port, clientPort, entry, protocol } = one;
-  const { node, address: podIp } = podNamed(lab.plan, one.pod);
-  const podAddress = formatIpv4(podIp);
-  const pod = `${podAddress}:${protocol === "tcp" ? HTTP_PORT : ECHO_PORT}`;
-  const client = `${CLIENT}:${clientPort}`;
-  const service = `${address}:${port}`;
-  const answer = `${service} > ${client}`;
-  const direct = [`${client} > ${pod}`, `${pod} > ${client}`];
-  if (node === entry) return { wires: [`${node}: ${answer}`], pod: direct };
-  const balancer = nodeAddress(lab, entry);
-  if (!one.snat) {
-    const outer = `${balancer} > ${podAddress} | ${client} > ${service}`;
-    return { wires: [`${entry}: ${outer}`, `${node}: ${answer}`], pod: direct };
-  }
-  const masked = `${balancer}:${clientPort}`;
-  const [there, back] = [`${masked} > ${pod}`, `${pod} > ${masked}`];
+/** Addresses of the family in which a conversation is. */
+function endsOf({ plan }: Lab, { address, entry, pod }: Asked) {
+  const node = nodeNamed(plan, entry);
+  const { address: pod4, address6: pod6 } = podNamed(plan, pod);
+  const [client, balancer, end] = address.includes(":")
+    ? [plan.clientAddress6.address, node.address6.address, pod6]
+    : [plan.clientAddress.address, node.address.address, pod4];
   return {
-    wires: [`${entry}: ${there}`, `${entry}: ${answer}`, `${node}: ${back}`],
-    pod: [there, back],
+    client: formatAddress(client),
+    balancer: formatAddress(balancer),
+    pod: formatAddress(end),
   };
 }
 
-/** "SOURCE > TARGET", with the outer header's, if there is one, in front. */
-function describe({ ip, ports }: Frame): string {
+function expected(lab: Lab, one: Conversation): Seen {
+  const { address, port, clientPort, entry, protocol, way } = one;
+  const { node } = podNamed(lab.plan, one.pod);
+  const ends = endsOf(lab, one);
+  const pod = `${inUrl(ends.pod)}:${protocol === "tcp" ? HTTP_PORT : ECHO_PORT}`;
+  const client = `${inUrl(ends.client)}:${clientPort}`;
+  const service = `${inUrl(address)}:${port}`;
+  const answer = `${service} > ${client}`;
+  /** TCP's first packet and all others of a way are told apart. */
+  const first = (text: string): string => (protocol === "tcp" ? `${text} SYN` : text);
+  const both = (text: string): string[] => [first(text), text];
+  const direct = [...both(`${client} > ${pod}`), `${pod} > ${client}`];
+  if (node === entry) return { wires: [`${node}: ${answer}`], pod: direct };
+  if (way === "snat") {
+    const masked = `${inUrl(ends.balancer)}:${clientPort}`;
+    const back = `${pod} > ${masked}`;
+    return {
+      wires: [...both(`${entry}: ${masked} > ${pod}`), `${entry}: ${answer}`, `${node}: ${back}`],
+      pod: [...both(`${masked} > ${pod}`), back],
+    };
+  }
+  const kind = address.includes(":") ? "ip6ip6" : "ipip";
+  const outer = `${ends.balancer} > ${ends.pod} ${kind} 64 | ${client} > ${service}`;
+  const requests =
+    way === "ipip" || protocol === "udp"
+      ? both(`${entry}: ${outer}`)
+      : [`${entry}: ${first(outer)}`, `${entry}: ${client} > ${pod}`];
+  return { wires: [...requests, `${node}: ${answer}`], pod: direct };
+}
+
+/** "SOURCE > TARGET", with the outer header's, its kind and TTL, if there is one, in front. */
+function describe({ ip, ports, tcpFlags = 0 }: Frame): string {
   const [source, target] = ports;
-  return ip
-    .map((header, index) =>
-      index === ip.length - 1
-        ? `${header.source}:${source} > ${header.target}:${target}`
-        : `${header.source} > ${header.target}`,
-    )
-    .join(" | ");
+  const inner = (header: IpHeader): string =>
+    `${inUrl(header.source)}:${source} > ${inUrl(header.target)}:${target}`;
+  const outer = (header: IpHeader): string =>
+    `${header.source} > ${header.target} ${OUTER.get(header.protocol)} ${header.ttl}`;
+  const headers = ip.map((header, index) =>
+    index === ip.length - 1 ? inner(header) : outer(header),
+  );
+  return headers.join(" | ") + ((tcpFlags & SYN_ACK_RST_FIN) === SYN ? " SYN" : "");
 }
 
 function kinds(texts: readonly string[]): string[] {
   return [...new Set(texts)].sort();
 }
 
-/** What nodes of a lab sent, as tshark saw it. */
+/** What passed the wires and reached pods, as tshark saw it. */
 export class Judge {
   readonly #lab: Lab;
   /** By the MACs of their uplinks. */
@@ -154,24 +203,39 @@ export class Judge {
    * nothing but what clients are told.
    */
   assertRight(all: readonly Conversation[], wires: readonly Frame[], pods: readonly Frame[]): void {
-    const sent = wires.filter(({ sender }) => this.#nodes.has(sender));
-    for (const frame of [...sent, ...pods]) assertWhole(frame);
-    const known = new Set<number>();
-    for (const one of all) {
-      const { clientPort, what } = one;
-      known.add(clientPort);
-      const isIts = ({ ports }: Frame): boolean => ports.includes(clientPort);
-      const seen = {
-        wires: kinds(sent.filter(isIts).map((frame) => this.#describeSent(frame))),
-        pod: kinds(pods.filter(isIts).map(describe)),
-      };
-      const wanted = expected(this.#lab, one);
-      assert.deepEqual(seen, { wires: kinds(wanted.wires), pod: kinds(wanted.pod) }, what);
-    }
-    const others = [...sent, ...pods]
+    for (const one of all) this.assertOne(one, wires, pods);
+    this.assertNoOthers(all, wires, pods);
+  }
+
+  assertOne(one: Conversation, wires: readonly Frame[], pods: readonly Frame[]): void {
+    const isIts = ({ ports }: Frame): boolean => ports.includes(one.clientPort);
+    const sent = this.#sent(wires).filter(isIts);
+    const got = pods.filter(isIts);
+    for (const frame of [...sent, ...got]) assertWhole(frame);
+    const seen = {
+      wires: kinds(sent.map((frame) => this.#describeSent(frame))),
+      pod: kinds(got.map(describe)),
+    };
+    const wanted = expected(this.#lab, one);
+    assert.deepEqual(seen, { wires: kinds(wanted.wires), pod: kinds(wanted.pod) }, one.what);
+  }
+
+  assertNoOthers(
+    all: readonly Conversation[],
+    wires: readonly Frame[],
+    pods: readonly Frame[],
+  ): void {
+    const known = new Set(all.map(({ clientPort }) => clientPort));
+    const { clientAddress, clientAddress6 } = this.#lab.plan;
+    const clients = [clientAddress, clientAddress6].map(({ address }) => formatAddress(address));
+    const others = [...this.#sent(wires), ...pods]
       .filter(({ ports }) => !ports.some((port) => known.has(port)))
-      .filter(({ ip }) => ip[0]?.target !== CLIENT);
+      .filter(({ ip }) => !clients.includes(ip[0]?.target ?? ""));
     assert.deepEqual(kinds(others.map(describe)), [], "packets of no conversation");
+  }
+
+  #sent(wires: readonly Frame[]): Frame[] {
+    return wires.filter(({ sender }) => this.#nodes.has(sender));
   }
 
   /** "node1: SOURCE > TARGET". */
@@ -183,5 +247,8 @@ export class Judge {
 function assertWhole(frame: Frame): void {
   const text = JSON.stringify(frame);
   assert.deepEqual(frame.wrong, [], `wrong checksums in ${text}`);
-  for (const { headerBytes } of frame.ip) assert.equal(headerBytes, HEADER_BYTES, text);
+  assert.ok(frame.bytes <= WIRE_BYTES, `too large for the wire: ${text}`);
+  for (const { family, headerBytes } of frame.ip) {
+    assert.equal(headerBytes, HEADER_BYTES[family], `options in ${text}`);
+  }
 }

@@ -29,7 +29,7 @@ export class Flow {
 
   constructor(number: number, { address, port }: Pick<OpenOptions, "address" | "port">) {
     this.#number = number;
-    this.#socket = createSocket("udp4");
+    this.#socket = createSocket(address.includes(":") ? "udp6" : "udp4");
     this.#socket.on("message", (message) => this.#take(message));
     this.#socket.on("error", (error: NodeJS.ErrnoException) => {
       this.broken ??= error.code ?? error.message;

@@ -40,6 +40,7 @@ http {
   client_max_body_size 64m;
   server {
     listen ${HTTP_PORT};
+    listen [::]:${HTTP_PORT};
     listen ${OTHER_HTTP_PORT};
     root ${directory}/www;
     dav_methods PUT;
@@ -59,10 +60,15 @@ export async function startPrograms(lab: Lab, pod: string): Promise<PodPrograms>
   writeFileSync(file("nginx.conf"), nginxConfig(directory));
   lab.start(pod, ["nginx", "-c", file("nginx.conf")], `${pod}-nginx.log`);
   lab.start(pod, ["iperf3", "-s", "-p", String(IPERF_PORT)], `${pod}-iperf3.log`);
-  lab.start(pod, ["socat", `UDP4-RECVFROM:${ECHO_PORT},fork`, "PIPE"], `${pod}-socat.log`);
+  for (const listen of [`UDP4-RECVFROM:${ECHO_PORT}`, `UDP6-RECVFROM:${ECHO_PORT},ipv6only`]) {
+    lab.start(pod, ["socat", `${listen},fork`, "PIPE"], `${pod}-socat.log`);
+  }
   await until(`the programs of ${pod} to listen`, START_LIMIT_MS, async () => {
     const listening = await lab.output(pod, ["ss", "-Hlntu"]);
-    return [HTTP_PORT, IPERF_PORT, ECHO_PORT].every((port) => listening.includes(`:${port} `));
+    const wanted = ["0.0.0.0", "[::]"].flatMap((any) =>
+      [HTTP_PORT, ECHO_PORT].map((port) => `${any}:${port} `),
+    );
+    return [...wanted, `:${IPERF_PORT} `].every((socket) => listening.includes(socket));
   });
   return {
     large: file("www/large"),
@@ -81,6 +87,11 @@ export async function setOffloads(
   await lab.output(place, ["ethtool", "-K", device, "tx", on ? "on" : "off"]);
 }
 
+/** An address as it stands before a port. */
+export function inUrl(address: string): string {
+  return address.includes(":") ? `[${address}]` : address;
+}
+
 /** Sends one datagram by socat and returns what came back. */
 export function echo(
   lab: Lab,
@@ -89,6 +100,7 @@ export function echo(
   text: string,
   options = "",
 ): Promise<string> {
-  const target = `UDP4:${address}:${port},readbytes=${text.length}${options}`;
+  const family = address.includes(":") ? "UDP6" : "UDP4";
+  const target = `${family}:${inUrl(address)}:${port},readbytes=${text.length}${options}`;
   return lab.output("client", ["socat", "-t", "3", "-", target], { input: text });
 }

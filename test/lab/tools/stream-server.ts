@@ -7,6 +7,7 @@
 // line `report` each, for a line of JSON; its end is the server's.
 
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { bytesAt, isRight, keysOf } from "./pattern.ts";
@@ -53,7 +54,7 @@ class Stream {
   }
 }
 
-const server = createServer({ noDelay: true }, (socket) => {
+function serve(socket: Socket): void {
   const stream = new Stream(socket);
   state.accepted++;
   state.open++;
@@ -64,19 +65,24 @@ const server = createServer({ noDelay: true }, (socket) => {
   socket.on("close", () => {
     state.open--;
   });
-});
+}
 
-const datagrams = createSocket("udp4", (message, { address, port: from }) => {
-  state.datagrams++;
-  datagrams.send([message, name], from, address);
-});
+/** A socket of each family, as a server that knows only one has. */
+async function listen(family: "udp4" | "udp6"): Promise<void> {
+  const [host, ipv6Only] = family === "udp4" ? ["0.0.0.0", false] : ["::", true];
+  const datagrams = createSocket({ type: family, ipv6Only }, (message, { address, port: from }) => {
+    state.datagrams++;
+    datagrams.send([message, name], from, address);
+  });
+  const server = createServer({ noDelay: true }, serve);
+  server.listen({ port, host, ipv6Only, backlog: BACKLOG });
+  datagrams.bind(port);
+  await Promise.all([once(server, "listening"), once(datagrams, "listening")]);
+}
 
 createInterface({ input: process.stdin })
   .on("line", () => process.stdout.write(`${JSON.stringify(state)}\n`))
   .on("close", () => process.exit(0));
 
-datagrams.bind(port, () => {
-  server.listen({ port, host: "0.0.0.0", backlog: BACKLOG }, () => {
-    process.stdout.write(`${JSON.stringify(state)}\n`);
-  });
-});
+await Promise.all([listen("udp4"), listen("udp6")]);
+process.stdout.write(`${JSON.stringify(state)}\n`);

@@ -6,15 +6,19 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import type { Lab } from "../../../src/lab/lab.ts";
+import type { Family } from "../../../src/net/address.ts";
 
-/** One IPv4 header. */
+/** One header of IPv4 or IPv6; hop limit, traffic class and next header by their names of IPv4. */
 export interface IpHeader {
+  readonly family: Family;
   readonly source: string;
   readonly target: string;
   readonly ttl: number;
+  /** Always of IPv6, which routers don't cut. */
   readonly dontFragment: boolean;
   readonly tos: number;
   readonly protocol: number;
+  /** With options of IPv4, without extension headers of IPv6. */
   readonly headerBytes: number;
   readonly totalBytes: number;
 }
@@ -36,6 +40,7 @@ export interface Frame {
 
 const FIELDS = [
   "frame.interface_id",
+  "frame.protocols",
   "eth.src",
   "frame.len",
   "ip.src",
@@ -46,6 +51,12 @@ const FIELDS = [
   "ip.proto",
   "ip.hdr_len",
   "ip.len",
+  "ipv6.src",
+  "ipv6.dst",
+  "ipv6.hlim",
+  "ipv6.tclass",
+  "ipv6.nxt",
+  "ipv6.plen",
   "tcp.srcport",
   "tcp.dstport",
   "udp.srcport",
@@ -59,21 +70,27 @@ const FIELDS = [
   "tcp.checksum.status",
   "udp.checksum.status",
   "icmp.checksum.status",
+  "icmpv6.checksum.status",
 ] as const;
 type Values = Readonly<Record<(typeof FIELDS)[number], readonly string[]>>;
 
-const CHECKS = ["ip", "tcp", "udp", "icmp"] as const;
+const CHECKS = ["ip", "tcp", "udp", "icmp", "icmpv6"] as const;
+const IPV6_HEADER_BYTES = 40;
+/** All but what nodes speak with their neighbours alone. */
+const USUAL = "ip or (ipv6 and not icmpv6.type >= 130)";
 /** What tshark calls a wrong checksum. */
 const BAD = "0";
 const OUTPUT_LIMIT_BYTES = 256 * 1024 * 1024;
 
 /** The frames of a capture, in order; `filter` as tshark's -Y has it. */
-export async function readFrames(file: string, filter = "ip"): Promise<Frame[]> {
+export async function readFrames(file: string, filter = USUAL): Promise<Frame[]> {
   const check = ["ip", "tcp", "udp"].flatMap((name) => ["-o", `${name}.check_checksum:TRUE`]);
+  // Juniper's mirror sees packets in packets of the node port 30030.
+  const plain = ["--disable-protocol", "jmirror"];
   // HTTP and its like cost time and say nothing here.
   const quick = ["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE"];
   const fields = FIELDS.flatMap((field) => ["-e", field]);
-  const args = ["-r", file, ...quick, ...check, "-Y", filter, "-T", "fields", ...fields];
+  const args = ["-r", file, ...plain, ...quick, ...check, "-Y", filter, "-T", "fields", ...fields];
   const { stdout } = await promisify(execFile)("tshark", args, { maxBuffer: OUTPUT_LIMIT_BYTES });
   return stdout.split("\n").slice(0, -1).map(readFrame);
 }
@@ -85,17 +102,14 @@ function readFrame(line: string): Frame {
   ) as unknown as Values;
   const [flags] = values["tcp.flags"];
   const [type] = values["icmp.type"];
+  const protocols = (values["frame.protocols"][0] ?? "").split(":");
+  const transport = protocols.findLast((name) => name === "tcp" || name === "udp");
   return {
     device: Number(values["frame.interface_id"][0] ?? 0),
     sender: values["eth.src"][0] ?? "",
     bytes: Number(values["frame.len"][0]),
-    ip: values["ip.src"].map((_, index) => readIp(values, index)),
-    ports: [
-      ...values["tcp.srcport"],
-      ...values["udp.srcport"],
-      ...values["tcp.dstport"],
-      ...values["udp.dstport"],
-    ].map(Number),
+    ip: readIps(values, protocols),
+    ports: transport === undefined ? [] : portsOf(values, transport === "tcp" ? "tcp" : "udp"),
     tcpFlags: flags === undefined ? undefined : Number(flags),
     icmp:
       type === undefined
@@ -118,9 +132,24 @@ function isWrong(values: Values, name: (typeof CHECKS)[number]): boolean {
   return values[`${name}.checksum.status`].includes(BAD);
 }
 
-function readIp(values: Values, index: number): IpHeader {
+function portsOf(values: Values, transport: "tcp" | "udp"): number[] {
+  const fields = [values[`${transport}.srcport`], values[`${transport}.dstport`]];
+  return fields.map((field) => Number(field.at(-1)));
+}
+
+/** tshark tells a frame's fields of each family apart; their order is that of its protocols. */
+function readIps(values: Values, protocols: readonly string[]): IpHeader[] {
+  const read = { ip: 0, ipv6: 0 };
+  return protocols.flatMap((name) => {
+    if (name === "ip") return readIpv4(values, read.ip++);
+    return name === "ipv6" ? readIpv6(values, read.ipv6++) : [];
+  });
+}
+
+function readIpv4(values: Values, index: number): IpHeader {
   const number = (field: keyof Values): number => Number(values[field][index]);
   return {
+    family: "ipv4",
     source: values["ip.src"][index] ?? "",
     target: values["ip.dst"][index] ?? "",
     ttl: number("ip.ttl"),
@@ -129,6 +158,21 @@ function readIp(values: Values, index: number): IpHeader {
     protocol: number("ip.proto"),
     headerBytes: number("ip.hdr_len"),
     totalBytes: number("ip.len"),
+  };
+}
+
+function readIpv6(values: Values, index: number): IpHeader {
+  const number = (field: keyof Values): number => Number(values[field][index]);
+  return {
+    family: "ipv6",
+    source: values["ipv6.src"][index] ?? "",
+    target: values["ipv6.dst"][index] ?? "",
+    ttl: number("ipv6.hlim"),
+    dontFragment: true,
+    tos: number("ipv6.tclass"),
+    protocol: number("ipv6.nxt"),
+    headerBytes: IPV6_HEADER_BYTES,
+    totalBytes: IPV6_HEADER_BYTES + number("ipv6.plen"),
   };
 }
 

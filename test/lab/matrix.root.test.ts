@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Every mode in every family, for TCP and UDP, by XDP and by tc, to a pod of the balancer and of
+// another node, with equal ports and with different ones: a client that must get its answers, and
+// tshark's verdict about the wires. A lab for each pair of settings serves all of its rows at once;
+// CILIATE_ROWS=snat/ipv4/tcp/native/far/other (a regular expression) runs some.
+
+import assert from "node:assert/strict";
+import { suite, type TestContext, test } from "node:test";
+import { dumpFrontends } from "../../src/datapath/dump.ts";
+import { createLab, type Lab } from "../../src/lab/lab.ts";
+import type { LabOptions } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import { removeLab } from "../../src/lab/state.ts";
+import type { Family } from "../../src/net/address.ts";
+import {
+  type Conversation,
+  conversation,
+  converseOnce,
+  expectedLog,
+  inLanes,
+  Judge,
+} from "./tools/conversation.ts";
+import { nodesOf, pinsOf } from "./tools/inspect.ts";
+import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
+import {
+  ECHO_PORT,
+  HTTP_PORT,
+  inUrl,
+  type PodPrograms,
+  setOffloads,
+  startPrograms,
+} from "./tools/programs.ts";
+import { freshName } from "./tools/stage.ts";
+import { type Frame, watch } from "./tools/wire.ts";
+
+const ACCELERATIONS = ["native", "off"] as const;
+/** Of the balancer, node1, and of another node. */
+const BACKENDS = ["near", "far"] as const;
+const PODS = { near: "pod1-1", far: "pod2-1" } as const;
+const POD_PORTS = { tcp: HTTP_PORT, udp: ECHO_PORT } as const;
+/** A service's port is the pod's, or another one. */
+const SERVICE_PORTS = { same: POD_PORTS, other: { tcp: 80, udp: 7 } } as const;
+const PORTS = ["same", "other"] as const;
+const IN_FORCE_LIMIT_MS = 15_000;
+const LOG_LIMIT_MS = 5000;
+
+type Acceleration = (typeof ACCELERATIONS)[number];
+type Backend = (typeof BACKENDS)[number];
+type Ports = (typeof PORTS)[number];
+
+interface Row {
+  readonly mode: Mode;
+  readonly family: Family;
+  readonly protocol: Protocol;
+  readonly acceleration: Acceleration;
+  readonly backend: Backend;
+  readonly ports: Ports;
+}
+
+const ROWS: readonly Row[] = MODES.flatMap((mode) =>
+  mode.families.flatMap((family) =>
+    PROTOCOLS.flatMap((protocol) =>
+      ACCELERATIONS.flatMap((acceleration) =>
+        BACKENDS.flatMap((backend) =>
+          PORTS.map((ports) => ({ mode, family, protocol, acceleration, backend, ports })),
+        ),
+      ),
+    ),
+  ),
+);
+
+function nameOf({ mode, family, protocol, acceleration, backend, ports }: Row): string {
+  return [mode.name, family, protocol, acceleration, backend, ports].join("/");
+}
+
+/** Each mode has a service for each place of a backend, each service an address of each family. */
+function addressOf({ mode, family, backend }: Pick<Row, "mode" | "family" | "backend">): string {
+  const number = 1 + BACKENDS.length * MODES.indexOf(mode) + BACKENDS.indexOf(backend);
+  return family === "ipv4" ? `198.51.100.${number}` : `fd00:198:51:100::${number}`;
+}
+
+function conversationOf(row: Row): Conversation {
+  const { mode, protocol, backend, ports } = row;
+  return conversation({
+    what: nameOf(row),
+    address: addressOf(row),
+    port: SERVICE_PORTS[ports][protocol],
+    protocol,
+    entry: "node1",
+    pod: PODS[backend],
+    way: mode.ways[protocol],
+  });
+}
+
+function publish(lab: Lab, mode: Mode): void {
+  for (const backend of BACKENDS) {
+    lab.publish({
+      name: `${mode.name}-${backend}`,
+      addresses: mode.families.map((family) => addressOf({ mode, family, backend })),
+      ports: PORTS.flatMap((ports) =>
+        PROTOCOLS.map((protocol) => ({
+          name: `${protocol}-${ports}`,
+          port: SERVICE_PORTS[ports][protocol],
+          targetPort: POD_PORTS[protocol],
+          protocol: protocol === "tcp" ? "TCP" : "UDP",
+        })),
+      ),
+      backends: [PODS[backend]],
+      annotations: { "ciliate.io/forwarding-mode": mode.annotation },
+    });
+  }
+}
+
+/** Waits until every node has what all of these go to. */
+async function untilServed(lab: Lab, all: readonly Conversation[]): Promise<void> {
+  const wanted = all.map(({ address, port, protocol }) => `${inUrl(address)}:${port}/${protocol}`);
+  for (const node of nodesOf(lab)) {
+    await until(`services on ${node}`, IN_FORCE_LIMIT_MS, () => {
+      const rows = [...dumpFrontends(pinsOf(lab, node))].filter(
+        ({ kind, backends }) => kind === "service" && backends > 0,
+      );
+      const there = new Set(rows.map(({ frontend, protocol }) => `${frontend}/${protocol}`));
+      return wanted.every((frontend) => there.has(frontend));
+    });
+  }
+}
+
+interface Scene {
+  readonly lab: Lab;
+  readonly programs: readonly (readonly [pod: string, programs: PodPrograms])[];
+}
+
+async function createScene(
+  t: TestContext,
+  settings: LabOptions,
+  acceleration: Acceleration,
+): Promise<Scene> {
+  const name = freshName();
+  t.after(() => removeLab(name));
+  // The routes' MSS is not lowered: the datapath itself must see to it.
+  const options = { name, nodes: 2, podsPerNode: 1, lowerMss: false, acceleration };
+  const lab = await createLab({ ...options, ...settings });
+  const programs = await Promise.all(
+    Object.values(PODS).map(async (pod) => [pod, await startPrograms(lab, pod)] as const),
+  );
+  // What is captured must be whole, and cut as it was on the wire.
+  await Promise.all([
+    ...["client", ...Object.values(PODS), ...nodesOf(lab)].map((place) =>
+      setOffloads(lab, place, false),
+    ),
+    ...nodesOf(lab).map((node) => lab.output("switch", ["ethtool", "-K", node, "gro", "off"])),
+  ]);
+  return { lab, programs };
+}
+
+/** Has all conversations and tells which failed, and what passed the wires and reached the pods. */
+async function play(t: TestContext, { lab }: Scene, all: readonly Conversation[]) {
+  const failures = new Map<Conversation, unknown>();
+  const { wires, ...pods } = await watch(
+    t,
+    lab,
+    {
+      wires: { at: `switch:${nodesOf(lab).join()}` },
+      near: { at: PODS.near },
+      far: { at: PODS.far },
+    },
+    () =>
+      inLanes(all, async (one) => {
+        await converseOnce(lab, one).catch((error: unknown) => failures.set(one, error));
+      }),
+  );
+  return { failures, wires, pods: [...pods.near, ...pods.far] };
+}
+
+/** Every packet with options would be a switch's slow path's. */
+async function assertCounted(lab: Lab, rows: readonly Row[]): Promise<void> {
+  const { options, options6, ipip } = await lab.counters();
+  assert.deepEqual([options.packets, options6.packets], [0, 0]);
+  const within = rows.some(
+    ({ mode, family, protocol, backend }) =>
+      family === "ipv4" && backend === "far" && mode.ways[protocol] !== "snat",
+  );
+  assert.equal(ipip.packets > 0, within);
+}
+
+async function assertLogged(scene: Scene, all: readonly Conversation[]): Promise<void> {
+  for (const [pod, programs] of scene.programs) {
+    const wanted = expectedLog(scene.lab, pod, all);
+    await until(`the log of ${pod}`, LOG_LIMIT_MS, () => {
+      return programs.requests().length >= wanted.length;
+    });
+    assert.deepEqual(programs.requests().sort(), wanted, pod);
+  }
+}
+
+async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
+  const [first] = rows;
+  assert.ok(first !== undefined);
+  const scene = await createScene(t, first.mode.settings, first.acceleration);
+  const { lab } = scene;
+  const all = rows.map(conversationOf);
+  for (const mode of new Set(rows.map((row) => row.mode))) publish(lab, mode);
+  await untilServed(lab, all);
+  await lab.resetCounters();
+  const seen: { wires: Frame[]; pods: Frame[]; failures: Map<Conversation, unknown> } = await play(
+    t,
+    scene,
+    all,
+  );
+  const judge = new Judge(lab);
+  for (const one of all) {
+    await t.test(one.what, () => {
+      if (seen.failures.has(one)) throw seen.failures.get(one);
+      judge.assertOne(one, seen.wires, seen.pods);
+    });
+  }
+  await t.test("nothing else", async () => {
+    judge.assertNoOthers(all, seen.wires, seen.pods);
+    await assertCounted(lab, rows);
+    await assertLogged(scene, all);
+  });
+}
+
+const wanted = new RegExp(process.env["CILIATE_ROWS"] ?? "");
+const labs = Object.groupBy(
+  ROWS.filter((row) => wanted.test(nameOf(row))),
+  ({ mode, acceleration }) => `${JSON.stringify(mode.settings)}, acceleration ${acceleration}`,
+);
+
+suite("every mode", { concurrency: 2 }, () => {
+  for (const [settings, rows = []] of Object.entries(labs)) {
+    test(`with ${settings}`, (t) => testRows(t, rows));
+  }
+});
