@@ -6,6 +6,7 @@ import { rmSync } from "node:fs";
 import { resolve } from "node:path";
 import {
   type Config,
+  Dispatch,
   FrontendKind,
   type Ifindex,
   NexthopFlag,
@@ -19,7 +20,7 @@ import type { ServiceImage } from "../src/datapath/tables/images.ts";
 import { openTables } from "../src/datapath/tables/tables.ts";
 import { listPins, unpin } from "../src/kernel/bpffs.ts";
 import { createRing, ringSizeFor } from "../src/lb/maglev.ts";
-import { ANY_IPV6, type Ipv4, parseIpv4 } from "../src/net/address.ts";
+import { ANY_IPV4, ANY_IPV6, type Ipv4, parseIpv4 } from "../src/net/address.ts";
 import { parseMac } from "../src/net/mac.ts";
 import { PROTOCOL } from "../src/net/protocol.ts";
 
@@ -40,6 +41,8 @@ export const LOOPBACK = 1 as Ifindex;
 
 export interface WorldOptions {
   readonly services: number;
+  /** The backends' node, where Geneve goes; none: to the pods themselves. */
+  readonly peer?: Ipv4;
   /** Whether backends are pods of this node. */
   readonly local?: boolean;
   /** Where packets to other nodes leave; the device they came in by when left out. */
@@ -68,6 +71,8 @@ const CONSTANTS: DatapathOptions["constants"] = {
   hashSeed: 0x1122334455667788n,
   outerPrefix: 0 as Ipv4,
   outerHostMask: 0,
+  dispatch: Dispatch.ipip,
+  acceptOption: 0,
   clampMss: 1440,
   fragmentsTrack: 1,
   fragmentsPass: 0,
@@ -136,6 +141,7 @@ async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
     gateway: parseIpv4("192.0.2.1"),
     outerSource: NODE_ADDRESS,
     checksum: outerSum(NODE_ADDRESS),
+    peer: options.peer ?? ANY_IPV4,
   });
   maps.trusted.update({ prefixLength: 8, address: parseIpv4("10.0.0.0") }, { kind: Trust.node });
   using tables = await openTables({

@@ -6,11 +6,13 @@
 #include "abi/programs.h"
 #include "stage/affinity.h"
 #include "stage/aside.h"
+#include "stage/dispatch-xdp.h"
 #include "stage/encap.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
 #include "stage/nat-xdp.h"
 #include "stage/parse.h"
+#include "stage/scratch.h"
 #include "stage/service.h"
 #include "stage/source.h"
 
@@ -36,6 +38,26 @@ static __always_inline enum verdict send_encapsulated(struct xdp_md *ctx, struct
 	return SENT_ENCAPSULATED;
 }
 
+/* Geneve, or an option. */
+static __always_inline enum verdict send_told(struct xdp_md *ctx, const struct packet *packet,
+					      const backend_t *backend, const nexthop_t *nexthop,
+					      int *action)
+{
+	struct scratch *held = scratch_row();
+	enum verdict verdict;
+
+	if (!held)
+		return DROP_TABLE;
+	/* What is given to a function isn't kept in registers, and a copy has no room on the stack.
+	 */
+	held->packet = *packet;
+	verdict = dispatch == DISPATCH_GENEVE ? xdp_geneve(ctx, &held->packet, backend, nexthop)
+					      : xdp_option(ctx, &held->packet, backend, nexthop);
+	if (verdict == SENT_ENCAPSULATED)
+		*action = transmit(ctx, nexthop->ifindex);
+	return verdict;
+}
+
 /* TCP alone travels plain. */
 static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet *packet,
 					       const backend_t *backend, const nexthop_t *nexthop,
@@ -53,6 +75,7 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 	tcp = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return DROP_REWRITE;
+	option_refuse(ip, end_of(ctx), packet);
 	ethernet_to(data, nexthop);
 	header_forward(ip, backend->address, change);
 	tcp->dest = backend->port;
@@ -141,10 +164,12 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (unlikely(!(nexthop->flags & NEXTHOP_EDGE)))
 		return PASS_UNRESOLVED;
 	packet->backend = backend->address;
-	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
+	extra = travels_plain(service, packet) ? 0 : dispatch_bytes();
 	if (unlikely(packet->total_bytes + extra > nexthop->mtu))
 		return too_big(ctx, packet, nexthop->mtu - extra, action);
-	if (extra)
+	if (extra && unlikely(dispatch != DISPATCH_IPIP))
+		verdict = send_told(ctx, packet, backend, nexthop, action);
+	else if (extra)
 		verdict = send_encapsulated(ctx, packet, nexthop, action);
 	else
 		verdict = send_plain(ctx, packet, backend, nexthop, action);

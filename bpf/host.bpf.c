@@ -14,69 +14,20 @@
 #include "stage/echo-skb.h"
 #include "stage/errand.h"
 #include "stage/fragment.h"
+#include "stage/foreign.h"
 #include "stage/nat-skb.h"
 #include "stage/plain.h"
 #include "stage/skb.h"
 #include "stage/source.h"
+#include "stage/to-node.h"
+#include "stage/told.h"
 
 /* Ethernet, outer and inner IP header at their longest, and a TCP header. */
 #define HEADER_BYTES (ETH_HLEN + 2 * IP_HEADER_MAX + 20)
+/* The same with Geneve between. */
+#define TOLD_BYTES (ETH_HLEN + GENEVE_BYTES + IP_HEADER_MAX + 20)
 
 PROGRAM_TABLE(FAMILY(host_programs));
-
-static __always_inline enum verdict send_plain(struct __sk_buff *skb, struct packet *packet,
-					       const backend_t *backend, const struct way *way,
-					       int *action)
-{
-	struct translation to = {
-	    .source = packet->source,
-	    .destination = backend->address,
-	    .source_port = packet->source_port,
-	    .destination_port = backend->port,
-	    .tos = packet->tos,
-	    .ttl = packet->ttl - 1,
-	};
-
-	if (packet->ttl <= 1)
-		return PASS_TTL;
-	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
-	    !translate_headers(skb, packet, ETH_HLEN, &to) ||
-	    !skb_ethernet(skb, way->destination, way->source))
-		return DROP_REWRITE;
-	*action = way_take(way);
-	return SENT_PLAIN;
-}
-
-static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *packet,
-				       const struct service *service, const backend_t *backend,
-				       int *action)
-{
-	__u32 row = backend->nexthop;
-	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
-	struct way way = {};
-	__u32 sum, bytes, extra;
-	address_t source;
-
-	if (!nexthop)
-		return DROP_TABLE;
-	source = outer_source_of(packet, nexthop, &sum);
-	if (!(nexthop->flags & NEXTHOP_RESOLVED) && !outer_source_hashed()) {
-		source = own_address();
-		sum = outer_sum(source, IP_DEFAULT_TTL);
-	}
-	extra = travels_plain(service, packet) ? 0 : OUTER_BYTES;
-	bytes = segment_bytes(skb, packet) + extra;
-	if (!way_of(skb, nexthop, source, backend->address, bytes, &way))
-		return DROP_NO_ROUTE;
-	if (bytes > way.mtu)
-		return too_big(packet, &way, extra);
-	if (!extra)
-		return send_plain(skb, packet, backend, &way, action);
-	if (!skb_encapsulate(skb, packet, source, IP_DEFAULT_TTL, sum, &way))
-		return DROP_REWRITE;
-	*action = way_take(&way);
-	return SENT_ENCAPSULATED;
-}
 
 /*
  * On in another program, which begins anew with the packet. Comes back only if the agent has not
@@ -96,6 +47,7 @@ static __always_inline enum verdict hand_over(struct __sk_buff *skb, address_t p
 	if (!held)
 		return DROP_TABLE;
 	held->pod = pod;
+	held->taken = 0;
 	return go_on(skb, HOST_PROGRAM_DELIVER);
 }
 
@@ -134,6 +86,8 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct packe
 	__u32 hop;
 
 	verdict = unwrap(skb, packet, &hop, &parsed);
+	if (verdict == PASS_UNRESOLVED)
+		return go_on(skb, HOST_PROGRAM_FOREIGN);
 	if (verdict != PASS_LOCAL)
 		return verdict;
 	if (parsed == PARSED_PROTOCOL)
@@ -148,6 +102,8 @@ static __always_inline enum verdict unbalanced(struct __sk_buff *skb, const stru
 {
 	if (service_has_address(packet->destination))
 		return DROP_UNKNOWN_PORT;
+	if (told_by_geneve(packet) || told_by_option(skb, packet))
+		return go_on(skb, HOST_PROGRAM_TOLD);
 	if (!node_clients && !endpoint_find(packet->destination))
 		return PASS_NOT_OURS;
 	return go_on(skb, HOST_PROGRAM_PLAIN);
@@ -273,11 +229,16 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 SEC("tc")
 int FAMILY(host_fragment)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	int action = TC_ACT_UNSPEC;
-	enum verdict verdict = piece(skb, &packet, &action);
+	struct packet *packet;
+	enum verdict verdict;
 
-	return finish(skb, &packet, verdict, action);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	verdict = piece(skb, packet, &action);
+	return finish(skb, packet, verdict, action);
 }
 
 /* Packets to services with SERVICE_SNAT. */
@@ -380,6 +341,8 @@ int FAMILY(host_deliver)(struct __sk_buff *skb)
 	packet = scratch_packet(held, skb->len);
 	switch (host_read(skb, packet)) {
 	case PARSED_WHOLE:
+		packet->frame_bytes += held->taken;
+		packet->told = held->taken;
 		verdict = deliver(skb, packet, held->pod, 0, &action);
 		break;
 	case PARSED_PROTOCOL:
@@ -389,6 +352,45 @@ int FAMILY(host_deliver)(struct __sk_buff *skb)
 		break;
 	}
 	return finish(skb, packet, verdict, action);
+}
+
+static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *packet,
+					 struct scratch *held, int *action)
+{
+	enum verdict verdict;
+
+	if (host_parse(skb, packet) != PARSED_WHOLE || !skb_readable(skb, TOLD_BYTES))
+		return PASS_NOT_OURS;
+	verdict = told_by_geneve(packet) ? told_geneve(skb, packet, held, action)
+					 : told_option(skb, packet, held);
+	return verdict == PASS_LOCAL ? go_on(skb, HOST_PROGRAM_DELIVER) : verdict;
+}
+
+/* What a balancer sent translated, together with its service: Geneve, or an option. */
+SEC("tc")
+int FAMILY(host_told)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = held ? told(skb, &packet, held, &action) : DROP_TABLE;
+
+	return finish(skb, &packet, verdict, action);
+}
+
+/* IPIP of a load balancer that addresses this node, or the service, and leaves the choice to us. */
+SEC("tc")
+int FAMILY(host_foreign)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	int action = TC_ACT_UNSPEC;
+	enum verdict verdict = PASS_NOT_OURS;
+
+	if (host_parse(skb, &packet) == PARSED_PROTOCOL)
+		verdict = foreign(skb, &packet, &action);
+	if (verdict == PASS_LOCAL)
+		verdict = go_on(skb, HOST_PROGRAM_DELIVER);
+	return finish(skb, &packet, verdict, action);
 }
 
 static __always_inline enum verdict icmp(struct __sk_buff *skb, struct scratch *held,

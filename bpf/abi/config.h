@@ -25,6 +25,19 @@ CONFIG(ipv4_t, outer_prefix,
 CONFIG(__u32, outer_host_mask,
        "host bits of outer_prefix in host order, 0: the outer source is node_address");
 #endif
+/* How a balancer tells a backend's node which service a packet is for. */
+enum dispatch {
+	DISPATCH_IPIP = 0, /* the client's packet as it is, in an outer header to the pod */
+	DISPATCH_GENEVE =
+	    1, /* translated, in Geneve to the pod's node, with an option of Cilium's */
+	DISPATCH_OPTION = 2, /* translated, with an option of Cilium's in its own header */
+};
+
+EXPORT(enum dispatch);
+
+CONFIG(__u8, dispatch, "enum dispatch: how packets to pods of other nodes say their service");
+CONFIG(__u8, accept_option,
+       "1: a plain packet's own option is believed to say its service, and clients' are erased");
 CONFIG(__u16, clamp_mss,
        "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave "
        "it");

@@ -15,10 +15,13 @@
 #define FAMILY(name) ABI_JOIN(name, 6)
 /* A member that only wide addresses leave a hole for. */
 #define FAMILY_WIDE(member) member
+#define FAMILY_NARROW(member)
 #else
 #define address_t ipv4_t
 #define FAMILY(name) name
 #define FAMILY_WIDE(member)
+/* The same of narrow ones: rows of tables are whole words of eight bytes. */
+#define FAMILY_NARROW(member) member
 #endif
 
 #endif

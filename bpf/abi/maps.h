@@ -128,6 +128,8 @@ struct FAMILY(nexthop) {
 	address_t outer_source; /* outer source for this way out */
 	__u32 checksum; /* sum of the outer header's constant 16-bit words as stored, outer_source
 			   included */
+	address_t peer; /* the backends' node, where Geneve goes; none: to the pod itself */
+	FAMILY_NARROW(__u32 reserved;)
 };
 
 #define nexthop_t struct FAMILY(nexthop)

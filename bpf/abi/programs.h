@@ -30,6 +30,8 @@ enum host_program {
 	HOST_PROGRAM_PLAIN = 7,
 	HOST_PROGRAM_FRAGMENT = 8,
 	HOST_PROGRAM_ICMP_NAT = 9,
+	HOST_PROGRAM_TOLD = 10,
+	HOST_PROGRAM_FOREIGN = 11,
 };
 
 enum pod_program {

@@ -22,7 +22,8 @@
 	  "a translated reply for which no direct route was found: the kernel routes it") \
 	X(PASS_TOO_BIG, 6, \
 	  "a reply too big for its way out: the kernel tells the pod, or cuts it") \
-	X(SENT_ENCAPSULATED, 16, "to a backend on another node, in IPIP") \
+	X(SENT_ENCAPSULATED, 16, \
+	  "to a backend on another node, in IPIP, Geneve or with an option, as `dispatch` says") \
 	X(SENT_PLAIN, 17, "to a backend on another node, destination translated, no outer header") \
 	X(SENT_POD, 18, "into a pod of this node") \
 	X(SENT_REPLY, 19, "a pod's reply, source translated, straight to the client") \
@@ -39,7 +40,8 @@
 	X(SENT_SOCKET, 30, "a socket's peer, translated to a backend of a service") \
 	X(DROP_NO_BACKEND, 32, "the service has no backend") \
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
-	X(DROP_UNTRUSTED, 34, "IPIP for a pod from a source that is no node and no load balancer") \
+	X(DROP_UNTRUSTED, 34, \
+	  "IPIP or Geneve for a pod from a source that is no node and no load balancer") \
 	X(DROP_INNER_INVALID, 35, "IPIP whose inner header is not a whole IPv4 TCP or UDP header") \
 	X(DROP_INNER_PROTOCOL, 36, \
 	  "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply") \
@@ -64,7 +66,8 @@
 	X(DROP_SOURCE_RANGE, 52, "the client is not in the service's source ranges") \
 	X(DROP_UNKNOWN_PORT, 53, "no service has this port of a service address") \
 	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod") \
-	X(DROP_PROGRAM, 55, "a part of the packet path is not loaded: restart the agent")
+	X(DROP_PROGRAM, 55, "a part of the packet path is not loaded: restart the agent") \
+	X(DROP_OPTION_ROOM, 56, "the header has no room left for the option of `dispatch: option`")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

@@ -175,33 +175,57 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	return decision.verdict;
 }
 
+/* What is known of who sent a packet; NULL: nothing. */
+static __always_inline struct trusted *sender_of(const struct packet *packet)
+{
+	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
+
+	return bpf_map_lookup_elem(&FAMILY(trusted), &key);
+}
+
+/* What a balancer that is no node of ours may address in place of a pod. */
+static __always_inline bool foreign_target(address_t address)
+{
+	return same_address(address, own_address()) ||
+	       node_address_kind(address) == NODE_ADDRESS_OWN || service_has_address(address);
+}
+
+/* Reads the packet behind an outer header; PARSED_INVALID: it is no whole one. */
+static __always_inline enum parsed outer_parse(struct __sk_buff *skb, struct packet *packet)
+{
+	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
+
+	packet->outer_source = packet->source;
+	packet->outer_destination = packet->destination;
+	packet->outer_tos = packet->tos;
+	packet->outer_ttl = packet->ttl;
+	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
+	return parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
+}
+
 /*
  * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
  * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
- * `parsed` says.
+ * `parsed` says; PASS_UNRESOLVED: a foreign balancer's, which leaves the choice of a pod to us.
  */
 static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
 					   enum parsed *parsed)
 {
-	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
-	struct trusted *sender = bpf_map_lookup_elem(&FAMILY(trusted), &key);
-	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
+	struct trusted *sender = sender_of(packet);
 
 	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
 	if (*hop == HOP_NOTE && !same_address(packet->destination, own_address()))
 		*hop = 0;
 	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
-		return PASS_NOT_OURS;
-	packet->outer_source = packet->source;
-	packet->outer_destination = packet->destination;
-	packet->outer_tos = packet->tos;
-	packet->outer_ttl = packet->ttl;
+		return sender && sender->kind == TRUST_LOAD_BALANCER &&
+			       foreign_target(packet->destination)
+			   ? PASS_UNRESOLVED
+			   : PASS_NOT_OURS;
 	if (packet->fragment)
 		return DROP_OUTER_FRAGMENT;
 	if (!sender)
 		return DROP_UNTRUSTED;
-	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
-	*parsed = parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
+	*parsed = outer_parse(skb, packet);
 	switch (*parsed) {
 	case PARSED_INVALID:
 		return DROP_INNER_INVALID;

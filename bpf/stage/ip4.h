@@ -190,22 +190,42 @@ static __always_inline bool outer_source_hashed(void)
 	return outer_host_mask;
 }
 
-/* Writes the header of RFC 2003; `sum` is that of all words but TOS, length and destination. */
-static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv4_t source,
-					ipv4_t destination, __u8 ttl, __u32 sum)
+/*
+ * Writes a header in front of a packet, `bytes` before it; `sum` is that of all words but TOS,
+ * length and destination, for IPPROTO_OUTER.
+ */
+static __always_inline void outer_write_of(ip_t *outer, const struct packet *packet, ipv4_t source,
+					   ipv4_t destination, __u8 ttl, __u32 sum, __u32 bytes,
+					   __u8 protocol)
 {
-	__u16 total = bpf_htons(packet->total_bytes + OUTER_BYTES);
+	__u16 total = bpf_htons(packet->total_bytes + bytes);
 
-	sum += ((__u32)packet->tos << 8) + total + checksum_word(destination);
+	sum += ((__u32)packet->tos << 8) + total + checksum_word(destination) +
+	       bpf_htons(protocol - IPPROTO_OUTER);
 	*(__u16 *)outer = IP_VERSION_IHL | packet->tos << 8;
 	outer->tot_len = total;
 	outer->id = 0;
 	outer->frag_off = IP_DF;
 	outer->ttl = ttl;
-	outer->protocol = IPPROTO_OUTER;
+	outer->protocol = protocol;
 	outer->check = ~checksum_fold(sum);
 	outer->saddr = source;
 	outer->daddr = destination;
+}
+
+/* That of RFC 2003. */
+static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv4_t source,
+					ipv4_t destination, __u8 ttl, __u32 sum)
+{
+	outer_write_of(outer, packet, source, destination, ttl, sum, OUTER_BYTES, IPPROTO_OUTER);
+}
+
+/* Leads a packet that came with an outer header to a pod of this node. */
+static __always_inline void outer_lead(ip_t *outer, const struct packet *packet, ipv4_t pod)
+{
+	outer->check =
+	    checksum_apply(outer->check, checksum_change(packet->outer_destination, pod));
+	outer->daddr = pod;
 }
 
 /* Sends a packet that came with an outer header to another owner or node. */

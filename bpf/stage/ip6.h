@@ -272,18 +272,32 @@ static __always_inline bool outer_source_hashed(void)
 	return false;
 }
 
-/* Writes the header of RFC 2473. The flow label spreads flows over ways of equal cost (RFC 6438).
+/* Writes a header in front of a packet, `bytes` before it. The flow label spreads flows over ways
+ * of equal cost (RFC 6438).
  */
-static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv6_t source,
-					ipv6_t destination, __u8 ttl, __u32 sum)
+static __always_inline void outer_write_of(ip_t *outer, const struct packet *packet, ipv6_t source,
+					   ipv6_t destination, __u8 ttl, __u32 sum, __u32 bytes,
+					   __u8 protocol)
 {
 	*(__be32 *)(void *)outer =
 	    bpf_htonl(6U << 28 | (__u32)packet->tos << 20 | (packet->spread & 0xfffff));
-	outer->payload_len = bpf_htons(packet->total_bytes);
-	outer->nexthdr = IPPROTO_OUTER;
+	outer->payload_len = bpf_htons(packet->total_bytes + bytes - sizeof(*outer));
+	outer->nexthdr = protocol;
 	outer->hop_limit = ttl;
 	address_store(&outer->saddr, source);
 	address_store(&outer->daddr, destination);
+}
+
+/* That of RFC 2473. */
+static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv6_t source,
+					ipv6_t destination, __u8 ttl, __u32 sum)
+{
+	outer_write_of(outer, packet, source, destination, ttl, sum, OUTER_BYTES, IPPROTO_OUTER);
+}
+
+static __always_inline void outer_lead(ip_t *outer, const struct packet *packet, ipv6_t pod)
+{
+	address_store(&outer->daddr, pod);
 }
 
 static __always_inline void outer_redirect(ip_t *outer, const struct packet *packet,

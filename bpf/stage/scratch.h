@@ -40,6 +40,7 @@ struct scratch {
 	struct quote quote;
 	struct errand errand;
 	address_t pod;	      /* to whom host_deliver delivers */
+	__u32 taken;	      /* what told it its service: bytes that it had more when it came */
 	address_t backend;    /* with an answer: to whom the packet would have gone */
 	service_id_t service; /* in whose name host_answer answers */
 	__u32 mtu; /* the largest that the sender may send; 0: nobody is there for the packet */

@@ -100,7 +100,7 @@ static __always_inline struct service *service_find(const struct packet *packet)
 		if (port < node_port_min || port > node_port_max)
 			return NULL;
 		frontend = node_port_find(packet->destination, packet->destination_port,
-					  packet->protocol, has_outer(packet));
+					  packet->protocol, has_outer(packet) || packet->told);
 	}
 	return service_of(frontend);
 }

@@ -3,6 +3,7 @@
 // The packet path of this node: maps, programs and devices, before anybody wants a service.
 
 import { fileURLToPath } from "node:url";
+import { DISPATCH_BYTES } from "../config/dispatch.ts";
 import type { Config } from "../config/schema.ts";
 import {
   type Attacher,
@@ -13,6 +14,7 @@ import {
 import { attachSockets, type SocketStatus } from "../datapath/attach-sockets.ts";
 import { type EventSource, openEvents } from "../datapath/events.ts";
 import { createFormerOwnersTarget, type FormerOwnersTarget } from "../datapath/former-owners.ts";
+import { Dispatch } from "../datapath/gen/abi.ts";
 import { createTicks, type Ticks } from "../datapath/jiffies.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "../datapath/load.ts";
 import {
@@ -38,6 +40,8 @@ const OBJECTS = fileURLToPath(new URL("../../build/bpf", import.meta.url));
 
 const IP_HEADER_BYTES = 20;
 const TCP_HEADER_BYTES = 20;
+/** net.ipv4.route.min_pmtu: what is told to be less is ignored. */
+const LEAST_MTU = 552;
 
 /** After a ring has changed, nodes may differ for so long in what they know. */
 const QUIET_MS = 10_000;
@@ -83,7 +87,6 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
   for (const note of datapath.notes) log.warn(note);
   const { maps, sizes } = datapath;
 
-  const failed = (error: Error): void => log.warn("a way out is not resolved", { error });
   const sending = new Set<number>();
   const nexthops = parts.use(
     createNexthops({
@@ -92,9 +95,10 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
       outerSource: identity.address,
       hashedSource: config.outerSource !== "node",
       mtu: config.mtu === "auto" ? undefined : config.mtu,
+      toPeers: config.dispatch === "geneve",
       // A driver takes packets from XDP when it runs XDP itself; generic XDP sends by any device.
       edgeSendsBy: (ifindex) => config.acceleration !== "native" || sending.has(ifindex),
-      failed,
+      failed: (error) => log.warn("a way out is not resolved", { error }),
     }),
   );
   const tables = parts.use(
@@ -158,6 +162,7 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
 
 /** What the packet path of a node is loaded with. */
 export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
+  checkDispatch(config, identity.mtu);
   const { outerSource, tables } = config;
   const nodePorts = config.nodePort.range;
   return {
@@ -177,6 +182,8 @@ export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks
       hashSeed: BigInt(config.hashSeed),
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,
+      dispatch: Dispatch[config.dispatch],
+      acceptOption: config.acceptOption || config.dispatch === "option" ? 1 : 0,
       clampMss: clampMss(config, identity),
       fragmentsTrack: config.fragments === "track" ? 1 : 0,
       fragmentsPass: config.fragments === "pass" ? 1 : 0,
@@ -190,10 +197,19 @@ export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks
   };
 }
 
-/** The largest segment of a client that still fits with an outer header; 0 leaves pods alone. */
-function clampMss({ mss, encapsulate }: Config, { mtu }: NodeIdentity): number {
+/** The largest segment of a client that still fits with what dispatch adds; 0 leaves pods alone. */
+function clampMss({ mss, encapsulate, dispatch }: Config, { mtu }: NodeIdentity): number {
   if (!mss.clamp || encapsulate === "first") return 0;
-  return mtu - IP_HEADER_BYTES - IP_HEADER_BYTES - TCP_HEADER_BYTES;
+  return mtu - DISPATCH_BYTES[dispatch] - IP_HEADER_BYTES - TCP_HEADER_BYTES;
+}
+
+/** Throws when packets of clients can't fit, however small clients are told to make them. */
+export function checkDispatch({ dispatch }: Pick<Config, "dispatch">, mtu: number): void {
+  const left = mtu - DISPATCH_BYTES[dispatch];
+  if (left >= LEAST_MTU) return;
+  throw new Error(
+    `dispatch ${dispatch} leaves clients ${left} of ${mtu} bytes, and Linux makes no packet smaller than ${LEAST_MTU} for a path: raise the uplinks' MTU, or choose another dispatch`,
+  );
 }
 
 function cgroupOf({ socket }: Config): string | undefined {

@@ -23,6 +23,7 @@ import { createSyncGate, type SyncGate } from "../state/gate.ts";
 import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
+import { followPeers } from "./peers.ts";
 import type { Settings } from "./settings.ts";
 import { type ApiSource, createApiSource, type Writers } from "./sources.ts";
 import { createTraffic, type Traffic } from "./traffic.ts";
@@ -179,6 +180,13 @@ export function createServices(
   complete.complete();
 
   followSettings(settings, writers);
+  // What was before leads on until all that is now is known.
+  let leave: () => void = () => undefined;
+  if (config.dispatch === "geneve") {
+    void loaded.opened.then(() => {
+      leave = followPeers(writers, node.nexthops);
+    });
+  }
 
   return {
     nodeName: identity.name,
@@ -207,6 +215,7 @@ export function createServices(
       await healthChecks[Symbol.asyncDispose]();
       hostPorts[Symbol.dispose]();
       addresses[Symbol.dispose]();
+      leave();
       traffic[Symbol.dispose]();
       lb.close();
       reconciler.close();

@@ -4,6 +4,7 @@
 // read from this table, so a key is added here and nowhere else.
 
 import { parseIpv4 } from "../net/address.ts";
+import { dispatchWord } from "./dispatch.ts";
 import type { Milliseconds } from "./kind.ts";
 import {
   address,
@@ -119,6 +120,16 @@ export const schema = section("", {
     choice("all", "first"),
     "all",
     "Which packets of a flow to another node travel in IP-in-IP: `all` of them, or only the `first` (TCP SYN, and every packet that isn't TCP), which leaves later packets the full MTU.",
+  ),
+  dispatch: restart(
+    dispatchWord,
+    "ipip",
+    "How a packet to a pod of another node says which service it is for: in `ipip`, which carries the client's packet as it is; in `geneve` to the pod's node, as Cilium does; or by an `option` in its own header (Cilium's word `opt` is taken too), which many switches forward slowly. All nodes understand `ipip` and `geneve` at any time.",
+  ),
+  acceptOption: restart(
+    flag,
+    false,
+    "Believe the option of `dispatch: option` in packets for pods of this node, and erase it from clients' packets. `dispatch: option` implies it; set it on all nodes before the first one sends options.",
   ),
   mode: live(
     choice("dsr", "snat", "hybrid"),

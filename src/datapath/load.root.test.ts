@@ -48,6 +48,8 @@ const OPTIONS: DatapathOptions = {
     hashSeed: 0n,
     outerPrefix: parseIpv4("0.0.0.0"),
     outerHostMask: 0,
+    dispatch: 0,
+    acceptOption: 0,
     clampMss: 0,
     fragmentsTrack: 1,
     fragmentsPass: 0,

@@ -22,6 +22,8 @@ const HOST: Slots = {
   [HostProgram.plain]: "host_plain",
   [HostProgram.fragment]: "host_fragment",
   [HostProgram.icmpNat]: "host_icmp_nat",
+  [HostProgram.told]: "host_told",
+  [HostProgram.foreign]: "host_foreign",
   [HostProgram.deliver]: "host_deliver",
   [HostProgram.icmp]: "host_icmp",
 };

@@ -52,7 +52,7 @@ async function until(condition: () => boolean, what: () => unknown): Promise<voi
   }
 }
 
-function open(existing?: TypedMap<number, Nexthop>) {
+function open(existing?: TypedMap<number, Nexthop>, toPeers = false) {
   const spec = { ...maps.nexthops, maxEntries: 16 };
   const map = existing ?? new TypedMap(BpfMap.create(spec), spec);
   const failed = (error: Error): void => assert.fail(error);
@@ -66,6 +66,7 @@ function open(existing?: TypedMap<number, Nexthop>) {
     outerSource: SELF,
     hashedSource: false,
     mtu: undefined,
+    toPeers,
     failed,
   });
   nexthops.follow((rows) => void moved.push(...rows));

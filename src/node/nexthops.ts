@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of nexthops: for each device and gateway on the way to some backend, everything that a
-// packet needs to leave. Programs read a row while it is flagged as resolved; so the flag goes
-// first, then a grace period, then the row is rewritten and the flag comes back.
+// Rows of nexthops: for each device and gateway on the way to some backend, and for each node where
+// packets go to nodes (dispatch: geneve), everything that a packet needs to leave. Programs read a
+// row while it is flagged as resolved; so the flag goes first, then a grace period, then the row is
+// rewritten and the flag comes back.
 //
 // A flow of SNAT remembers its row and the row's generation, which stands in the flags' high byte.
 // It is raised when the row gets another device or gateway, and when some address is routed by
@@ -42,6 +43,8 @@ export interface NexthopOptions {
   readonly hashedSource: boolean;
   /** The largest IP packet between nodes in bytes, where it is configured. */
   readonly mtu: number | undefined;
+  /** Whether packets go to the backends' nodes, so that ways lead there. */
+  readonly toPeers: boolean;
   /** Whether XDP can send by a device; `refresh` when that has changed. */
   readonly edgeSendsBy: (ifindex: number) => boolean;
   /** Called when a neighbour can't be asked for; it is tried again. */
@@ -52,6 +55,11 @@ export interface NexthopOptions {
 /** Knows the way to every backend on another node. */
 export interface Nexthops extends NexthopSource, Disposable {
   status(): readonly NexthopStatus[];
+  /**
+   * Looks again at which node each backend is, where ways lead to nodes. Until the first call, it
+   * is what the rows of before say.
+   */
+  lead(peerOf: (backend: Ipv4) => Ipv4 | undefined): void;
   /** Looks again by which devices XDP can send. */
   refresh(): void;
   /** Frees rows of before that nobody asked for; to be called once the hot tables are open. */
@@ -70,6 +78,8 @@ interface Row {
   readonly row: number;
   readonly device: number;
   readonly gateway: Ipv4;
+  /** The backends' node, where ways lead to nodes. */
+  readonly peer: Ipv4;
   /** The smallest of the routes that lead here, undefined for none. */
   mtu: number | undefined;
   readonly addresses: Set<Ipv4>;
@@ -82,6 +92,8 @@ interface Row {
 interface Destination {
   wanters: number;
   row: Row | undefined;
+  /** The backend's node, as far as it is known. */
+  peer: Ipv4;
 }
 
 /** Takes the map over: rows that are there are used for the same device and gateway. */
@@ -99,13 +111,14 @@ class NexthopTable implements Nexthops {
   readonly #generations: Uint8Array;
   readonly #limit: number;
   readonly #destinations = new Map<Ipv4, Destination>();
-  readonly #rows = new Map<number, Row>();
+  readonly #rows = new Map<string, Row>();
   readonly #free: number[] = [];
-  /** Rows from before this process that nobody has asked for yet, by neighbourKey. */
-  readonly #found = new Map<number, number>();
+  /** Rows from before this process that nobody has asked for yet, as #rows. */
+  readonly #found = new Map<string, number>();
   readonly #unlisten: () => void;
   readonly #timer: NodeJS.Timeout;
   #managed = true;
+  #peerOf: ((backend: Ipv4) => Ipv4) | undefined;
   #rerouted: (rows: ReadonlyMap<Ipv4, number>) => void = () => undefined;
 
   constructor(options: NexthopOptions) {
@@ -125,13 +138,28 @@ class NexthopTable implements Nexthops {
     for (const row of this.#rows.values()) this.#refresh(row);
   }
 
-  acquire(address: Ipv4): number {
+  lead(peerOf: (backend: Ipv4) => Ipv4 | undefined): void {
+    if (!this.#options.toPeers) return;
+    this.#peerOf = (address) => peerOf(address) ?? ANY_IPV4;
+    const moved = new Map<Ipv4, number>();
+    for (const [address, destination] of this.#destinations) {
+      const peer = this.#peerOf(address);
+      if (destination.peer === peer) continue;
+      destination.peer = peer;
+      this.#route(address, destination);
+      moved.set(address, destination.row?.row ?? UNRESOLVED);
+    }
+    if (moved.size > 0) this.#rerouted(moved);
+  }
+
+  acquire(address: Ipv4, before = UNRESOLVED): number {
     const known = this.#destinations.get(address);
     if (known !== undefined) {
       known.wanters++;
       return known.row?.row ?? UNRESOLVED;
     }
-    const destination: Destination = { wanters: 1, row: undefined };
+    const peer = this.#peerOf?.(address) ?? this.#peerBefore(before);
+    const destination: Destination = { wanters: 1, row: undefined, peer };
     this.#destinations.set(address, destination);
     this.#route(address, destination);
     return destination.row?.row ?? UNRESOLVED;
@@ -190,19 +218,25 @@ class NexthopTable implements Nexthops {
     for (let row = this.#limit - 1; row > UNRESOLVED; row--) {
       const it = Nexthop.decode(this.#view, row * Nexthop.size);
       this.#generations[row] = it.flags / NexthopFlag.generation;
-      if (it.ifindex === 0 || this.#found.has(neighbourKey(it.ifindex, it.gateway))) {
-        this.#free.push(row);
-      } else {
-        this.#found.set(neighbourKey(it.ifindex, it.gateway), row);
-      }
+      const key = rowKey(it.ifindex, it.gateway, it.peer);
+      if (it.ifindex === 0 || this.#found.has(key)) this.#free.push(row);
+      else this.#found.set(key, row);
     }
+  }
+
+  /** The node to which a row of before led. */
+  #peerBefore(row: number): Ipv4 {
+    if (!this.#options.toPeers || row === UNRESOLVED || row >= this.#limit) return ANY_IPV4;
+    return Nexthop.decode(this.#view, row * Nexthop.size).peer;
   }
 
   /** Gives an address the row of the way that its route says. */
   #route(address: Ipv4, destination: Destination): void {
     const { devices } = this.#options;
-    const way = devices.routes.wayTo(address, (device) => this.#usable(device));
-    const row = way === undefined ? undefined : this.#rowOf(way.device, way.gateway);
+    const { peer } = destination;
+    const target = targetOf(address, destination);
+    const way = devices.routes.wayTo(target, (device) => this.#usable(device));
+    const row = way === undefined ? undefined : this.#rowOf(way.device, way.gateway, peer);
     if (row !== destination.row) {
       if (destination.row !== undefined) this.#raise(destination.row.row);
       this.#leave(address, destination);
@@ -219,17 +253,21 @@ class NexthopTable implements Nexthops {
     return link?.up === true && link.hardware === ETHERNET && link.mac !== undefined;
   }
 
-  #rowOf(device: number, gateway: Ipv4): Row | undefined {
-    const key = neighbourKey(device, gateway);
+  #rowOf(device: number, gateway: Ipv4, peer: Ipv4): Row | undefined {
+    const key = rowKey(device, gateway, peer);
     const known = this.#rows.get(key);
     if (known !== undefined) return known;
-    const number = this.#found.get(key) ?? this.#free.pop();
+    const found = this.#found.get(key);
+    const number = found ?? this.#free.pop();
     this.#found.delete(key);
     if (number === undefined) return undefined;
+    // Where the FIB is asked for the way, the row still says to whom.
+    if (found === undefined) this.#write(number, { ...EMPTY, peer });
     const row: Row = {
       row: number,
       device,
       gateway,
+      peer,
       mtu: undefined,
       addresses: new Set(),
       written: this.#isResolved(number) ? "before" : "",
@@ -251,7 +289,7 @@ class NexthopTable implements Nexthops {
   }
 
   #discard(row: Row): void {
-    const key = neighbourKey(row.device, row.gateway);
+    const key = rowKey(row.device, row.gateway, row.peer);
     if (row.addresses.size > 0 || this.#rows.get(key) !== row) return;
     this.#rows.delete(key);
     this.#empty(row.row);
@@ -318,6 +356,7 @@ class NexthopTable implements Nexthops {
       gateway: row.gateway,
       outerSource,
       checksum: outerChecksum(hashedSource ? undefined : outerSource),
+      peer: row.peer,
     };
   }
 
@@ -338,7 +377,7 @@ class NexthopTable implements Nexthops {
 
   #rewrite(row: Row): void {
     row.waiting = false;
-    if (this.#rows.get(neighbourKey(row.device, row.gateway)) !== row) return;
+    if (this.#rows.get(rowKey(row.device, row.gateway, row.peer)) !== row) return;
     const wanted = this.#wanted(row);
     if (wanted === undefined) return;
     this.#write(row.row, wanted);
@@ -375,7 +414,8 @@ class NexthopTable implements Nexthops {
     if (all || routes.length > 0 || links.size > 0) {
       const moved = new Map<Ipv4, number>();
       for (const [address, destination] of this.#destinations) {
-        const near = routes.some((prefix) => prefixContains(prefix, address));
+        const target = targetOf(address, destination);
+        const near = routes.some((prefix) => prefixContains(prefix, target));
         const on = destination.row === undefined || links.has(destination.row.device);
         if (!all && !near && !(links.size > 0 && on)) continue;
         const before = destination.row;
@@ -413,7 +453,17 @@ const EMPTY: Nexthop = {
   gateway: ANY_IPV4,
   outerSource: ANY_IPV4,
   checksum: 0,
+  peer: ANY_IPV4,
 };
+
+/** Where a backend's packets are routed to. */
+function targetOf(address: Ipv4, { peer }: Destination): Ipv4 {
+  return peer === ANY_IPV4 ? address : peer;
+}
+
+function rowKey(device: number, gateway: Ipv4, peer: Ipv4): string {
+  return `${device} ${gateway} ${peer}`;
+}
 
 function textOf(row: Nexthop): string {
   return Object.values(row).join(" ");

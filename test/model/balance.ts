@@ -208,7 +208,7 @@ function sendPlain(node: Node, packet: Balanced, exit: Exit): Outcome {
 }
 
 /** 10. */
-function countSent(node: Node, { input, ip, l4, backend }: Balanced): void {
+export function countSent(node: Node, { input, ip, l4, backend }: Balanced): void {
   const connections = isSyn(ip, l4) ? 1 : 0;
   node.count(backend.counter, { packets: 1, bytes: input.frame.length, connections });
 }

@@ -52,6 +52,7 @@ export const VERDICT = {
   DROP_UNKNOWN_PORT: 53,
   DROP_NAT_EXHAUSTED: 54,
   DROP_PROGRAM: 55,
+  DROP_OPTION_ROOM: 56,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 

@@ -6,6 +6,7 @@ import { serviceRow } from "./balance.ts";
 import { get32 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { requestKey } from "./flow.ts";
+import { isForeignTarget, takeForeign } from "./foreign.ts";
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { FLOW, HOP_TTL, PROTOCOL, TRUST } from "./numbers.ts";
@@ -24,7 +25,11 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   const isNote =
     trust === TRUST.node && outer.destination === node.config.nodeAddress && outer.ttl > 224;
   // 1.
-  if (!isNote && !node.tables.endpoints.has(outer.destination)) return pass("PASS_NOT_OURS", frame);
+  if (!isNote && !node.tables.endpoints.has(outer.destination)) {
+    const isForeign = trust === TRUST.loadBalancer && isForeignTarget(node, outer.destination);
+    if (!isForeign) return pass("PASS_NOT_OURS", frame);
+    return takeForeign(node, input, outer, (led, to) => receive(node, led, to));
+  }
   if (outer.fragment) return drop("DROP_OUTER_FRAGMENT", frame);
   // 2.
   if (trust === undefined) return drop("DROP_UNTRUSTED", frame);

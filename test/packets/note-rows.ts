@@ -3,10 +3,21 @@
 
 import type { Ipv4 } from "../../src/net/address.ts";
 import { ipv4 } from "../../src/net/packet.ts";
-import { FAR, FAR_TWO, LOAD_BALANCER, NEAR, NEAR_TWO, NODE, OTHER_NODE } from "./cluster.ts";
+import {
+  FAR,
+  FAR_TWO,
+  GATEWAY_MAC,
+  LOAD_BALANCER,
+  NEAR,
+  NEAR_TWO,
+  NODE,
+  OTHER_NODE,
+  UPLINK_MAC,
+} from "./cluster.ts";
 import {
   ACK,
   arriving,
+  framed,
   intoNear,
   ipipToNear,
   type Packet,
@@ -54,10 +65,15 @@ export const NOTE_ROWS: readonly Row[] = [
     check: (stage) => expectFlows(stage),
   },
   {
-    title: "a load balancer's note is none",
+    title: "a load balancer's note is none, but a packet like others",
     places: HOST,
+    only: "ipv4",
     coming: { packet: note("cameNear", FAR_TWO, LOAD_BALANCER) },
-    verdict: "PASS_NOT_OURS",
+    verdict: "SENT_PASSED",
+    leaving: framed(UPLINK_MAC, GATEWAY_MAC, [
+      ipv4({ source: NODE, target: FAR, ttl: TTL.second }),
+      ...toService("cameNear", ACK, { payload: "hello", tcp: { sequence: FAR_TWO } }),
+    ]),
     check: (stage) => expectFlows(stage),
   },
   {

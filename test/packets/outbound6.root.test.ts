@@ -76,6 +76,8 @@ function load(): Datapath {
       hashSeed: 0n,
       outerPrefix: ANY_IPV4,
       outerHostMask: 0,
+      dispatch: 0,
+      acceptOption: 0,
       clampMss: 0,
       fragmentsTrack: 0,
       fragmentsPass: 0,

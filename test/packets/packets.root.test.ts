@@ -10,6 +10,8 @@ import { buildPacket } from "../../src/net/packet.ts";
 import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
+import { DISPATCH_ROWS, GENEVE_ROWS, OPTION_ROWS } from "./dispatch-rows.ts";
+import { FOREIGN_ROWS } from "./foreign-rows.ts";
 import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { IPV6_ROWS } from "./ipv6-rows.ts";
@@ -70,12 +72,16 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...RELAY_ROWS,
   ...AFFINITY_ROWS,
   ...ANSWER_ROWS,
+  ...DISPATCH_ROWS,
+  ...FOREIGN_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
   FIRST_ROWS,
 );
+suiteOn("a node that sends Geneve", "dispatch: geneve", GENEVE_ROWS);
+suiteOn("a node that sends options", "dispatch: opt", OPTION_ROWS);
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
@@ -131,6 +137,7 @@ test("every verdict that can occur at the edge has a row", () => {
         "DROP_NAT_EXHAUSTED",
         "DROP_SOURCE_RANGE",
         "DROP_UNKNOWN_PORT",
+        ...(family === "ipv4" ? (["DROP_OPTION_ROOM"] as const) : []),
         "SENT_REJECTED",
         "SENT_ECHO",
       ],

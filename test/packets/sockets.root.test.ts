@@ -147,6 +147,8 @@ function load(): Datapath {
       hashSeed: 0n,
       outerPrefix: parseIpv4("0.0.0.0"),
       outerHostMask: 0,
+      dispatch: 0,
+      acceptOption: 0,
       clampMss: 0,
       fragmentsTrack: 0,
       fragmentsPass: 0,

@@ -108,11 +108,13 @@ const nexthop: Way<abi.Nexthop, abi.Nexthop6> = {
     ...value,
     gateway: widen(value.gateway),
     outerSource: widen(value.outerSource),
+    peer: widen(value.peer),
   }),
   narrow: (value) => ({
     ...value,
     gateway: narrow(value.gateway),
     outerSource: narrow(value.outerSource),
+    peer: narrow(value.peer),
   }),
 };
 const owners: Way<abi.FormerOwners, abi.FormerOwners6> = {

@@ -101,6 +101,20 @@ export const backendFlagNames: { readonly [value: number]: string } = {
   "1": "local",
 };
 
+/** enum dispatch */
+export const Dispatch = {
+  ipip: 0,
+  geneve: 1,
+  option: 2,
+} as const;
+export type Dispatch = (typeof Dispatch)[keyof typeof Dispatch];
+/** The names of enum dispatch for people, by value. */
+export const dispatchNames: { readonly [value: number]: string } = {
+  "0": "ipip",
+  "1": "geneve",
+  "2": "option",
+};
+
 /** enum edge_program */
 export const EdgeProgram = {
   ipv6: 0,
@@ -199,6 +213,8 @@ export const HostProgram = {
   plain: 7,
   fragment: 8,
   icmpNat: 9,
+  told: 10,
+  foreign: 11,
 } as const;
 export type HostProgram = (typeof HostProgram)[keyof typeof HostProgram];
 /** The names of enum host_program for people, by value. */
@@ -213,6 +229,8 @@ export const hostProgramNames: { readonly [value: number]: string } = {
   "7": "plain",
   "8": "fragment",
   "9": "icmp_nat",
+  "10": "told",
+  "11": "foreign",
 };
 
 /** enum nexthop_flag */
@@ -368,7 +386,7 @@ export const Verdict = {
   passStack: 5,
   /** a reply too big for its way out: the kernel tells the pod, or cuts it */
   passTooBig: 6,
-  /** to a backend on another node, in IPIP */
+  /** to a backend on another node, in IPIP, Geneve or with an option, as `dispatch` says */
   sentEncapsulated: 16,
   /** to a backend on another node, destination translated, no outer header */
   sentPlain: 17,
@@ -402,7 +420,7 @@ export const Verdict = {
   dropNoBackend: 32,
   /** a fragment for a service address */
   dropFragment: 33,
-  /** IPIP for a pod from a source that is no node and no load balancer */
+  /** IPIP or Geneve for a pod from a source that is no node and no load balancer */
   dropUntrusted: 34,
   /** IPIP whose inner header is not a whole IPv4 TCP or UDP header */
   dropInnerInvalid: 35,
@@ -446,6 +464,8 @@ export const Verdict = {
   dropNatExhausted: 54,
   /** a part of the packet path is not loaded: restart the agent */
   dropProgram: 55,
+  /** the header has no room left for the option of `dispatch: option` */
+  dropOptionRoom: 56,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -496,6 +516,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "53": "drop_unknown_port",
   "54": "drop_nat_exhausted",
   "55": "drop_program",
+  "56": "drop_option_room",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -506,7 +527,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "4": "would have been forwarded, but its time to live ends here: the kernel answers",
   "5": "a translated reply for which no direct route was found: the kernel routes it",
   "6": "a reply too big for its way out: the kernel tells the pod, or cuts it",
-  "16": "to a backend on another node, in IPIP",
+  "16": "to a backend on another node, in IPIP, Geneve or with an option, as `dispatch` says",
   "17": "to a backend on another node, destination translated, no outer header",
   "18": "into a pod of this node",
   "19": "a pod's reply, source translated, straight to the client",
@@ -523,7 +544,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "30": "a socket's peer, translated to a backend of a service",
   "32": "the service has no backend",
   "33": "a fragment for a service address",
-  "34": "IPIP for a pod from a source that is no node and no load balancer",
+  "34": "IPIP or Geneve for a pod from a source that is no node and no load balancer",
   "35": "IPIP whose inner header is not a whole IPv4 TCP or UDP header",
   "36": "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply",
   "37": "IPIP whose inner destination is no service",
@@ -545,6 +566,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "53": "no service has this port of a service address",
   "54": "no port of this node is free for another flow to the pod",
   "55": "a part of the packet path is not loaded: restart the agent",
+  "56": "the header has no room left for the option of `dispatch: option`",
 };
 
 /** struct affinity */
@@ -876,10 +898,11 @@ export interface Nexthop {
   readonly gateway: Ipv4;
   readonly outerSource: Ipv4;
   readonly checksum: number;
+  readonly peer: Ipv4;
 }
 export const Nexthop: Codec<Nexthop> = {
   name: "struct nexthop",
-  size: 32,
+  size: 40,
   decode: (view, offset) => ({
     ifindex: view.getUint32(offset, true) as Ifindex,
     mtu: view.getUint16(offset + 4, true),
@@ -889,6 +912,7 @@ export const Nexthop: Codec<Nexthop> = {
     gateway: view.getUint32(offset + 20) as Ipv4,
     outerSource: view.getUint32(offset + 24) as Ipv4,
     checksum: view.getUint32(offset + 28, true),
+    peer: view.getUint32(offset + 32) as Ipv4,
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.ifindex, true);
@@ -899,6 +923,8 @@ export const Nexthop: Codec<Nexthop> = {
     view.setUint32(offset + 20, value.gateway);
     view.setUint32(offset + 24, value.outerSource);
     view.setUint32(offset + 28, value.checksum, true);
+    view.setUint32(offset + 32, value.peer);
+    view.setUint32(offset + 36, 0);
   },
 };
 
@@ -1494,10 +1520,11 @@ export interface Nexthop6 {
   readonly gateway: Ipv6;
   readonly outerSource: Ipv6;
   readonly checksum: number;
+  readonly peer: Ipv6;
 }
 export const Nexthop6: Codec<Nexthop6> = {
   name: "struct nexthop6",
-  size: 56,
+  size: 72,
   decode: (view, offset) => ({
     ifindex: view.getUint32(offset, true) as Ifindex,
     mtu: view.getUint16(offset + 4, true),
@@ -1507,6 +1534,7 @@ export const Nexthop6: Codec<Nexthop6> = {
     gateway: getUint128(view, offset + 20) as Ipv6,
     outerSource: getUint128(view, offset + 36) as Ipv6,
     checksum: view.getUint32(offset + 52, true),
+    peer: getUint128(view, offset + 56) as Ipv6,
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.ifindex, true);
@@ -1517,6 +1545,7 @@ export const Nexthop6: Codec<Nexthop6> = {
     setUint128(view, offset + 20, value.gateway);
     setUint128(view, offset + 36, value.outerSource);
     view.setUint32(offset + 52, value.checksum, true);
+    setUint128(view, offset + 56, value.peer);
   },
 };
 
@@ -2035,24 +2064,24 @@ export const maps = {
     name: "nexthops",
     type: "array",
     keySize: 4,
-    valueSize: 32,
+    valueSize: 40,
     maxEntries: 256,
     flags: 1024,
     key: u32Codec,
     value: Nexthop,
-    layout: "5a3afeeb3a3026d4",
+    layout: "064ce8607ed5e57e",
   } satisfies TypedMapSpec<number, Nexthop>,
   /** __u32 → struct nexthop6 */
   nexthops6: {
     name: "nexthops6",
     type: "array",
     keySize: 4,
-    valueSize: 56,
+    valueSize: 72,
     maxEntries: 256,
     flags: 1024,
     key: u32Codec,
     value: Nexthop6,
-    layout: "17473c12b5753daa",
+    layout: "f694a4ae0dc4bd41",
   } satisfies TypedMapSpec<number, Nexthop6>,
   /** 4 bytes → 4 bytes */
   nodePrograms: {
@@ -2114,21 +2143,21 @@ export const maps = {
     value: Runtime,
     layout: "e577ebeac908f224",
   } satisfies TypedMapSpec<number, Runtime>,
-  /** 4 bytes → 200 bytes */
+  /** 4 bytes → 208 bytes */
   scratch: {
     name: "scratch",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 200,
+    valueSize: 208,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
-  /** 4 bytes → 392 bytes */
+  /** 4 bytes → 400 bytes */
   scratch6: {
     name: "scratch6",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 392,
+    valueSize: 400,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
@@ -2262,6 +2291,10 @@ export interface Config {
   readonly outerPrefix: Ipv4;
   /** host bits of outer_prefix in host order, 0: the outer source is node_address */
   readonly outerHostMask: number;
+  /** enum dispatch: how packets to pods of other nodes say their service */
+  readonly dispatch: number;
+  /** 1: a plain packet's own option is believed to say its service, and clients' are erased */
+  readonly acceptOption: number;
   /** largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave it */
   readonly clampMss: number;
   /** 1: fragments for a service address pass to the kernel, 0: they are dropped */
@@ -2340,6 +2373,18 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     codec: u32Codec,
     initial: 0,
     doc: "host bits of outer_prefix in host order, 0: the outer source is node_address",
+  },
+  dispatch: {
+    name: "dispatch",
+    codec: u8Codec,
+    initial: 0,
+    doc: "enum dispatch: how packets to pods of other nodes say their service",
+  },
+  acceptOption: {
+    name: "accept_option",
+    codec: u8Codec,
+    initial: 0,
+    doc: "1: a plain packet's own option is believed to say its service, and clients' are erased",
   },
   clampMss: {
     name: "clamp_mss",
@@ -2426,6 +2471,8 @@ export const programs = {
   hostNatBack: { name: "host_nat_back", object: "host", section: "tc", type: "sched_cls" },
   hostPlain: { name: "host_plain", object: "host", section: "tc", type: "sched_cls" },
   hostDeliver: { name: "host_deliver", object: "host", section: "tc", type: "sched_cls" },
+  hostTold: { name: "host_told", object: "host", section: "tc", type: "sched_cls" },
+  hostForeign: { name: "host_foreign", object: "host", section: "tc", type: "sched_cls" },
   hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
   hostIcmpNat: { name: "host_icmp_nat", object: "host", section: "tc", type: "sched_cls" },
   hostAnswer: { name: "host_answer", object: "host", section: "tc", type: "sched_cls" },
@@ -2437,6 +2484,8 @@ export const programs = {
   hostNatBack6: { name: "host_nat_back6", object: "host6", section: "tc", type: "sched_cls" },
   hostPlain6: { name: "host_plain6", object: "host6", section: "tc", type: "sched_cls" },
   hostDeliver6: { name: "host_deliver6", object: "host6", section: "tc", type: "sched_cls" },
+  hostTold6: { name: "host_told6", object: "host6", section: "tc", type: "sched_cls" },
+  hostForeign6: { name: "host_foreign6", object: "host6", section: "tc", type: "sched_cls" },
   hostIcmp6: { name: "host_icmp6", object: "host6", section: "tc", type: "sched_cls" },
   hostIcmpNat6: { name: "host_icmp_nat6", object: "host6", section: "tc", type: "sched_cls" },
   hostAnswer6: { name: "host_answer6", object: "host6", section: "tc", type: "sched_cls" },
@@ -2465,7 +2514,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "86e60be049001239041abcdc91a903dbfd5371514d4e66d4f0a4944316a7c4cd";
+export const abiDigest = "803ba1e17c9880b6750976f630b13bb796ac41c49acd0d2b18d23e456d0c215b";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2486,6 +2535,11 @@ typedef verdict_t __u8
 
 enum backend_flag 4
   1 BACKEND_LOCAL
+
+enum dispatch 4
+  0 DISPATCH_IPIP
+  1 DISPATCH_GENEVE
+  2 DISPATCH_OPTION
 
 enum edge_program 4
   0 EDGE_PROGRAM_IPV6
@@ -2531,6 +2585,8 @@ enum host_program 4
   7 HOST_PROGRAM_PLAIN
   8 HOST_PROGRAM_FRAGMENT
   9 HOST_PROGRAM_ICMP_NAT
+  10 HOST_PROGRAM_TOLD
+  11 HOST_PROGRAM_FOREIGN
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
@@ -2625,6 +2681,7 @@ enum verdict 4
   53 DROP_UNKNOWN_PORT
   54 DROP_NAT_EXHAUSTED
   55 DROP_PROGRAM
+  56 DROP_OPTION_ROOM
 
 struct affinity 12
   0 ipv4_t pod
@@ -2793,7 +2850,7 @@ struct metric 16
   0 __u64 packets
   8 __u64 bytes
 
-struct nexthop 32
+struct nexthop 40
   0 ifindex_t ifindex
   4 __u16 mtu
   6 __u16 flags
@@ -2802,8 +2859,10 @@ struct nexthop 32
   20 ipv4_t gateway
   24 ipv4_t outer_source
   28 __u32 checksum
+  32 ipv4_t peer
+  36 __u32 reserved
 
-struct nexthop6 56
+struct nexthop6 72
   0 ifindex_t ifindex
   4 __u16 mtu
   6 __u16 flags
@@ -2812,6 +2871,7 @@ struct nexthop6 56
   20 ipv6_t gateway
   36 ipv6_t outer_source
   52 __u32 checksum
+  56 ipv6_t peer
 
 struct packet_event 48
   0 time_ns_t time
@@ -3126,13 +3186,13 @@ map runtime array
 
 map scratch percpu_array
   key 4 bytes
-  value 200 bytes
+  value 208 bytes
   entries 1
   flags 0
 
 map scratch6 percpu_array
   key 4 bytes
-  value 392 bytes
+  value 400 bytes
   entries 1
   flags 0
 
@@ -3190,9 +3250,11 @@ map trusted6 lpm_trie
   entries 16384
   flags 1
 
+config accept_option __u8
 config answer_limit __u32
 config clamp_mss __u16
 config counter_stride __u32
+config dispatch __u8
 config fragments_pass __u8
 config fragments_track __u8
 config frontend_mask __u32
@@ -3226,6 +3288,8 @@ program host_nat_new host tc sched_cls
 program host_nat_back host tc sched_cls
 program host_plain host tc sched_cls
 program host_deliver host tc sched_cls
+program host_told host tc sched_cls
+program host_foreign host tc sched_cls
 program host_icmp host tc sched_cls
 program host_icmp_nat host tc sched_cls
 program host_answer host tc sched_cls
@@ -3237,6 +3301,8 @@ program host_nat_new6 host6 tc sched_cls
 program host_nat_back6 host6 tc sched_cls
 program host_plain6 host6 tc sched_cls
 program host_deliver6 host6 tc sched_cls
+program host_told6 host6 tc sched_cls
+program host_foreign6 host6 tc sched_cls
 program host_icmp6 host6 tc sched_cls
 program host_icmp_nat6 host6 tc sched_cls
 program host_answer6 host6 tc sched_cls

@@ -40,8 +40,11 @@ export interface ServiceImage {
 
 /** Who knows how packets get to a backend on another node. */
 export interface NexthopSource {
-  /** The row of nexthops for an address, 0 for none known; changes are told from now on. */
-  acquire(address: Ipv4): number;
+  /**
+   * The row of nexthops for an address, 0 for none known; changes are told from now on. `before`:
+   * the row that it had in an earlier process.
+   */
+  acquire(address: Ipv4, before?: number): number;
   /** As often as acquire: the last one ends it. */
   release(address: Ipv4): void;
   /** Calls `rerouted` when addresses have another row: address → row. One listener at a time. */
@@ -323,7 +326,8 @@ export class ImageTable {
     for (let row = extent.start; row < extent.start + extent.count; row++) {
       if (this.#isLocal(row)) continue;
       const address = backends.view.getUint32(row * Backend.size) as Ipv4;
-      const nexthop = this.#context.nexthops.acquire(address);
+      const at = row * (Backend.size / 2) + BACKEND_NEXTHOP;
+      const nexthop = this.#context.nexthops.acquire(address, backends.halves[at]);
       Atomics.store(backends.halves, row * (Backend.size / 2) + BACKEND_NEXTHOP, nexthop);
     }
   }

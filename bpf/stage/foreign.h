@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#ifndef CILIATE_STAGE_FOREIGN_H
+#define CILIATE_STAGE_FOREIGN_H
+
+#include "affinity.h"
+#include "deliver.h"
+#include "skb.h"
+#include "source.h"
+
+/*
+ * IPIP of load balancers that are no nodes of ours. One that addresses this node, or the service
+ * itself, leaves the choice of the pod to us.
+ */
+
+/* PASS_LOCAL: the outer header leads to the pod of this node that was chosen for the packet. */
+static __always_inline enum verdict foreign_here(struct __sk_buff *skb, const struct packet *packet)
+{
+	ip_t *outer = skb_start(skb) + ETH_HLEN;
+
+	if ((void *)(outer + 1) > skb_end(skb))
+		return DROP_REWRITE;
+	outer_lead(outer, packet, packet->backend);
+	return PASS_LOCAL;
+}
+
+/* To the pod of another node. */
+static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct packet *packet,
+					       int *action)
+{
+	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
+	struct way way = {};
+
+	if (!way_find(skb, own_address(), packet->backend, bytes, &way))
+		return DROP_NO_ROUTE;
+	if (bytes > way.mtu)
+		return DROP_TOO_BIG;
+	if (!skb_send_outer(skb, packet, IP_DEFAULT_TTL, &way))
+		return DROP_REWRITE;
+	*action = way_take(&way);
+	return SENT_ENCAPSULATED;
+}
+
+/* Chooses a pod for the packet; PASS_LOCAL: it is one of this node, and the outer header says so.
+ */
+static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet *packet,
+					    int *action)
+{
+	enum verdict verdict = PASS_LOCAL;
+	struct service *service;
+	backend_t *backend;
+
+	if (packet->fragment)
+		return DROP_OUTER_FRAGMENT;
+	switch (outer_parse(skb, packet)) {
+	case PARSED_INVALID:
+		return DROP_INNER_INVALID;
+	case PARSED_FRAGMENT:
+		return DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		return DROP_INNER_PROTOCOL;
+	default:
+		break;
+	}
+	service = service_find(packet);
+	if (!service)
+		return DROP_NO_SERVICE;
+	packet->service = service->id;
+	if (source_refused(service, packet->source))
+		return DROP_SOURCE_RANGE;
+	if (!service->backend_count)
+		return DROP_NO_BACKEND;
+	backend = backend_choose(service, packet);
+	if (!backend)
+		return DROP_TABLE;
+	packet->backend = backend->address;
+	if (!(backend->flags & BACKEND_LOCAL))
+		verdict = foreign_on(skb, packet, action);
+	if (verdict < DROP_NO_BACKEND)
+		traffic_count(backend->counter, packet);
+	return verdict == PASS_LOCAL ? foreign_here(skb, packet) : verdict;
+}
+
+#endif

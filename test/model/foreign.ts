@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// *IPIP of foreign balancers*: they address the node, or the service, and leave it the choice.
+
+import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
+import { countSent, outerSize, serviceRow, wayOf } from "./balance.ts";
+import { set32 } from "./bytes.ts";
+import { flowHash } from "./hash.ts";
+import { drop, type Input, type Node, type Outcome } from "./node.ts";
+import { BACKEND, KIND, NODE_ADDRESS } from "./numbers.ts";
+import {
+  changeIpv4,
+  type Ipv4,
+  isTcpOrUdp,
+  type L4,
+  parseIpv4,
+  parseL4,
+  writeMacs,
+} from "./packet.ts";
+import { redirect } from "./pass.ts";
+
+/** What a foreign balancer may address in place of a pod. */
+export function isForeignTarget(node: Node, address: number): boolean {
+  return (
+    address === node.config.nodeAddress ||
+    node.frontend(address, 0, 0, KIND.node)?.service === NODE_ADDRESS.own ||
+    node.isServiceAddress(address)
+  );
+}
+
+/** `receive` goes on with what is led to a pod of this node. */
+export function takeForeign(
+  node: Node,
+  input: Input,
+  outer: Ipv4,
+  receive: (input: Input, outer: Ipv4) => Outcome,
+): Outcome {
+  const { frame } = input;
+  if (outer.fragment) return drop("DROP_OUTER_FRAGMENT", frame);
+  const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
+  if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
+  if (!isTcpOrUdp(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
+  if (ip.fragment) return drop("DROP_FRAGMENT", frame);
+  const l4 = parseL4(frame, ip);
+  if (l4 === undefined) return drop("DROP_INNER_INVALID", frame);
+  const row = node.findService(ip, l4, { inner: true });
+  if (row === undefined) return drop("DROP_NO_SERVICE", frame);
+  const service = serviceRow(node, row);
+  if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
+  if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
+  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const slot = slotFor(node, service, ip, l4, hash);
+  const backend = chooseBackend(node, service, { input, ip, l4 }, slot);
+  if (backend === undefined) return drop("DROP_TABLE", frame);
+  const counted = { input, ip, l4, hash, service, slot, backend };
+  if ((backend.flags & BACKEND.local) === 0) {
+    const sent = sendOn(node, input, outer, { ip, l4, pod: backend.address });
+    if (sent.verdict === "SENT_ENCAPSULATED") countSent(node, counted);
+    return sent;
+  }
+  countSent(node, counted);
+  const led = frame.slice();
+  changeIpv4(led, outer, () => set32(led, outer.at + 16, backend.address));
+  return receive({ ...input, frame: led }, { ...outer, destination: backend.address });
+}
+
+function sendOn(
+  node: Node,
+  input: Input,
+  outer: Ipv4,
+  { ip, l4, pod }: { readonly ip: Ipv4; readonly l4: L4; readonly pod: number },
+): Outcome {
+  const source = node.config.nodeAddress;
+  const bytes = outerSize(ip, l4, input.gsoSize);
+  const route = node.route(input, source, pod, bytes);
+  if (route === undefined) return drop("DROP_NO_ROUTE", input.frame);
+  if (bytes > route.mtu) return drop("DROP_TOO_BIG", input.frame);
+  const frame = input.frame.slice();
+  redirect(frame, outer, { source, destination: pod, ttl: 64 });
+  if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
+  return { verdict: "SENT_ENCAPSULATED", way: wayOf(route), frame };
+}

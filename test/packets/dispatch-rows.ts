@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+// Geneve and options: what a balancer sends by them, and what a backend's node makes of them.
+
+import type { Ipv4 } from "../../src/net/address.ts";
+import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
+import {
+  ethernet,
+  geneve,
+  geneveOption,
+  type Init,
+  icmp,
+  ipv4,
+  payload,
+  udp,
+} from "../../src/net/packet.ts";
+import { NODE_MACS } from "../differential/places.ts";
+import { flowHash } from "../model/hash.ts";
+import {
+  CLIENT,
+  FAR,
+  GATEWAY_MAC,
+  IDLE,
+  LOAD_BALANCER,
+  NEAR,
+  NODE,
+  OTHER_NODE,
+  SERVICES,
+  STRANGER,
+  UPLINK_MAC,
+} from "./cluster.ts";
+import {
+  ACK,
+  arriving,
+  askService,
+  CLIENT_PORT,
+  FROM_ROUTER,
+  framed,
+  intoNear,
+  type More,
+  type Packet,
+  type ServiceName,
+  SYN,
+  tcpTo,
+  toService,
+  udpTo,
+} from "./frames.ts";
+import type { Row } from "./row.ts";
+import { expectCounted, expectFlows } from "./tables.ts";
+import { tooBig } from "./too-big.ts";
+
+const BOTH = ["edge", "host"] as const;
+const HOST = ["host"] as const;
+const SEED = 42n;
+const GENEVE = 62;
+const OPTION = 8;
+const MTU = 1500;
+const HEADERS = 40;
+
+const OTHER_NODE_MAC = NODE_MACS[1];
+const CLIENT_ETHERNET = FROM_ROUTER;
+
+const optionOf = (name: ServiceName): Uint8Array =>
+  dsrOption4(SERVICES[name].address, SERVICES[name].port);
+
+/** Port by which Geneve of the client's flow leaves. */
+function spreadPort(name: ServiceName): number {
+  const { address, port, protocol } = SERVICES[name];
+  const tuple = {
+    client: CLIENT,
+    clientPort: CLIENT_PORT,
+    service: address,
+    servicePort: port,
+    protocol: protocol === "TCP" ? 6 : 17,
+  };
+  return 0x8000 | (flowHash(tuple, SEED).high & 0x7fff);
+}
+
+/** A packet that is translated already, as Geneve of this node. */
+function geneveTo(target: Ipv4, name: ServiceName, packet: Packet, ip: Init<"ipv4"> = {}): Packet {
+  const { address, port } = SERVICES[name];
+  return [
+    ipv4({ source: NODE, target, ttl: 64, id: 0, dontFragment: true, ...ip }),
+    udp({ sourcePort: spreadPort(name), checksum: 0 }),
+    geneve({ vni: 2, critical: true, options: dsrGeneveOption(address, port) }),
+    CLIENT_ETHERNET,
+    ...packet,
+  ];
+}
+
+/** The same with an option behind the base header. */
+function withOption(packet: Packet, options: Uint8Array, ttl = 59): Packet {
+  const [ip, ...rest] = packet;
+  return ip?.kind === "ipv4" ? [{ ...ip, ttl, options }, ...rest] : packet;
+}
+
+const viaGateway = (packet: Packet): Packet => framed(UPLINK_MAC, GATEWAY_MAC, packet);
+const viaOther = (packet: Packet): Packet =>
+  framed(UPLINK_MAC, OTHER_NODE_MAC ?? GATEWAY_MAC, packet);
+
+const largest = (extra: number): number => MTU - HEADERS - extra;
+
+const GENEVE_SENT: readonly Row[] = [
+  {
+    title: "a SYN is translated and sent to the backend's node in Geneve, with its service",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", SYN)) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaOther(geneveTo(OTHER_NODE, "far", tcpTo(FAR, 8080, SYN))),
+    back: true,
+    check: (stage) => expectCounted(stage, 1, 54, 1, 0),
+  },
+  {
+    title: "every later packet is, too",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: "hello" })) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaOther(geneveTo(OTHER_NODE, "far", tcpTo(FAR, 8080, ACK, { payload: "hello" }))),
+    back: true,
+  },
+  {
+    title: "a UDP packet goes in Geneve",
+    places: BOTH,
+    coming: { packet: arriving(askService("farDns")) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaOther(geneveTo(OTHER_NODE, "farDns", udpTo(FAR, 5353))),
+    back: true,
+  },
+  {
+    title: "DSCP and ECN are copied to Geneve's outer header",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { ip: { dscp: 46, ecn: 3 } })) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaOther(
+      geneveTo(OTHER_NODE, "far", tcpTo(FAR, 8080, ACK, { ip: { dscp: 46, ecn: 3 } }), {
+        dscp: 46,
+        ecn: 3,
+      }),
+    ),
+    back: true,
+  },
+  {
+    title: "the largest packet that fits with Geneve goes",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: largest(GENEVE) })) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaOther(
+      geneveTo(OTHER_NODE, "far", tcpTo(FAR, 8080, ACK, { payload: largest(GENEVE) })),
+    ),
+    back: true,
+  },
+  {
+    title: "one byte more is told to the client, with an MTU that leaves room for Geneve",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: largest(GENEVE) + 1 })) },
+    verdict: "SENT_FRAG_NEEDED",
+    leaving: tooBig(toService("far", ACK, { payload: largest(GENEVE) + 1 }), MTU - GENEVE + 20),
+    isCut: true,
+    back: true,
+  },
+];
+
+const OPTIONS: readonly Row[] = [
+  {
+    title: "a SYN is translated and gets an option that says its service",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", SYN)) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(withOption(tcpTo(FAR, 8080, SYN), optionOf("far"))),
+    back: true,
+    check: (stage) => expectCounted(stage, 1, 54, 1, 0),
+  },
+  {
+    title: "a UDP packet gets an option",
+    places: BOTH,
+    coming: { packet: arriving(askService("farDns")) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(withOption(udpTo(FAR, 5353), optionOf("farDns"))),
+    back: true,
+  },
+  {
+    title: "the client's own options stay behind it, but one that says a service",
+    places: BOTH,
+    coming: {
+      packet: arriving(
+        toService("far", ACK, {
+          ip: { options: Uint8Array.of(...optionOf("near"), 1, 1, 1, 1) },
+        }),
+      ),
+    },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(
+      withOption(
+        tcpTo(FAR, 8080, ACK),
+        Uint8Array.of(...optionOf("far"), ...new Uint8Array(12).fill(1)),
+      ),
+    ),
+    back: true,
+  },
+  {
+    title: "a header without room for the option is a drop of its own",
+    places: BOTH,
+    coming: {
+      packet: arriving(toService("far", ACK, { ip: { options: new Uint8Array(36).fill(1) } })),
+    },
+    verdict: "DROP_OPTION_ROOM",
+  },
+  {
+    title: "a packet whose time to live ends here passes",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", SYN, { ip: { ttl: 1 } })) },
+    verdict: "PASS_TTL",
+  },
+  {
+    title: "the largest packet that fits with the option goes",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: largest(OPTION) })) },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(
+      withOption(tcpTo(FAR, 8080, ACK, { payload: largest(OPTION) }), optionOf("far")),
+    ),
+    back: true,
+  },
+  {
+    title: "one byte more is told to the client, with an MTU that leaves room for the option",
+    places: BOTH,
+    coming: { packet: arriving(toService("far", ACK, { payload: largest(OPTION) + 1 })) },
+    verdict: "SENT_FRAG_NEEDED",
+    leaving: tooBig(toService("far", ACK, { payload: largest(OPTION) + 1 }), MTU - OPTION + 20),
+    isCut: true,
+    back: true,
+  },
+  ...optionsReceived(),
+];
+
+/** A packet to the near pod with an option. */
+function told(name: ServiceName, flags: number, more: More = {}): Packet {
+  return arriving(withOption(tcpTo(NEAR, 8080, flags, more), optionOf(name), 60));
+}
+
+function optionsReceived(): readonly Row[] {
+  return [
+    {
+      title: "a packet with an option is put into the pod without it, as the client's flow",
+      places: HOST,
+      coming: { packet: told("near", SYN) },
+      verdict: "SENT_POD",
+      leaving: intoNear(tcpTo(NEAR, 8080, SYN)),
+      check: (stage) => {
+        expectFlows(stage, "request 1", "reply 0");
+        expectCounted(stage, 0, 0, 0, 1);
+      },
+    },
+    {
+      title: "UDP with an option, too",
+      places: HOST,
+      coming: {
+        packet: arriving(withOption(udpTo(NEAR, 5353), optionOf("nearDns"), 60)),
+      },
+      verdict: "SENT_POD",
+      leaving: intoNear(udpTo(NEAR, 5353)),
+    },
+    {
+      title: "options behind it stay",
+      places: HOST,
+      coming: {
+        packet: arriving(
+          withOption(tcpTo(NEAR, 8080, SYN), Uint8Array.of(...optionOf("near"), 1, 1, 1, 0), 60),
+        ),
+      },
+      verdict: "SENT_POD",
+      leaving: intoNear(withOption(tcpTo(NEAR, 8080, SYN), Uint8Array.of(1, 1, 1, 0), 60)),
+    },
+    {
+      title: "a later packet of the flow needs no option",
+      places: HOST,
+      before: [{ packet: told("near", SYN) }],
+      coming: { packet: arriving(tcpTo(NEAR, 8080, ACK, { payload: "hello" })) },
+      verdict: "SENT_POD",
+      leaving: intoNear(tcpTo(NEAR, 8080, ACK, { payload: "hello" })),
+    },
+    {
+      title: "an option of no service is a drop",
+      places: HOST,
+      coming: {
+        packet: arriving(withOption(tcpTo(NEAR, 8080, SYN), dsrOption4(STRANGER, 80), 60)),
+      },
+      verdict: "DROP_NO_SERVICE",
+      check: (stage) => expectFlows(stage),
+    },
+    {
+      title: "an option of a service whose backend the pod isn't is a drop",
+      places: HOST,
+      coming: { packet: arriving(withOption(tcpTo(IDLE, 8080, SYN), optionOf("near"), 60)) },
+      verdict: "DROP_NOT_A_BACKEND",
+      check: (stage) => expectFlows(stage),
+    },
+    {
+      title: "a flow that nobody knows here goes on to its slot's former owner in IPIP",
+      places: HOST,
+      coming: {
+        packet: arriving(withOption(tcpTo(NEAR, 8080, ACK), optionOf("cameNear"), 60)),
+      },
+      verdict: "SENT_PASSED",
+      leaving: viaGateway([
+        ipv4({ source: NODE, target: FAR, ttl: 96, id: 0, dontFragment: true }),
+        ...toService("cameNear", ACK),
+      ]),
+    },
+  ];
+}
+
+/** Where options aren't accepted. */
+const UNBELIEVED: readonly Row[] = [
+  {
+    title: "an option isn't looked at unless the configuration says so",
+    places: HOST,
+    coming: { packet: told("near", SYN) },
+    verdict: "PASS_NOT_OURS",
+    check: (stage) => expectFlows(stage),
+  },
+];
+
+interface Shape {
+  readonly ip?: Init<"ipv4">;
+  readonly geneve?: Init<"geneve">;
+  readonly inner?: Packet;
+  readonly type?: number;
+}
+
+/** Geneve of a balancer, for the near pod. */
+function coming(name: ServiceName, flags: number, shape: Shape = {}): Packet {
+  const { address, port } = SERVICES[name];
+  return arriving([
+    ipv4({ source: OTHER_NODE, target: NODE, ttl: 64, dontFragment: true, ...shape.ip }),
+    udp({ sourcePort: 50_000, checksum: 0 }),
+    geneve({
+      vni: 2,
+      critical: true,
+      options: dsrGeneveOption(address, port),
+      ...shape.geneve,
+    }),
+    ethernet(shape.type === undefined ? {} : { type: shape.type }),
+    ...(shape.inner ?? tcpTo(NEAR, 8080, flags)),
+  ]);
+}
+
+const intoPod = {
+  places: HOST,
+  verdict: "SENT_POD",
+  leaving: intoNear(tcpTo(NEAR, 8080, SYN)),
+} as const;
+
+const GENEVE_RECEIVED: readonly Row[] = [
+  {
+    ...intoPod,
+    title: "Geneve from a node is put into the pod, as the client's flow",
+    coming: { packet: coming("near", SYN) },
+    check: (stage) => {
+      expectFlows(stage, "request 1", "reply 0");
+      expectCounted(stage, 0, 0, 0, 1);
+    },
+  },
+  {
+    ...intoPod,
+    title: "Geneve to the pod's own address, from a balancer that doesn't know its node",
+    coming: { packet: coming("near", SYN, { ip: { target: NEAR } }) },
+  },
+  {
+    ...intoPod,
+    title: "Geneve from a load balancer is believed too",
+    coming: { packet: coming("near", SYN, { ip: { source: LOAD_BALANCER } }) },
+  },
+  {
+    title: "a congestion mark of Geneve's outer header comes through",
+    places: HOST,
+    coming: {
+      packet: coming("near", SYN, {
+        ip: { ecn: 3 },
+        inner: tcpTo(NEAR, 8080, SYN, { ip: { ecn: 2 } }),
+      }),
+    },
+    verdict: "SENT_POD",
+    leaving: intoNear(tcpTo(NEAR, 8080, SYN, { ip: { ecn: 3 } })),
+  },
+  {
+    title: "a congestion mark on what can't carry it is a drop",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { ip: { ecn: 3 } }) },
+    verdict: "DROP_ECN",
+  },
+  {
+    title: "a later packet in Geneve without an option follows its flow",
+    places: HOST,
+    before: [{ packet: coming("near", SYN) }],
+    coming: {
+      packet: coming("near", ACK, { geneve: { options: new Uint8Array(), critical: false } }),
+    },
+    verdict: "SENT_POD",
+    leaving: intoNear(tcpTo(NEAR, 8080, ACK)),
+  },
+  {
+    title: "a flow that nobody knows here goes from Geneve to its slot's former owner in IPIP",
+    places: HOST,
+    coming: { packet: coming("cameNear", ACK) },
+    verdict: "SENT_PASSED",
+    leaving: viaGateway([
+      ipv4({ source: NODE, target: FAR, ttl: 96, id: 0, dontFragment: true }),
+      ...toService("cameNear", ACK),
+    ]),
+  },
+];
+
+const GENEVE_REFUSED: readonly Row[] = [
+  {
+    title: "Geneve with a service from a stranger is dropped",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { ip: { source: STRANGER } }) },
+    verdict: "DROP_UNTRUSTED",
+    check: (stage) => expectFlows(stage),
+  },
+  {
+    title: "Geneve with a service whose backend the pod isn't is dropped",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { inner: tcpTo(IDLE, 8080, SYN) }) },
+    verdict: "DROP_NOT_A_BACKEND",
+  },
+  {
+    title: "Geneve with no service of ours is dropped",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { geneve: { options: dsrGeneveOption(STRANGER, 80) } }) },
+    verdict: "DROP_NO_SERVICE",
+  },
+  {
+    title: "no whole IPv4 behind a service is dropped",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { type: 0x0800, inner: [payload(12)] }) },
+    verdict: "DROP_INNER_INVALID",
+  },
+  {
+    title: "no IPv4 at all behind a service is dropped",
+    places: HOST,
+    coming: { packet: coming("near", SYN, { type: 0x0806, inner: [payload(28)] }) },
+    verdict: "DROP_INNER_INVALID",
+  },
+  {
+    title: "ICMP behind a service is dropped",
+    places: HOST,
+    coming: {
+      packet: coming("near", SYN, { inner: [ipv4({ source: CLIENT, target: NEAR }), icmp({})] }),
+    },
+    verdict: "DROP_INNER_PROTOCOL",
+  },
+  {
+    title: "a fragment behind a service is dropped",
+    places: HOST,
+    coming: {
+      packet: coming("near", SYN, {
+        inner: tcpTo(NEAR, 8080, SYN, { ip: { moreFragments: true } }),
+      }),
+    },
+    verdict: "DROP_FRAGMENT",
+  },
+  ...(
+    [
+      [
+        "Geneve of somebody else",
+        { geneve: { options: geneveOption(0x102, 3, new Uint8Array(8)) } },
+      ],
+      ["Geneve without options of no flow of ours", { geneve: { options: new Uint8Array() } }],
+      ["Geneve with something else than Ethernet inside", { geneve: { type: 0x0800 } }],
+      ["Geneve for another node", { ip: { target: OTHER_NODE } }],
+    ] as const
+  ).map(
+    ([what, shape]): Row => ({
+      title: `${what} passes`,
+      places: HOST,
+      coming: { packet: coming("near", SYN, shape) },
+      verdict: "PASS_NOT_OURS",
+    }),
+  ),
+];
+
+const ofIpv4 = (rows: readonly Row[]): readonly Row[] =>
+  rows.map((row) => ({ ...row, only: "ipv4" }));
+
+/** Of a node with `dispatch: geneve`. */
+export const GENEVE_ROWS: readonly Row[] = ofIpv4(GENEVE_SENT);
+
+/** Of a node with `dispatch: option`. */
+export const OPTION_ROWS: readonly Row[] = ofIpv4(OPTIONS);
+
+/** Of a node as it is by default. */
+export const DISPATCH_ROWS: readonly Row[] = ofIpv4([
+  ...GENEVE_RECEIVED,
+  ...GENEVE_REFUSED,
+  ...UNBELIEVED,
+]);
