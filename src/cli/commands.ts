@@ -57,6 +57,27 @@ const services: Command = {
       args: [service],
       load: async () => (await import("./commands/service.ts")).getService,
     },
+    {
+      name: "explain",
+      summary: "Say what would become of a connection, and why",
+      detail:
+        "Runs a made packet through a second instance of this node's programs: nothing is\n" +
+        "sent, and no live table changes. Works without an agent, but for names.",
+      args: [{ name: "VIP:PORT", summary: "such as 192.0.2.1:80 or [2001:db8::1]:80" }],
+      options: [
+        { name: "from", value: "CLIENT[:PORT]", summary: "the client (default anybody outside)" },
+        {
+          name: "protocol",
+          value: "PROTOCOL",
+          choices: ["tcp", "udp"],
+          summary: "tcp (default) or udp",
+        },
+        { name: "device", value: "DEVICE", summary: "by which it comes (default the client's)" },
+        { name: "hex", summary: "the bytes that leave, too" },
+        pins,
+      ],
+      load: async () => (await import("./commands/explain.ts")).explainService,
+    },
   ],
 };
 

@@ -30,7 +30,7 @@ const COMMANDS = ROOT.commands?.map(({ name }) => name) ?? [];
 const CASES: readonly (readonly [typed: string, offered: readonly string[]])[] = [
   ["ciliate ", COMMANDS],
   ["ciliate ser", ["service"]],
-  ["ciliate service ", ["list", "get"]],
+  ["ciliate service ", ["list", "get", "explain"]],
   ["ciliate service get ", []],
   ["ciliate bpf ct ", ["list"]],
   ["ciliate -o ", ["text", "json"]],
