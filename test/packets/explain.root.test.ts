@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { type Explanation, explain, type Question } from "../../src/datapath/explain.ts";
-import { ServiceFlag } from "../../src/datapath/gen/abi.ts";
+import { ServiceFlag, Verdict, verdictTexts } from "../../src/datapath/gen/abi.ts";
 import { slotOf } from "../../src/datapath/slot.ts";
 import { readJiffies } from "../../src/kernel/jiffies.ts";
 import { attachTcx, attachXdp } from "../../src/kernel/link.ts";
@@ -61,7 +61,7 @@ test("a packet for another node is encapsulated at the edge, and leaves by its n
   assert.equal(service?.id, stage.maps.services.lookup(serviceRow(stage, "far"))?.id);
   assert.deepEqual([backend?.port, backend?.slots], [8080, service?.ringSize]);
   const [{ way, layers, why } = assert.fail()] = steps;
-  assert.equal(why, "to a backend on another node, in IPIP");
+  assert.equal(why, verdictTexts[Verdict.sentEncapsulated]);
   assert.equal(way?.device, "up0");
   assert.equal(formatAddress(way?.nexthop ?? assert.fail()), "172.16.0.254");
   assert.match(layers[1] ?? "", /^ipv4 172\.16\.0\.1 > 10\.2\.0\.21 ttl 64/);
@@ -206,7 +206,8 @@ test("the command says it to people and to scripts, with no agent to ask", () =>
     /^service {2}\(no agent to tell its name\), id \d+, 1 backends in a/,
   );
   assert.match(lines[2] ?? "", /^backend {2}10\.2\.0\.21:8080, slot \d+ \(100\.0 % of the ring\)$/);
-  assert.equal(lines[3], "edge     sent encapsulated: to a backend on another node, in IPIP");
+  const why = verdictTexts[Verdict.sentEncapsulated];
+  assert.equal(lines[3], `edge     sent encapsulated: ${why}`);
   assert.equal(lines[4], "way      up0 to 02:00:00:00:fe:00, next hop 172.16.0.254");
   assert.equal(lines[5], "leaves   78 bytes");
   assert.match(stdout, /\n {9}0000 {2}02 00 00 00 fe 00 /);
