@@ -28,6 +28,12 @@ const upOptions: readonly Option[] = [
     choices: ["all", "first"],
     summary: "all packets of a flow to another node (default), or the first",
   },
+  {
+    name: "dispatch",
+    value: "WAY",
+    choices: ["ipip", "geneve", "option"],
+    summary: "how packets to another node say their service (default ipip)",
+  },
   { name: "mtu", value: "BYTES", summary: "of every wire (default 1500)" },
   { name: "no-ipv6", summary: "IPv4 alone" },
   { name: "bundle", summary: "run the agents from the bundle instead of the sources" },

@@ -177,6 +177,7 @@ export function nodeConfig(plan: LabPlan, node: NodePlan): Document {
     devices: [node.wire[0].device],
     acceleration: settings.acceleration,
     encapsulate: settings.encapsulate,
+    dispatch: settings.dispatch,
     manifests: [node.paths.manifests],
     // Of the node and its pods, and of nobody else on the machine.
     socket: { cgroup: cgroupPath(node.place.cgroup) },

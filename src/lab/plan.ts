@@ -46,6 +46,7 @@ export interface LabOptions {
   readonly podsPerNode?: number;
   readonly acceleration?: "native" | "generic" | "off";
   readonly encapsulate?: "all" | "first";
+  readonly dispatch?: "ipip" | "geneve" | "option";
   /** Agents run from the bundle instead of the sources. */
   readonly bundle?: boolean;
   /** Whether agents are started by `createLab`. */
@@ -78,6 +79,7 @@ export const DEFAULTS: LabSettings = {
   podsPerNode: 4,
   acceleration: "native",
   encapsulate: "all",
+  dispatch: "ipip",
   bundle: false,
   agents: true,
   mtu: 1500,

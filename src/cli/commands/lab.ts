@@ -26,6 +26,7 @@ function given<T>(values: { readonly [K in keyof T]: T[K] | undefined }): Partia
 
 const ACCELERATIONS = ["native", "generic", "off"] as const;
 const ENCAPSULATIONS = ["all", "first"] as const;
+const DISPATCHES = ["ipip", "geneve", "option"] as const;
 const LINK_LOCAL = /^fe80:/;
 
 /** A thing of IPv4 and, where the lab has IPv6, the same of IPv6. */
@@ -47,6 +48,7 @@ export const labUp: Run = async (context) => {
       mtu: number(context, "mtu"),
       acceleration: ACCELERATIONS.find((mode) => mode === option("acceleration")),
       encapsulate: ENCAPSULATIONS.find((mode) => mode === option("encapsulate")),
+      dispatch: DISPATCHES.find((mode) => mode === option("dispatch")),
     }),
   });
   if (output.format === "json") {
