@@ -132,24 +132,15 @@ static __always_inline enum verdict go_on(struct xdp_md *ctx, enum edge_program 
 	return PASS_UNRESOLVED;
 }
 
-static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
+/* By DSR. */
+static __always_inline enum verdict send_direct(struct xdp_md *ctx, struct packet *packet,
+						struct service *service, int *action)
 {
-	struct service *service = service_find(packet);
 	backend_t *backend;
 	nexthop_t *nexthop;
 	enum verdict verdict;
 	__u32 row, extra;
 
-	if (!service)
-		return nat_may_be_reply(packet) ? go_on(ctx, EDGE_PROGRAM_NAT_BACK)
-						: unknown(packet);
-	packet->service = service->id;
-	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_SOURCE_RANGES))) {
-		if (service->flags & SERVICE_SNAT)
-			return go_on(ctx, EDGE_PROGRAM_NAT);
-		if (source_refused(service, packet->source))
-			return DROP_SOURCE_RANGE;
-	}
 	if (unlikely(!service->backend_count))
 		return reject(ctx, packet, service, action);
 	backend = backend_choose(service, packet);
@@ -176,6 +167,23 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (likely(verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN))
 		traffic_count(backend->counter, packet);
 	return verdict;
+}
+
+static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet, int *action)
+{
+	struct service *service = service_find(packet);
+
+	if (!service)
+		return nat_may_be_reply(packet) ? go_on(ctx, EDGE_PROGRAM_NAT_BACK)
+						: unknown(packet);
+	packet->service = service->id;
+	if (unlikely(service->flags & (SERVICE_SNAT | SERVICE_WAS_SNAT | SERVICE_SOURCE_RANGES))) {
+		if (has_nat_flows(service))
+			return go_on(ctx, EDGE_PROGRAM_NAT);
+		if (source_refused(service, packet->source))
+			return DROP_SOURCE_RANGE;
+	}
+	return send_direct(ctx, packet, service, action);
 }
 
 /* Frames of IPv6 come by here too: the programs of a device are IPv4's. */
@@ -244,6 +252,8 @@ static __always_inline enum verdict nat_unknown(struct xdp_md *ctx, struct packe
 	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
+	if (travels_as_before(service, packet))
+		return go_on(ctx, EDGE_PROGRAM_BALANCE);
 	if (!service->backend_count)
 		return reject(ctx, packet, service, action);
 	return go_on(ctx, EDGE_PROGRAM_NAT_NEW);
@@ -263,7 +273,7 @@ static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packe
 	return flow->flags & FLOW_SNAT ? nat_send(ctx, packet, flow, action) : PASS_LOCAL;
 }
 
-/* Packets to services with SERVICE_SNAT. */
+/* Packets to services that have flows of SNAT, or had some. */
 SEC("xdp")
 int FAMILY(edge_nat)(struct xdp_md *ctx)
 {
@@ -310,6 +320,23 @@ int FAMILY(edge_nat_new)(struct xdp_md *ctx)
 
 	if (verdict == SENT_NAT)
 		verdict = go_on(ctx, EDGE_PROGRAM_NAT);
+	return finish(ctx, &packet, verdict, action);
+}
+
+/* What edge_nat leaves to DSR. It has looked at the client. */
+SEC("xdp")
+int FAMILY(edge_balance)(struct xdp_md *ctx)
+{
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = XDP_PASS;
+
+	if (edge_parse(ctx, &packet) == PARSED_WHOLE) {
+		struct service *service = service_find(&packet);
+
+		packet.service = service ? service->id : 0;
+		verdict = service ? send_direct(ctx, &packet, service, &action) : unknown(&packet);
+	}
 	return finish(ctx, &packet, verdict, action);
 }
 

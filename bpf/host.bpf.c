@@ -51,15 +51,14 @@ static __always_inline enum verdict hand_over(struct __sk_buff *skb, address_t p
 	return go_on(skb, HOST_PROGRAM_DELIVER);
 }
 
-static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
-					    const struct service *service, int *action)
+/* By DSR. */
+static __always_inline enum verdict send_direct(struct __sk_buff *skb, struct packet *packet,
+						const struct service *service, int *action)
 {
 	enum verdict verdict;
 	backend_t *backend;
 
 	packet->service = service->id;
-	if (service->flags & SERVICE_SNAT)
-		return go_on(skb, HOST_PROGRAM_NAT);
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
 	if (!service->backend_count)
@@ -76,6 +75,15 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
 		traffic_count(backend->counter, packet);
 	return verdict;
+}
+
+static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet *packet,
+					    const struct service *service, int *action)
+{
+	packet->service = service->id;
+	if (has_nat_flows(service))
+		return go_on(skb, HOST_PROGRAM_NAT);
+	return send_direct(skb, packet, service, action);
 }
 
 static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
@@ -241,7 +249,7 @@ int FAMILY(host_fragment)(struct __sk_buff *skb)
 	return finish(skb, packet, verdict, action);
 }
 
-/* Packets to services with SERVICE_SNAT. */
+/* Packets to services that have flows of SNAT, or had some. */
 SEC("tc")
 int FAMILY(host_nat)(struct __sk_buff *skb)
 {
@@ -272,6 +280,8 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
+	if (travels_as_before(service, packet))
+		return go_on(skb, HOST_PROGRAM_BALANCE);
 	if (!service->backend_count)
 		return reject_verdict(service, packet);
 	backend = backend_choose(service, packet);
@@ -294,6 +304,23 @@ int FAMILY(host_nat_new)(struct __sk_buff *skb)
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = nat_begin(skb, &packet, &action);
 
+	return finish(skb, &packet, verdict, action);
+}
+
+/* What host_nat_new leaves to DSR. */
+SEC("tc")
+int FAMILY(host_balance)(struct __sk_buff *skb)
+{
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+
+	if (host_read(skb, &packet) == PARSED_WHOLE) {
+		struct service *service = service_find(&packet);
+
+		verdict = service ? send_direct(skb, &packet, service, &action)
+				  : unbalanced(skb, &packet);
+	}
 	return finish(skb, &packet, verdict, action);
 }
 

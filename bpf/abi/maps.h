@@ -69,6 +69,8 @@ enum service_flag {
 	SERVICE_SOURCE_DENY = 16,  /* who is listed there is refused; else who isn't */
 	SERVICE_AFFINITY = 32,	   /* all connections of a client go to one backend */
 	SERVICE_REJECT = 64,	   /* without backends, clients are told */
+	SERVICE_WAS_SNAT = 128,	   /* was SNAT: flows of then have entries, and go on by them */
+	SERVICE_WAS_DSR = 256,	   /* with SNAT: was DSR, and connections of then may live */
 };
 
 struct service {

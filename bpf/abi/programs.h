@@ -17,6 +17,7 @@ enum edge_program {
 	EDGE_PROGRAM_NAT = 1,
 	EDGE_PROGRAM_NAT_NEW = 2,
 	EDGE_PROGRAM_NAT_BACK = 3,
+	EDGE_PROGRAM_BALANCE = 4,
 };
 
 enum host_program {
@@ -32,6 +33,7 @@ enum host_program {
 	HOST_PROGRAM_ICMP_NAT = 9,
 	HOST_PROGRAM_TOLD = 10,
 	HOST_PROGRAM_FOREIGN = 11,
+	HOST_PROGRAM_BALANCE = 12,
 };
 
 enum pod_program {

@@ -184,6 +184,22 @@ static __always_inline former_owners_t *former_owners_of(const struct service *s
 	return bpf_map_lookup_elem(&FAMILY(former_owners), &key);
 }
 
+/* Whether a service may have flows of SNAT on this node. */
+static __always_inline bool has_nat_flows(const struct service *service)
+{
+	return service->flags & (SERVICE_SNAT | SERVICE_WAS_SNAT);
+}
+
+/* Of a packet of no flow of SNAT: whether it goes by DSR, as it did before the service's change. */
+static __always_inline bool travels_as_before(const struct service *service,
+					      const struct packet *packet)
+{
+	if (!(service->flags & SERVICE_SNAT))
+		return true;
+	return service->flags & SERVICE_WAS_DSR && packet->protocol == IPPROTO_TCP &&
+	       !packet_is_syn(packet);
+}
+
 /* `encapsulate: first`: whether this packet travels without an outer header. */
 static __always_inline bool travels_plain(const struct service *service,
 					  const struct packet *packet)

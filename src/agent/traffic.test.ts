@@ -66,6 +66,7 @@ function portOf(
     atNode: false,
     policy: DEFAULT_POLICY,
     snat: false,
+    wasOther: false,
     reject: true,
     backends: backends.map(backend),
     ring: new Uint16Array(0),

@@ -13,6 +13,7 @@ const EDGE: Slots = {
   [EdgeProgram.nat]: "edge_nat",
   [EdgeProgram.natNew]: "edge_nat_new",
   [EdgeProgram.natBack]: "edge_nat_back",
+  [EdgeProgram.balance]: "edge_balance",
 };
 const HOST: Slots = {
   [HostProgram.nat]: "host_nat",
@@ -26,6 +27,7 @@ const HOST: Slots = {
   [HostProgram.foreign]: "host_foreign",
   [HostProgram.deliver]: "host_deliver",
   [HostProgram.icmp]: "host_icmp",
+  [HostProgram.balance]: "host_balance",
 };
 const POD: Slots = {
   [PodProgram.outbound]: "pod_outbound",

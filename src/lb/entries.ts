@@ -87,13 +87,14 @@ function rangesOf({ addresses, nodePort, policy }: ServicePort) {
 }
 
 function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
-  const { former, snat, reject, policy } = row;
+  const { former, snat, wasOther, reject, policy } = row;
   const { affinityMs, sourceDeny } = policy;
   const isLimited = rangesOf(row) !== undefined;
   const flags: readonly (readonly [boolean, number])[] = [
     [encapsulate === "first", ServiceFlag.encapsulateFirst],
     [former !== undefined, ServiceFlag.formerOwners],
     [snat, ServiceFlag.snat],
+    [wasOther, snat ? ServiceFlag.wasDsr : ServiceFlag.wasSnat],
     [isLimited, ServiceFlag.sourceRanges],
     [isLimited && sourceDeny, ServiceFlag.sourceDeny],
     [affinityMs > 0, ServiceFlag.affinity],

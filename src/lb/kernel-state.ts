@@ -2,7 +2,13 @@
 // What the kernel's tables hold when the agent starts.
 
 import type { FormerOwnersTarget } from "../datapath/former-owners.ts";
-import { FrontendKind, type ServiceId, type Target, type TargetKey } from "../datapath/gen/abi.ts";
+import {
+  FrontendKind,
+  ServiceFlag,
+  type ServiceId,
+  type Target,
+  type TargetKey,
+} from "../datapath/gen/abi.ts";
 import type { TypedMap } from "../datapath/maps.ts";
 import type { HotTables } from "../datapath/tables/tables.ts";
 import type { KernelState } from "./restore.ts";
@@ -30,6 +36,8 @@ export function readKernelState(
       port,
       counter: counter as CounterId,
     })),
+    snat: (image.flags & ServiceFlag.snat) !== 0,
+    wasOther: (image.flags & (ServiceFlag.wasSnat | ServiceFlag.wasDsr)) !== 0,
   }));
   const served = [...targets.entries()].map(([{ service, pod }, { port, counter }]) => ({
     service,

@@ -150,7 +150,7 @@ export class PortMaker {
     if (id === undefined) return Number.POSITIVE_INFINITY;
     const { backends, draining } = this.#backends(before, selection, round);
     const pods = { id, backends, ring, draining, former };
-    this.#put(makeRow(service, plan, pods, round.defaults), before);
+    this.#put(makeRow(service, plan, pods, round.defaults, before.row ?? before.restored), before);
     return Math.min(former?.expiresAtMs ?? Number.POSITIVE_INFINITY, this.#nextJoin(key));
   }
 
@@ -342,8 +342,10 @@ function makeRow(
   plan: PortPlan,
   pods: Pick<ServicePort, "id" | "backends" | "ring" | "draining" | "former">,
   { mode, reject }: ServiceDefaults,
+  before: Pick<ServicePort, "snat" | "wasOther"> | undefined,
 ): ServicePort {
   const { spec } = plan;
+  const snat = isSnat(policy.mode ?? mode, spec.protocol);
   return {
     key: plan.key,
     id: pods.id,
@@ -358,7 +360,8 @@ function makeRow(
     insideNodePort: plan.insideNodePort,
     atNode: plan.atNode,
     policy,
-    snat: isSnat(policy.mode ?? mode, spec.protocol),
+    snat,
+    wasOther: before !== undefined && (before.wasOther || before.snat !== snat),
     reject,
     backends: pods.backends,
     ring: pods.ring,
@@ -425,6 +428,7 @@ function isSameRow(a: ServicePort, b: ServicePort): boolean {
     a.insideNodePort === b.insideNodePort &&
     a.policy === b.policy &&
     a.snat === b.snat &&
+    a.wasOther === b.wasOther &&
     a.reject === b.reject
   );
 }

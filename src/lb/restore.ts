@@ -14,6 +14,9 @@ export interface KernelService {
   /** Slot → index into `backends`. */
   readonly ring: Uint16Array;
   readonly backends: readonly KernelBackend[];
+  /** Which way new flows went; whether others may have gone the other way. */
+  readonly snat: boolean;
+  readonly wasOther: boolean;
 }
 
 export interface KernelBackend {
@@ -49,6 +52,8 @@ export interface RestoredPort {
   readonly ring: OwnedRing;
   readonly backends: ReadonlyMap<Ipv4, RestoredBackend>;
   readonly former: FormerOwners | undefined;
+  readonly snat: boolean;
+  readonly wasOther: boolean;
 }
 
 export interface RestoredBackend extends KernelBackend {
@@ -65,7 +70,7 @@ export class Restored {
   constructor(state: KernelState, numbers: PortNumbers) {
     const targets = Map.groupBy(state.targets, ({ service }) => service);
     const formerOwners = Map.groupBy(state.formerOwners, ({ service }) => service);
-    for (const { id, ring, backends, frontends } of state.services) {
+    for (const { id, ring, backends, frontends, snat, wasOther } of state.services) {
       if (!numbers.claimId(id)) continue;
       const known = new Map<Ipv4, RestoredBackend>();
       for (const backend of backends) known.set(backend.address, { ...backend, local: false });
@@ -77,7 +82,8 @@ export class Restored {
       }
       const owners = backends.map(({ address }) => address);
       const former = packSlots(ring.length, formerOwners.get(id) ?? [], Number.POSITIVE_INFINITY);
-      this.#ports.set(id, { id, ring: { ring, owners }, backends: known, former });
+      const kept = { id, ring: { ring, owners }, backends: known, former, snat, wasOther };
+      this.#ports.set(id, kept);
       for (const frontend of frontends) this.#byFrontend.set(scopedNumber(frontend), id);
     }
   }

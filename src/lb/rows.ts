@@ -144,6 +144,8 @@ export interface ServicePort extends PortFrontends {
   readonly policy: ServicePolicy;
   /** Whether backends of other nodes get this node's address as the client's. */
   readonly snat: boolean;
+  /** Whether flows of a time before may go on by the other way than new ones. */
+  readonly wasOther: boolean;
   /** Whether clients are told when there is no backend. */
   readonly reject: boolean;
   /** Who gets new flows, in the order to which the ring's slots point. */

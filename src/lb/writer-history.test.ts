@@ -224,6 +224,8 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
           frontends: [{ address: ip("192.0.2.10"), port: 80, protocol: "tcp", inside: false }],
           ring: row.ring,
           backends: row.backends,
+          snat: false,
+          wasOther: false,
         },
       ],
       targets: [
@@ -281,6 +283,8 @@ test("numbers from before that nobody takes are free once nothing can be missing
           frontends: [{ address: ip("192.0.2.99"), port: 80, protocol: "tcp", inside: false }],
           ring: new Uint16Array(0),
           backends: [{ address: ip(7), port: 80, counter: 1 as never }],
+          snat: false,
+          wasOther: false,
         },
       ],
       targets: [],

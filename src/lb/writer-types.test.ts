@@ -157,6 +157,37 @@ test("a service's mode wins over the node's, and both change without a new ring"
   assert.equal(port()?.id, id);
 });
 
+test("a service that has changed its mode says so for good, and after a restart", async () => {
+  const first = createBench();
+  first.writer.putService(web());
+  first.writer.putSlice(slice("web", ["1", "2"]));
+  await first.settled();
+  const ways = (row = first.port()): unknown[] => [row?.snat, row?.wasOther];
+  assert.deepEqual(ways(), [false, false]);
+  first.writer.putService(web({ mode: "snat" }));
+  await first.settled();
+  assert.deepEqual(ways(), [true, true]);
+  first.writer.putService(web({ mode: "dsr" }));
+  await first.settled();
+  assert.deepEqual(ways(), [false, true]);
+
+  const row = first.port();
+  assert.ok(row !== undefined);
+  const kept = { id: row.id, frontends: scopedFrontends(row), ring: row.ring };
+  for (const [snat, wasOther, wanted] of [
+    [false, true, [false, true]],
+    [true, false, [false, true]],
+    [false, false, [false, false]],
+  ] as const) {
+    const services = [{ ...kept, backends: row.backends, snat, wasOther }];
+    const again = createBench({ kernel: { services, targets: [], formerOwners: [] } });
+    again.writer.putService(web());
+    again.writer.putSlice(slice("web", ["1", "2"]));
+    await again.settled();
+    assert.deepEqual(ways(again.port()), wanted);
+  }
+});
+
 test("node ports and cluster IPs belong to one service as other frontends do", async () => {
   const { writer, settled } = createBench();
   writer.putService(web());
@@ -207,6 +238,8 @@ test("after a restart, ways in from inside and outside find the rows that they h
     frontends: scopedFrontends(row),
     ring: row.ring,
     backends: row.backends,
+    snat: row.snat,
+    wasOther: row.wasOther,
   }));
   const again = createBench({ kernel: { services, targets: [], formerOwners: [] } });
   again.writer.putService(web({ externalLocal: true }));

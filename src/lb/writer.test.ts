@@ -27,6 +27,7 @@ test("a service and its slices make a service port, backends in order of address
     atNode: false,
     policy: DEFAULT_POLICY,
     snat: false,
+    wasOther: false,
     reject: true,
     draining: [],
     former: undefined,

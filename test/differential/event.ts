@@ -130,6 +130,8 @@ export interface ServiceEvent {
   readonly service: number;
   readonly encapsulateFirst: boolean;
   readonly snat: boolean;
+  /** Whether it was DSR before, or SNAT. */
+  readonly wasOther: boolean;
   readonly affinity: boolean;
   readonly reject: boolean;
   /** To which service port it leads who is inside; undefined: to where it leads all. */

@@ -261,6 +261,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     service,
     encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
     snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
+    wasOther: prng.chance(25),
     affinity: prng.chance(25),
     reject: prng.chance(60),
     internal: prng.chance(15) ? prng.below(SERVICE_PORTS.length) : undefined,

@@ -146,6 +146,7 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
     flags:
       (event.encapsulateFirst ? SERVICE.encapsulateFirst : 0) |
       (event.snat ? SERVICE.snat : 0) |
+      (event.wasOther ? (event.snat ? SERVICE.wasDsr : SERVICE.wasSnat) : 0) |
       (event.affinity ? SERVICE.affinity : 0) |
       (event.reject ? SERVICE.reject : 0) |
       sourceFlags(event) |

@@ -83,7 +83,10 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
     return place === "host" ? plain(node, input, ip, l4) : pass("PASS_NOT_OURS", frame);
   }
   const service = serviceRow(node, row);
-  if ((service.flags & SERVICE.snat) !== 0) return nat(node, place, { input, ip, l4, service });
+  if ((service.flags & (SERVICE.snat | SERVICE.wasSnat)) !== 0) {
+    const translated = nat(node, place, { input, ip, l4, service });
+    if (translated !== undefined) return translated;
+  }
   // 4.
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);

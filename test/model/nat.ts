@@ -25,6 +25,7 @@ import {
   KIND,
   NEXTHOP,
   PROTOCOL,
+  SERVICE,
   TCP,
 } from "./numbers.ts";
 import { type Ipv4, isSyn, type L4, translate, writeMacs } from "./packet.ts";
@@ -33,7 +34,7 @@ import type { Backend, Flow, Service } from "./tables.ts";
 const CANDIDATES = 32;
 const DF = 0x4000;
 
-/** A packet to a service with SERVICE_SNAT. */
+/** A packet to a service that has flows of SNAT, or had some. */
 interface Request {
   readonly input: Input;
   readonly ip: Ipv4;
@@ -41,7 +42,8 @@ interface Request {
   readonly service: Service;
 }
 
-export function nat(node: Node, place: "edge" | "host", request: Request): Outcome {
+/** Undefined: it goes by DSR, as it did before the service's change. */
+export function nat(node: Node, place: "edge" | "host", request: Request): Outcome | undefined {
   const { input, ip, l4, service } = request;
   const { frame } = input;
   // 1.
@@ -55,6 +57,9 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
     node.remove(replyKeyOf(flow, ip.protocol));
   }
   // 2.
+  const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
+  if ((service.flags & SERVICE.snat) === 0) return undefined;
+  if (wasDsr && ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) return undefined;
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   const hash = hashOf(node, request);

@@ -74,6 +74,8 @@ export const SERVICE = {
   sourceDeny: 16,
   affinity: 32,
   reject: 64,
+  wasSnat: 128,
+  wasDsr: 256,
 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;

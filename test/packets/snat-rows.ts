@@ -13,6 +13,7 @@ import {
   FIN,
   framed,
   intoNear,
+  ipipTo,
   ipipToNear,
   type More,
   type Packet,
@@ -397,4 +398,77 @@ const LOCAL: readonly Row[] = [
   },
 ];
 
-export const SNAT_ROWS: readonly Row[] = [...REQUESTS, ...PORTS, ...WAYS, ...LOCAL];
+const viaIpip = (flags: number): Packet => viaGateway(ipipTo(FAR, toService("far", flags)));
+const WAS_DSR = ServiceFlag.snat | ServiceFlag.wasDsr;
+
+const CHANGES: readonly Row[] = [
+  {
+    title: "a flow of SNAT goes on when its service has become DSR",
+    places: BOTH,
+    before: opened,
+    poke: serviceChanged("far", { flags: ServiceFlag.wasSnat }),
+    coming: { packet: arriving(toService("far", ACK)) },
+    verdict: "SENT_NAT",
+    leaving: viaGateway(natTcp(ACK)),
+    back: true,
+  },
+  {
+    title: "a new flow of a service that was SNAT goes by DSR",
+    places: BOTH,
+    poke: serviceChanged("far", { flags: ServiceFlag.wasSnat }),
+    coming: syn,
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaIpip(SYN),
+    back: true,
+    check: (stage) => expectFlows(stage),
+  },
+  ...[ACK, FIN, RST].map(
+    (flags): Row => ({
+      title: `flags ${flags} of no known flow go by DSR when the service was DSR`,
+      places: BOTH,
+      poke: serviceChanged("far", { flags: WAS_DSR }),
+      coming: { packet: arriving(toService("far", flags)) },
+      verdict: "SENT_ENCAPSULATED",
+      leaving: viaIpip(flags),
+      back: true,
+      check: (stage) => expectFlows(stage),
+    }),
+  ),
+  {
+    title: "a SYN to a service that was DSR goes by SNAT",
+    places: BOTH,
+    poke: serviceChanged("far", { flags: WAS_DSR }),
+    coming: syn,
+    verdict: "SENT_NAT",
+    leaving: viaGateway(natTcp(SYN)),
+    back: true,
+  },
+  {
+    title: "a flow of SNAT is known to a service that was DSR",
+    places: BOTH,
+    before: opened,
+    poke: serviceChanged("far", { flags: WAS_DSR }),
+    coming: { packet: arriving(toService("far", ACK)) },
+    verdict: "SENT_NAT",
+    leaving: viaGateway(natTcp(ACK)),
+    back: true,
+  },
+  {
+    title: "UDP to a service that was DSR goes by SNAT",
+    places: BOTH,
+    poke: serviceChanged("farDns", { flags: WAS_DSR }),
+    coming: { packet: arriving(askService("farDns")) },
+    verdict: "SENT_NAT",
+    leaving: viaGateway(natUdp()),
+    back: true,
+  },
+  {
+    title: "a service that was SNAT refuses clients as any other",
+    places: BOTH,
+    poke: serviceChanged("far", { flags: ServiceFlag.wasSnat | ServiceFlag.sourceRanges }),
+    coming: syn,
+    verdict: "DROP_SOURCE_RANGE",
+  },
+];
+
+export const SNAT_ROWS: readonly Row[] = [...CHANGES, ...REQUESTS, ...PORTS, ...WAYS, ...LOCAL];

@@ -121,6 +121,7 @@ export const EdgeProgram = {
   nat: 1,
   natNew: 2,
   natBack: 3,
+  balance: 4,
 } as const;
 export type EdgeProgram = (typeof EdgeProgram)[keyof typeof EdgeProgram];
 /** The names of enum edge_program for people, by value. */
@@ -129,6 +130,7 @@ export const edgeProgramNames: { readonly [value: number]: string } = {
   "1": "nat",
   "2": "nat_new",
   "3": "nat_back",
+  "4": "balance",
 };
 
 /** enum event_mask */
@@ -215,6 +217,7 @@ export const HostProgram = {
   icmpNat: 9,
   told: 10,
   foreign: 11,
+  balance: 12,
 } as const;
 export type HostProgram = (typeof HostProgram)[keyof typeof HostProgram];
 /** The names of enum host_program for people, by value. */
@@ -231,6 +234,7 @@ export const hostProgramNames: { readonly [value: number]: string } = {
   "9": "icmp_nat",
   "10": "told",
   "11": "foreign",
+  "12": "balance",
 };
 
 /** enum nexthop_flag */
@@ -335,6 +339,8 @@ export const ServiceFlag = {
   sourceDeny: 16,
   affinity: 32,
   reject: 64,
+  wasSnat: 128,
+  wasDsr: 256,
 } as const;
 export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
 /** The names of enum service_flag for people, by value. */
@@ -346,6 +352,8 @@ export const serviceFlagNames: { readonly [value: number]: string } = {
   "16": "source_deny",
   "32": "affinity",
   "64": "reject",
+  "128": "was_snat",
+  "256": "was_dsr",
 };
 
 /** enum target_flag */
@@ -2459,15 +2467,18 @@ export const programs = {
   edgeIngress: { name: "edge_ingress", object: "edge", section: "xdp", type: "xdp" },
   edgeNat: { name: "edge_nat", object: "edge", section: "xdp", type: "xdp" },
   edgeNatNew: { name: "edge_nat_new", object: "edge", section: "xdp", type: "xdp" },
+  edgeBalance: { name: "edge_balance", object: "edge", section: "xdp", type: "xdp" },
   edgeNatBack: { name: "edge_nat_back", object: "edge", section: "xdp", type: "xdp" },
   edgeIngress6: { name: "edge_ingress6", object: "edge6", section: "xdp", type: "xdp" },
   edgeNat6: { name: "edge_nat6", object: "edge6", section: "xdp", type: "xdp" },
   edgeNatNew6: { name: "edge_nat_new6", object: "edge6", section: "xdp", type: "xdp" },
+  edgeBalance6: { name: "edge_balance6", object: "edge6", section: "xdp", type: "xdp" },
   edgeNatBack6: { name: "edge_nat_back6", object: "edge6", section: "xdp", type: "xdp" },
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
   hostFragment: { name: "host_fragment", object: "host", section: "tc", type: "sched_cls" },
   hostNat: { name: "host_nat", object: "host", section: "tc", type: "sched_cls" },
   hostNatNew: { name: "host_nat_new", object: "host", section: "tc", type: "sched_cls" },
+  hostBalance: { name: "host_balance", object: "host", section: "tc", type: "sched_cls" },
   hostNatBack: { name: "host_nat_back", object: "host", section: "tc", type: "sched_cls" },
   hostPlain: { name: "host_plain", object: "host", section: "tc", type: "sched_cls" },
   hostDeliver: { name: "host_deliver", object: "host", section: "tc", type: "sched_cls" },
@@ -2481,6 +2492,7 @@ export const programs = {
   hostFragment6: { name: "host_fragment6", object: "host6", section: "tc", type: "sched_cls" },
   hostNat6: { name: "host_nat6", object: "host6", section: "tc", type: "sched_cls" },
   hostNatNew6: { name: "host_nat_new6", object: "host6", section: "tc", type: "sched_cls" },
+  hostBalance6: { name: "host_balance6", object: "host6", section: "tc", type: "sched_cls" },
   hostNatBack6: { name: "host_nat_back6", object: "host6", section: "tc", type: "sched_cls" },
   hostPlain6: { name: "host_plain6", object: "host6", section: "tc", type: "sched_cls" },
   hostDeliver6: { name: "host_deliver6", object: "host6", section: "tc", type: "sched_cls" },
@@ -2514,7 +2526,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "803ba1e17c9880b6750976f630b13bb796ac41c49acd0d2b18d23e456d0c215b";
+export const abiDigest = "bebc9bdb180f36109e5bc9de72e78d317fb5326429ba364b23dc93596b207cc4";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2546,6 +2558,7 @@ enum edge_program 4
   1 EDGE_PROGRAM_NAT
   2 EDGE_PROGRAM_NAT_NEW
   3 EDGE_PROGRAM_NAT_BACK
+  4 EDGE_PROGRAM_BALANCE
 
 enum event_mask 4
   1 EVENT_DROPS
@@ -2587,6 +2600,7 @@ enum host_program 4
   9 HOST_PROGRAM_ICMP_NAT
   10 HOST_PROGRAM_TOLD
   11 HOST_PROGRAM_FOREIGN
+  12 HOST_PROGRAM_BALANCE
 
 enum nexthop_flag 4
   1 NEXTHOP_RESOLVED
@@ -2626,6 +2640,8 @@ enum service_flag 4
   16 SERVICE_SOURCE_DENY
   32 SERVICE_AFFINITY
   64 SERVICE_REJECT
+  128 SERVICE_WAS_SNAT
+  256 SERVICE_WAS_DSR
 
 enum target_flag 4
   1 TARGET_ACTIVE
@@ -3276,15 +3292,18 @@ config socket_lookup __u8
 program edge_ingress edge xdp xdp
 program edge_nat edge xdp xdp
 program edge_nat_new edge xdp xdp
+program edge_balance edge xdp xdp
 program edge_nat_back edge xdp xdp
 program edge_ingress6 edge6 xdp xdp
 program edge_nat6 edge6 xdp xdp
 program edge_nat_new6 edge6 xdp xdp
+program edge_balance6 edge6 xdp xdp
 program edge_nat_back6 edge6 xdp xdp
 program from_network host tc sched_cls
 program host_fragment host tc sched_cls
 program host_nat host tc sched_cls
 program host_nat_new host tc sched_cls
+program host_balance host tc sched_cls
 program host_nat_back host tc sched_cls
 program host_plain host tc sched_cls
 program host_deliver host tc sched_cls
@@ -3298,6 +3317,7 @@ program from_network6 host6 tc sched_cls
 program host_fragment6 host6 tc sched_cls
 program host_nat6 host6 tc sched_cls
 program host_nat_new6 host6 tc sched_cls
+program host_balance6 host6 tc sched_cls
 program host_nat_back6 host6 tc sched_cls
 program host_plain6 host6 tc sched_cls
 program host_deliver6 host6 tc sched_cls
