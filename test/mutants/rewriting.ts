@@ -211,7 +211,12 @@ const HOST = inFile("host.bpf.c", [
     from: "way->mtu - extra",
     to: "way->mtu",
   },
-  { name: "frames for others are taken", from: "skb->pkt_type != PACKET_HOST", to: "0" },
+  {
+    name: "frames for others are taken",
+    file: "stage/host-read.h",
+    from: "skb->pkt_type != PACKET_HOST",
+    to: "0",
+  },
   {
     name: "notes for what came by memory",
     file: "stage/deliver.h",

@@ -69,6 +69,16 @@ const SOURCE = inFile("stage/source.h", [
 
 const SERVICE = inFile("stage/service.h", [
   {
+    name: "flows of SNAT are forgotten when their service becomes DSR",
+    from: "(SERVICE_SNAT | SERVICE_WAS_SNAT)",
+    to: "SERVICE_SNAT",
+  },
+  {
+    name: "connections of DSR are forgotten when their service becomes SNAT",
+    from: "return service->flags & SERVICE_WAS_DSR &&",
+    to: "return false &&",
+  },
+  {
     name: "slot by remainder",
     from: "return (__u64)hash * service->ring_size >> 32;",
     to: "return hash % (service->ring_size ? service->ring_size : 1);",
@@ -214,6 +224,7 @@ const EDGE = inFile("edge.bpf.c", [
 const RECEIVE = inFile("host.bpf.c", [
   {
     name: "VLAN tags are overlooked",
+    file: "stage/host-read.h",
     from: "skb->protocol != ETHERTYPE || skb->vlan_present ||",
     to: "skb->protocol != ETHERTYPE ||",
   },
