@@ -54,6 +54,7 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
 	packet->backend = flow->pod;
 	if (!endpoint)
 		return DROP_ENDPOINT_GONE;
+	sum_follow(skb, packet, &to);
 	if (!translate_l4_checksum(skb, packet, packet->l3, &to))
 		return DROP_REWRITE;
 	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),

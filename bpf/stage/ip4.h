@@ -13,6 +13,7 @@ typedef struct iphdr ip_t;
 
 #define ETHERTYPE bpf_htons(ETH_P_IP)
 #define KERNEL_FAMILY 2 /* AF_INET */
+#define HEADER_SUMMED 1 /* whether the header has a checksum of its own */
 #define OUTER_ROOM BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
 #define OUTER_HASHED 0 /* whether every outer header has the flow's hash in it */
 
@@ -147,6 +148,12 @@ static __always_inline void header_translate(ip_t *ip, const struct packet *pack
 	ip->daddr = destination;
 	ip->tos = tos;
 	ip->ttl = ttl;
+}
+
+/* Nothing of a header's change shows in the sum of the whole packet. */
+static __always_inline __u32 header_change(const struct packet *packet, __u8 tos, __u8 ttl)
+{
+	return 0;
 }
 
 /* To another destination, one hop further; `change` is the address's. */

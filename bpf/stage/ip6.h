@@ -13,6 +13,7 @@ typedef struct ipv6hdr ip_t;
 
 #define ETHERTYPE bpf_htons(ETH_P_IPV6)
 #define KERNEL_FAMILY 10 /* AF_INET6 */
+#define HEADER_SUMMED 0	 /* whether the header has a checksum of its own */
 #define OUTER_ROOM BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
 #define OUTER_HASHED 1 /* whether every outer header has the flow's hash in it */
 
@@ -245,6 +246,13 @@ static __always_inline void header_translate(ip_t *ip, const struct packet *pack
 	address_store(&ip->daddr, destination);
 	class_write(ip, tos);
 	ip->hop_limit = ttl;
+}
+
+/* How another traffic class and hop limit change the sum of the whole packet. */
+static __always_inline __u32 header_change(const struct packet *packet, __u8 tos, __u8 ttl)
+{
+	return (__u16)~bpf_htons(packet->tos << 4) + bpf_htons(tos << 4) +
+	       (__u16)~bpf_htons(packet->ttl) + bpf_htons(ttl);
 }
 
 static __always_inline void header_forward(ip_t *ip, ipv6_t destination, __u32 change)

@@ -81,6 +81,7 @@ static __always_inline enum verdict nat_answer(struct __sk_buff *skb, struct pac
 		return nat_leave(skb, packet, &to, &way, action) ? SENT_NAT_REPLY : DROP_REWRITE;
 	/* The kernel forwards what was translated, and cuts it if it has to. */
 	to.ttl = packet->ttl;
+	sum_follow(skb, packet, &to);
 	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
 	    !translate_headers(skb, packet, ETH_HLEN, &to))
 		return DROP_REWRITE;

@@ -27,6 +27,7 @@ static __always_inline enum verdict plain_home(struct __sk_buff *skb, struct pac
 	if (!flow)
 		return PASS_NOT_OURS;
 	to = outbound_answer(packet, flow, packet->ttl);
+	sum_follow(skb, packet, &to);
 	return outbound_translate(skb, packet, &to) ? PASS_STACK : DROP_REWRITE;
 }
 
@@ -40,6 +41,7 @@ static __always_inline enum verdict plain_answer(struct __sk_buff *skb, struct p
 	if (!flow)
 		return PASS_NOT_OURS;
 	to = outbound_answer(packet, flow, packet->ttl);
+	sum_follow(skb, packet, &to);
 	return outbound_deliver(skb, packet, &to, client, action) ? SENT_POD : DROP_REWRITE;
 }
 

@@ -129,6 +129,8 @@ static __always_inline bool error_translate(struct __sk_buff *skb, const struct 
 
 	if (!quote_translate(skb, packet, quote, &to->quoted, sum))
 		return false;
+	if (!HEADER_SUMMED)
+		bpf_csum_update(skb, header_change(packet, packet->tos, to->ttl));
 	ip = skb_start(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) > skb_end(skb))
 		return false;

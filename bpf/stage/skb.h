@@ -126,6 +126,19 @@ static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct 
 	return true;
 }
 
+/*
+ * A device may have summed up the whole packet (CHECKSUM_COMPLETE). The kernel takes it that what
+ * addresses change in it is undone by a checksum of the header, which IPv6 hasn't got. For what
+ * came by a device of a network and stays here: who sends a packet on looks at no sum.
+ */
+static __always_inline void sum_follow(struct __sk_buff *skb, const struct packet *packet,
+				       const struct translation *to)
+{
+	if (!HEADER_SUMMED)
+		bpf_csum_update(skb, translation_addresses(packet, to) +
+					 header_change(packet, to->tos, to->ttl));
+}
+
 /* The checksum of TCP or UDP, before the headers themselves change. `l3`: where IP begins. */
 static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 						  const struct packet *packet, __u32 l3,

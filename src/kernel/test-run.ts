@@ -47,6 +47,11 @@ export interface TestRun {
    * often if the kernel was interrupted and had to begin again.
    */
   readonly repeat?: number;
+  /**
+   * tc only: the device has summed up the packet (CHECKSUM_COMPLETE), and EBADMSG tells that the
+   * sum is not the packet's any more. EINVAL on kernels that don't know of it, as 6.12.
+   */
+  readonly summedUp?: boolean;
   /** Room for the packet that comes out; 256 bytes more than went in when left out. */
   readonly dataOutBytes?: number;
   /** The thread moves to this CPU for the run. */
@@ -74,6 +79,7 @@ export interface TestRunResult {
 const SKB_BYTES = 192;
 const XDP_BYTES = 24;
 const MAX_RETRIES = 10;
+const CHECKSUM_COMPLETE = 4; // BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 const LIVE_FRAMES = 2; // BPF_F_TEST_XDP_LIVE_FRAMES
 
 /** BpfProgram.testRun. */
@@ -94,6 +100,7 @@ export function testRun(program: BpfProgram, run: TestRun): TestRunResult {
   if (out.byteLength > 0) attr.u32(12, out.byteLength).pointer(24, out);
   if (live) attr.u32(64, LIVE_FRAMES).u32(72, run.liveFrames?.batchSize ?? 0);
   else attr.u32(44, context.bytes.byteLength).pointer(56, context.bytes);
+  if (run.summedUp === true) attr.u32(64, CHECKSUM_COMPLETE);
   const result = onCpu(run.cpu, () => runUninterrupted(attr));
   if (result < 0) {
     const detail = explain(result, run, attr.getU32(12));

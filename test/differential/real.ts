@@ -8,8 +8,10 @@ import { join } from "node:path";
 import { type Datapath, type DatapathOptions, openDatapath } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
+import { KernelError } from "../../src/kernel/error.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
 import type { BpfProgram } from "../../src/kernel/program.ts";
+import type { TestRun, TestRunResult } from "../../src/kernel/test-run.ts";
 import type { Place } from "../model/numbers.ts";
 
 export const OBJECTS = join(import.meta.dirname, "../../build/bpf");
@@ -33,6 +35,8 @@ export interface Frame {
   readonly frame: Uint8Array;
   readonly ifindex: number;
   readonly gsoSize: number;
+  /** As TestRun has it. */
+  readonly summedUp?: boolean;
 }
 
 const VERDICTS = 64;
@@ -47,6 +51,7 @@ export class Runner {
   readonly #programs: Datapath["programs"];
   readonly #mapping: MapMapping;
   readonly #words: Uint32Array;
+  #sumsUp = true;
 
   constructor({ programs, maps }: Datapath) {
     this.#programs = programs;
@@ -55,14 +60,15 @@ export class Runner {
   }
 
   /** `cpu`: the one to run on; any when left out. */
-  run(place: Place, { frame, ifindex, gsoSize }: Frame, cpu?: number): Run {
+  run(place: Place, { frame, ifindex, gsoSize, summedUp = false }: Frame, cpu?: number): Run {
     const before = this.#countsOf(place);
     const context =
       place === "edge" ? { xdp: { ingressIfindex: ifindex } } : { skb: { ifindex, gsoSize } };
     const dataOutBytes = frame.length + MORE_BYTES;
-    const result = this.#program(place).testRun({
+    const result = this.#testRun(place, {
       data: frame,
       dataOutBytes,
+      summedUp,
       ...context,
       ...(cpu === undefined ? {} : { cpu }),
     });
@@ -75,6 +81,19 @@ export class Runner {
 
   close(): void {
     this.#mapping.close();
+  }
+
+  /** Older kernels know no sums in test runs. */
+  #testRun(place: Place, run: TestRun): TestRunResult {
+    const program = this.#program(place);
+    if (run.summedUp !== true || !this.#sumsUp) return program.testRun({ ...run, summedUp: false });
+    try {
+      return program.testRun(run);
+    } catch (error) {
+      if (!(error instanceof KernelError) || error.code !== "EINVAL") throw error;
+      this.#sumsUp = false;
+      return this.#testRun(place, run);
+    }
   }
 
   #program(place: Place): BpfProgram {

@@ -34,6 +34,8 @@ export interface Send {
   /** Its name, if it is another one. */
   readonly device?: string;
   readonly gsoSize?: number;
+  /** A device has summed up the packet, and the sum has to stay right. */
+  readonly summedUp?: boolean;
   /** Where it runs; anywhere when left out. */
   readonly cpu?: number;
 }
@@ -150,11 +152,11 @@ function inForce({ lb }: Services, moved: boolean): boolean {
 }
 
 function send(world: World, runner: Runner, packet: Send): Run {
-  const { place, frame, from = 0, gsoSize = 0, cpu } = packet;
+  const { place, frame, from = 0, gsoSize = 0, cpu, summedUp = false } = packet;
   const usual = place === "pod" ? podDevice(from) : (UPLINKS[from] ?? "");
   const device = packet.device ?? usual;
   const ifindex = deviceOf(world, device);
-  return world.run(() => runner.run(place, { frame, ifindex, gsoSize }, cpu));
+  return world.run(() => runner.run(place, { frame, ifindex, gsoSize, summedUp }, cpu));
 }
 
 function forget(maps: DatapathMaps): void {
