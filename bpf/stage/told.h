@@ -37,6 +37,7 @@ static __always_inline bool told_undo(struct __sk_buff *skb, struct packet *pack
 {
 	held->pod = packet->destination;
 	held->taken = bytes;
+	sum_follow(skb, packet, to);
 	return translate_l4_checksum(skb, packet, packet->l3, to) &&
 	       !bpf_skb_adjust_room(skb, -(int)bytes, mode, BPF_F_ADJ_ROOM_FIXED_GSO) &&
 	       translate_headers(skb, packet, ETH_HLEN, to);

@@ -241,6 +241,7 @@ function optionsReceived(): readonly Row[] {
   return [
     {
       title: "a packet with an option is put into the pod without it, as the client's flow",
+      isSummedAnew: true,
       places: HOST,
       coming: { packet: told("near", SYN) },
       verdict: "SENT_POD",
@@ -252,6 +253,7 @@ function optionsReceived(): readonly Row[] {
     },
     {
       title: "UDP with an option, too",
+      isSummedAnew: true,
       places: HOST,
       coming: {
         packet: arriving(withOption(udpTo(NEAR, 5353), optionOf("nearDns"), 60)),
@@ -261,6 +263,7 @@ function optionsReceived(): readonly Row[] {
     },
     {
       title: "options behind it stay",
+      isSummedAnew: true,
       places: HOST,
       coming: {
         packet: arriving(
