@@ -86,8 +86,8 @@ bench: run-ready ## Measure; prints tables, writes bench/results.json
 	@$(NODE) bench/main.ts
 
 .PHONY: soak
-soak: run-ready ## Run the long campaigns: the tests' code with a larger budget
-	@$(NODE) test/soak.ts
+soak: run-ready ## Run the long campaigns, all or T='--minutes 60 churn': tests with larger budgets
+	@$(NODE) test/soak.ts $(T)
 
 .PHONY: mutants
 mutants: run-ready ## Plant faults one by one; the tests must catch every one

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Usage: test/soak.ts [CAMPAIGN]...   Runs the long campaigns, all of them or those named: the
-// code of `make test` with larger budgets. What they found goes to docs/soak-report.md together
-// with the commit that ran; it fails when one fails.
+// Usage: test/soak.ts [--minutes N] [CAMPAIGN]...   Runs the long campaigns, all of them or those
+// named: the code of `make test` with larger budgets. What they found goes to docs/soak-report.md
+// together with the commit that ran; it fails when one fails. N is for those that go on for as long
+// as they may.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -10,11 +11,23 @@ import { availableParallelism, release, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { parseArgs } from "node:util";
 import { BUDGET_VARIABLE } from "./lab/tools/budget.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const REPORT = "docs/soak-report.md";
 const LIMIT_MS = 4 * 3600 * 1000;
+const USUAL_MINUTES = 10;
+
+const { values, positionals: wanted } = parseArgs({
+  allowPositionals: true,
+  options: { minutes: { type: "string", default: String(USUAL_MINUTES) } },
+});
+const minutes = Number(values.minutes);
+if (!(minutes > 0 && minutes * 60_000 < LIMIT_MS)) {
+  process.stderr.write(`--minutes ${values.minutes}: expected 1 to ${LIMIT_MS / 60_000 - 1}\n`);
+  process.exit(2);
+}
 
 /** Tests with a budget of their own. */
 interface Campaign {
@@ -37,6 +50,18 @@ const CAMPAIGNS: readonly Campaign[] = [
     what: "The agent is killed again and again under streaming connections",
     files: ["test/lab/restart.root.test.ts"],
     budget: { kills: 20, connections: 1000 },
+  },
+  {
+    name: "matrix",
+    what: "Bodies and datagrams by every mode, judged by what was on the wires",
+    files: ["test/lab/matrix.root.test.ts"],
+    budget: { bodyBytes: 4 * 1024 * 1024, datagrams: 20 },
+  },
+  {
+    name: "churn",
+    what: "Connections on every mode while backends, services, balancers and agents come and go",
+    files: ["test/lab/churn.root.test.ts"],
+    budget: { seconds: minutes * 60 },
   },
   {
     name: "differential",
@@ -120,7 +145,6 @@ function report(results: readonly Result[]): string {
   ].join("\n");
 }
 
-const wanted = process.argv.slice(2);
 const known = CAMPAIGNS.map(({ name }) => name);
 const unknown = wanted.filter((name) => !known.includes(name));
 if (unknown.length > 0) {

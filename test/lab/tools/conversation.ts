@@ -24,6 +24,7 @@ const HEADER_BYTES = { ipv4: 20, ipv6: 40 } as const;
 /** Of a whole frame of the lab's MTU. */
 const WIRE_BYTES = 1514;
 const LANES = 6;
+const LIMIT_SECONDS = 60;
 const SYN = 0x02;
 const SYN_ACK_RST_FIN = 0x17;
 /** What headers may be within. */
@@ -93,7 +94,7 @@ async function upAndDown(lab: Lab, { address, port, clientPort, what }: Conversa
   const body = Buffer.alloc(BODY_BYTES, `${what} `);
   writeFileSync(file("up"), body);
   const url = `http://${inUrl(address)}:${port}/body-${clientPort}`;
-  const curl = ["-sS", "-f", "-m", "15", "--local-port", String(clientPort)];
+  const curl = ["-sS", "-f", "-m", String(LIMIT_SECONDS), "--local-port", String(clientPort)];
   const up = [...curl, "-T", file("up"), url];
   const down = [...curl, "-o", file("down"), url];
   await lab.output("client", ["curl", ...up, "--next", ...down]);

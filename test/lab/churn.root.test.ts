@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Mixed connections on every mode, long ones that stream numbered bytes, short ones and UDP, while
+// backends, services, balancers and agents come and go: none that should succeed fails, and what
+// nodes remember of them goes with them. Each thing happens once, and again as long as there is
+// time: `make soak T='--minutes 60 churn'`.
+
+import assert from "node:assert/strict";
+import { suite, type TestContext, test } from "node:test";
+import { FlowFlag, maps } from "../../src/datapath/gen/abi.ts";
+import type { Lab } from "../../src/lab/lab.ts";
+import type { BackendSpec } from "../../src/lab/manifest.ts";
+import type { LabOptions } from "../../src/lab/plan.ts";
+import { nodeNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
+import { formatIpv4 } from "../../src/net/address.ts";
+import { Prng } from "../differential/prng.ts";
+import { budget } from "./tools/budget.ts";
+import { entriesOf, nodesOf, podEndpoint, untilBalanced, untilGone } from "./tools/inspect.ts";
+import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
+import { ShortConnections } from "./tools/short-connections.ts";
+import { createStage, type Stage, serviceOf, streamsTo, VIP_PORT } from "./tools/stage.ts";
+import { STREAM_PORT } from "./tools/streams.ts";
+
+/** Of all labs together, besides each thing's first time. */
+const SECONDS = budget("seconds", 0);
+const SEED = budget("seed", Date.now() % 0x1_0000_0000);
+/** To each service. */
+const LONG = { tcp: 12, udp: 4 } as const;
+const SHORT = 8;
+const INTERVAL_MS = 250;
+const PODS = [1, 2, 3].flatMap((node) => [1, 2].map((pod) => `pod${node}-${pod}`));
+const ACCELERATIONS = SECONDS > 0 ? (["native", "off"] as const) : (["native"] as const);
+/** Flows that are over are forgotten while the test waits. */
+const CONFIG = { conntrack: { tcpClosing: "1s", udp: "8s", collectInterval: "1s" } };
+const FORGET_LIMIT_MS = 60_000;
+/** Who only knows where a flow is remembers it for five minutes. */
+const REMOTE_LIMIT_MS = 400_000;
+
+const addressOf = (mode: Mode): string => `198.51.100.${1 + MODES.indexOf(mode)}`;
+const guestAddressOf = (mode: Mode): string => `198.51.100.${101 + MODES.indexOf(mode)}`;
+const groupOf = (mode: Mode, protocol: Protocol): string => `${mode.name}-${protocol}`;
+
+/** SNAT's flows are in one balancer's memory alone. */
+const canMove = (mode: Mode): boolean => PROTOCOLS.every((name) => mode.ways[name] !== "snat");
+
+class Scene {
+  readonly #t: TestContext;
+  readonly #stage: Stage;
+  readonly #modes: readonly Mode[];
+  readonly #random: Prng;
+  readonly #short: ShortConnections;
+  #balancer = 1;
+
+  constructor(t: TestContext, stage: Stage, modes: readonly Mode[], seed: number) {
+    this.#t = t;
+    this.#stage = stage;
+    this.#modes = modes;
+    this.#random = new Prng(seed);
+    const goals = modes.map((mode) => ({ address: addressOf(mode), port: VIP_PORT }));
+    this.#short = new ShortConnections(stage.lab, goals, SHORT);
+    t.after(() => this.#short[Symbol.asyncDispose]());
+  }
+
+  get #lab(): Lab {
+    return this.#stage.lab;
+  }
+
+  /** What happens, each by its name. */
+  readonly happenings: Readonly<Record<string, () => Promise<void>>> = {
+    "a backend drains": () => this.#without({ ready: false, serving: true, terminating: true }),
+    "a backend leaves": () => this.#without(undefined),
+    "a backend dies": () => this.#death(),
+    "a service comes and goes": () => this.#guest(),
+    "another balancer": () => this.#move(),
+    "an agent stops": () => this.#restart("SIGTERM"),
+    "an agent is killed": () => this.#restart("SIGKILL"),
+  };
+
+  async begin(): Promise<void> {
+    await this.#balance(PODS);
+    for (const mode of this.#modes) await this.#open(mode);
+    this.#short.start();
+  }
+
+  /** All that should be well is. */
+  async assertWell(what: string): Promise<void> {
+    for (const mode of this.#modes) {
+      for (const protocol of PROTOCOLS) {
+        const report = await this.#stage.client.round(groupOf(mode, protocol));
+        const name = `${what}, ${mode.name}, ${protocol}`;
+        assert.equal(report.broken, 0, `${name}: ${report.brokenHow.join(", ")}`);
+        assert.deepEqual([report.open, report.wrong, report.moved], [LONG[protocol], 0, 0], name);
+      }
+    }
+    assert.deepEqual(this.#short.failures, [], what);
+  }
+
+  async end(): Promise<void> {
+    await this.#short.pause();
+    assert.deepEqual(this.#short.failures, []);
+    for (const mode of this.#modes) await this.#close(mode);
+    assert.equal(await this.#stage.servers.wrong(), 0);
+    this.#t.diagnostic(`${this.#short.made} short connections`);
+    const flows = (flags: number): number => flowEntries(this.#lab, flags);
+    await until("nodes to forget their flows", FORGET_LIMIT_MS, () => {
+      return flows(FlowFlag.remote) === 0;
+    });
+    if (SECONDS === 0) return;
+    await until("nodes to forget others' flows", REMOTE_LIMIT_MS, () => flows(0) === 0);
+  }
+
+  /** Publishes every service over these backends and waits until it is so. */
+  async #balance(backends: readonly (string | BackendSpec)[]): Promise<void> {
+    const lab = this.#lab;
+    const names = backends.filter((backend) => typeof backend === "string");
+    const wanted = names.map((pod) => podEndpoint(lab, pod, STREAM_PORT));
+    for (const mode of this.#modes) this.#publish(mode, mode.name, addressOf(mode), backends);
+    for (const mode of this.#modes) {
+      for (const protocol of PROTOCOLS) {
+        const frontend = `${addressOf(mode)}:${VIP_PORT}`;
+        await untilBalanced(lab, frontend, wanted, nodesOf(lab), protocol);
+      }
+    }
+  }
+
+  #publish(
+    mode: Mode,
+    name: string,
+    address: string,
+    backends: readonly (string | BackendSpec)[],
+  ): void {
+    const annotations = { "ciliate.io/forwarding-mode": mode.annotation };
+    this.#lab.publish(serviceOf(backends, { name, addresses: [address], annotations }));
+  }
+
+  async #open(mode: Mode): Promise<void> {
+    for (const protocol of PROTOCOLS) {
+      const goal = { address: addressOf(mode), protocol, intervalMs: INTERVAL_MS };
+      await this.#stage.client.open(groupOf(mode, protocol), streamsTo(LONG[protocol], goal));
+    }
+  }
+
+  async #close(mode: Mode): Promise<void> {
+    for (const protocol of PROTOCOLS) {
+      const report = await this.#stage.client.finish(groupOf(mode, protocol));
+      assert.equal(report.broken, 0, `${mode.name}: ${report.brokenHow.join(", ")}`);
+      if (protocol === "tcp") assert.equal(report.answered, report.sent, mode.name);
+    }
+  }
+
+  /** A backend gets no new connections for a while; those that it has go on. */
+  async #without(conditions: Omit<BackendSpec, "pod"> | undefined): Promise<void> {
+    const pod = this.#random.pick(PODS);
+    const others = PODS.filter((name) => name !== pod);
+    await this.#balance(conditions === undefined ? others : [...others, { pod, ...conditions }]);
+    await this.assertWell(`${pod} takes nothing new`);
+    await this.#balance(PODS);
+  }
+
+  /** A backend leaves and dies: its connections end with it, and only they. */
+  async #death(): Promise<void> {
+    const { client, servers } = this.#stage;
+    const pod = this.#random.pick(PODS);
+    await this.#balance(PODS.filter((name) => name !== pod));
+    await this.#short.pause();
+    await servers.kill(pod);
+    this.#short.start();
+    for (const mode of this.#modes) {
+      const report = await client.round(groupOf(mode, "tcp"));
+      const { [pod]: dead, ...others } = report.byBackend;
+      assert.equal(dead?.open ?? 0, 0, `${mode.name}: connections to a dead ${pod}`);
+      for (const [name, { broken }] of Object.entries(others)) {
+        assert.equal(broken, 0, `${mode.name}: ${name}: ${report.brokenHow.join(", ")}`);
+      }
+      for (const protocol of PROTOCOLS) await client.reset(groupOf(mode, protocol));
+    }
+    await servers.start([pod]);
+    await this.#balance(PODS);
+    for (const mode of this.#modes) await this.#open(mode);
+  }
+
+  async #guest(): Promise<void> {
+    const lab = this.#lab;
+    for (const mode of this.#modes) {
+      const address = guestAddressOf(mode);
+      const name = `guest-${mode.name}`;
+      const frontend = `${address}:${VIP_PORT}`;
+      const backends = PODS.map((pod) => podEndpoint(lab, pod, STREAM_PORT));
+      this.#publish(mode, name, address, PODS);
+      await untilBalanced(lab, frontend, backends);
+      await this.#short.pause();
+      await this.#short.connect({ address, port: VIP_PORT });
+      this.#short.start();
+      lab.withdraw(name);
+      for (const protocol of PROTOCOLS) await untilGone(lab, frontend, protocol);
+    }
+  }
+
+  /** The switch sends what is for services to another node; SNAT's flows can't go with them. */
+  async #move(): Promise<void> {
+    const lab = this.#lab;
+    const nodes = lab.plan.nodes.map(({ index }) => index);
+    this.#balancer = this.#random.pick(nodes.filter((index) => index !== this.#balancer));
+    const gateway = nodeNamed(lab.plan, `node${this.#balancer}`).address.address;
+    const [moving, staying] = [this.#modes.filter(canMove), this.#modes.filter((m) => !canMove(m))];
+    if (staying.length > 0) await this.#short.pause();
+    for (const mode of staying) await this.#close(mode);
+    for (const mode of this.#modes) {
+      const route = ["ip", "route", "replace", `${addressOf(mode)}/32`];
+      await lab.output("switch", [...route, "via", formatIpv4(gateway)]);
+    }
+    for (const mode of staying) await this.#open(mode);
+    if (staying.length > 0) this.#short.start();
+    const names = moving.map(({ name }) => name).join(", ") || "none";
+    this.#t.diagnostic(`by node${this.#balancer}; moved with all connections: ${names}`);
+  }
+
+  async #restart(signal: NodeJS.Signals): Promise<void> {
+    const node = this.#random.pick(nodesOf(this.#lab));
+    await this.#lab.stopAgent(node, signal);
+    await this.assertWell(`without the agent of ${node}`);
+    await this.#lab.startAgent(node);
+  }
+}
+
+/** Entries of all nodes that have none of these flags. */
+function flowEntries(lab: Lab, without: number): number {
+  const counts = nodesOf(lab).map((node) => {
+    const entries = entriesOf(lab, node, maps.conntrack);
+    return entries.filter(([, { flags }]) => (flags & without) === 0).length;
+  });
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+async function churn(t: TestContext, options: LabOptions, modes: readonly Mode[], ms: number) {
+  const stage = await createStage(t, PODS, {
+    nodes: 3,
+    podsPerNode: 2,
+    config: CONFIG,
+    ...options,
+  });
+  const scene = new Scene(t, stage, modes, SEED);
+  await scene.begin();
+  await scene.assertWell("before");
+  const end = Date.now() + ms;
+  const counts = new Map<string, number>();
+  do {
+    for (const [name, happen] of Object.entries(scene.happenings)) {
+      await happen().catch((error: Error) => {
+        throw new Error(`${name} (seed ${SEED}): ${error.message}`, { cause: error });
+      });
+      await scene.assertWell(name);
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+  } while (Date.now() < end);
+  await scene.end();
+  t.diagnostic(`seed ${SEED}; ${[...counts].map(([name, n]) => `${name}: ${n}`).join(", ")}`);
+}
+
+const groups = Object.values(
+  Object.groupBy(MODES, ({ settings }) => JSON.stringify(settings)),
+).flatMap((modes = []) => ACCELERATIONS.map((acceleration) => ({ modes, acceleration })));
+
+suite("connections while all things change", { concurrency: 2 }, () => {
+  for (const { modes, acceleration } of groups) {
+    const names = modes.map(({ name }) => name).join(", ");
+    test(`${names}, acceleration ${acceleration}`, (t) => {
+      const settings = { ...modes[0]?.settings, acceleration };
+      return churn(t, settings, modes, (SECONDS * 1000 * 2) / groups.length);
+    });
+  }
+});
