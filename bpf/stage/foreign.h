@@ -20,6 +20,9 @@ static __always_inline enum verdict foreign_here(struct __sk_buff *skb, const st
 	if ((void *)(outer + 1) > skb_end(skb))
 		return DROP_REWRITE;
 	outer_lead(outer, packet, packet->backend);
+	/* See sum_follow. */
+	if (!HEADER_SUMMED)
+		bpf_csum_update(skb, address_change(packet->outer_destination, packet->backend));
 	return PASS_LOCAL;
 }
 

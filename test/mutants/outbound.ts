@@ -192,8 +192,8 @@ export const OUTBOUND_MUTANTS: readonly Mutant[] = [
   {
     file: "stage/plain.h",
     name: "answers of backends elsewhere live one hop less",
-    from: "outbound_answer(packet, flow, packet->ttl);\n\treturn outbound_deliver",
-    to: "outbound_answer(packet, flow, packet->ttl - 1);\n\treturn outbound_deliver",
+    from: "outbound_answer(packet, flow, packet->ttl);\n\tsum_follow(skb, packet, &to);\n\treturn outbound_deliver",
+    to: "outbound_answer(packet, flow, packet->ttl - 1);\n\tsum_follow(skb, packet, &to);\n\treturn outbound_deliver",
   },
   {
     file: "stage/plain.h",

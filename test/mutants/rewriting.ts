@@ -22,8 +22,8 @@ const ENCAP = inFile("stage/encap.h", [
   {
     name: "outer length without the outer header",
     file: "stage/ip4.h",
-    from: "bpf_htons(packet->total_bytes + OUTER_BYTES)",
-    to: "bpf_htons(packet->total_bytes)",
+    from: "total = bpf_htons(packet->total_bytes + bytes);",
+    to: "total = bpf_htons(packet->total_bytes);",
   },
   {
     name: "outer checksum without length",

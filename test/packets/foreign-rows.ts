@@ -47,7 +47,6 @@ export const FOREIGN_ROWS: readonly Row[] = [
   {
     ...intoPod,
     title: "IPIP of a load balancer to the service itself, too",
-    isSummedAnew: true,
     coming: { packet: foreign(SERVICES.near.address, near) },
   },
   {
