@@ -165,7 +165,7 @@ test("another mode is in force after a reload, with the rings of before", async 
   assert.equal(agent.ciliate("config reload").code, 0);
   await until(
     () => `the mode is not in force: ${frontendLines(agent)}`,
-    () => frontendLines(agent)[0] === "service 192.0.2.10:80 → 1 snat",
+    () => frontendLines(agent)[0] === "service 192.0.2.10:80 → 1 snat was_dsr",
   );
   const [after] = agent.json("bpf service list");
   assert.deepEqual([after.id, after.ringSize], [before.id, before.ringSize]);
