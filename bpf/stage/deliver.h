@@ -191,15 +191,21 @@ static __always_inline bool foreign_target(address_t address)
 	       node_address_kind(address) == NODE_ADDRESS_OWN || service_has_address(address);
 }
 
+/* What is known of the outer header, before the packet speaks of the inner one. */
+static __always_inline void outer_note(struct packet *packet)
+{
+	packet->outer_source = packet->source;
+	packet->outer_destination = packet->destination;
+	packet->outer_tos = packet->tos;
+	packet->outer_ttl = packet->ttl;
+}
+
 /* Reads the packet behind an outer header; PARSED_INVALID: it is no whole one. */
 static __always_inline enum parsed outer_parse(struct __sk_buff *skb, struct packet *packet)
 {
 	__u16 inner_bytes = packet->total_bytes - packet->header_bytes;
 
-	packet->outer_source = packet->source;
-	packet->outer_destination = packet->destination;
-	packet->outer_tos = packet->tos;
-	packet->outer_ttl = packet->ttl;
+	outer_note(packet);
 	packet->l3 = ETH_HLEN + (packet->header_bytes & IP_HEADER_MASK);
 	return parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
 }
@@ -222,6 +228,8 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 			       foreign_target(packet->destination)
 			   ? PASS_UNRESOLVED
 			   : PASS_NOT_OURS;
+	/* A drop tells it, too. */
+	outer_note(packet);
 	if (packet->fragment)
 		return DROP_OUTER_FRAGMENT;
 	if (!sender)

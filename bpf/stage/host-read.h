@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_HOST_READ_H
 #define CILIATE_STAGE_HOST_READ_H
 
+#include <linux/if_packet.h>
 #include "fragment.h"
 #include "parse.h"
 #include "skb.h"
