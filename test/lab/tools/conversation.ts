@@ -30,14 +30,15 @@ const SYN_ACK_RST_FIN = 0x17;
 /** What headers may be within. */
 const OUTER: ReadonlyMap<number, string> = new Map([
   [4, "ipip"],
+  [17, "geneve"],
   [41, "ip6ip6"],
 ]);
 
 /**
  * How what is for a pod of another node gets there: by SNAT, or with the client's address: all of
- * it within IP-in-IP, or only a flow's first packets.
+ * it within IP-in-IP, or only a flow's first packets; within Geneve, or with an option.
  */
-export type Way = "snat" | "ipip" | "ipip-first";
+export type Way = "snat" | "ipip" | "ipip-first" | "geneve" | "option";
 
 /** Who is asked, and who will answer. */
 export interface Asked {
@@ -127,15 +128,17 @@ const isTranslated = (lab: Lab, { way, pod, entry }: Asked): boolean =>
 
 /** Addresses of the family in which a conversation is. */
 function endsOf({ plan }: Lab, { address, entry, pod }: Asked) {
-  const node = nodeNamed(plan, entry);
-  const { address: pod4, address6: pod6 } = podNamed(plan, pod);
-  const [client, balancer, end] = address.includes(":")
-    ? [plan.clientAddress6.address, node.address6.address, pod6]
-    : [plan.clientAddress.address, node.address.address, pod4];
+  const [node, place] = [nodeNamed(plan, entry), podNamed(plan, pod)];
+  const home = nodeNamed(plan, place.node);
+  const [client, balancer, end, peer] = address.includes(":")
+    ? [plan.clientAddress6, node.address6, { address: place.address6 }, home.address6]
+    : [plan.clientAddress, node.address, place, home.address];
   return {
-    client: formatAddress(client),
-    balancer: formatAddress(balancer),
-    pod: formatAddress(end),
+    client: formatAddress(client.address),
+    balancer: formatAddress(balancer.address),
+    pod: formatAddress(end.address),
+    /** The pod's node. */
+    peer: formatAddress(peer.address),
   };
 }
 
@@ -161,19 +164,26 @@ function expected(lab: Lab, one: Conversation): Seen {
     };
   }
   const kind = address.includes(":") ? "ip6ip6" : "ipip";
-  const outer = `${ends.balancer} > ${ends.pod} ${kind} 64 | ${client} > ${service}`;
-  const requests =
-    way === "ipip" || protocol === "udp"
-      ? both(`${entry}: ${outer}`)
-      : [`${entry}: ${first(outer)}`, `${entry}: ${client} > ${pod}`];
-  return { wires: [...requests, `${node}: ${answer}`], pod: direct };
+  const within = `${ends.balancer} > ${ends.pod} ${kind} 64 | ${client} > ${service}`;
+  const toPod = `${client} > ${pod}`;
+  const requests: Readonly<Record<Exclude<Way, "snat">, readonly string[]>> = {
+    ipip: both(within),
+    "ipip-first": [first(within), protocol === "tcp" ? toPod : within],
+    geneve: both(`${ends.balancer} > ${ends.peer} geneve 64 | ${toPod}`),
+    option: both(`${toPod} option 8`),
+  };
+  const sent = requests[way].map((text) => `${entry}: ${text}`);
+  return { wires: [...sent, `${node}: ${answer}`], pod: direct };
 }
 
-/** "SOURCE > TARGET", with the outer header's, its kind and TTL, if there is one, in front. */
+/** "SOURCE > TARGET", behind it options' bytes; in front the outer header's, its kind and TTL. */
 function describe({ ip, ports, tcpFlags = 0 }: Frame): string {
   const [source, target] = ports;
-  const inner = (header: IpHeader): string =>
-    `${inUrl(header.source)}:${source} > ${inUrl(header.target)}:${target}`;
+  const inner = (header: IpHeader): string => {
+    const options = header.headerBytes - HEADER_BYTES[header.family];
+    const ends = `${inUrl(header.source)}:${source} > ${inUrl(header.target)}:${target}`;
+    return options === 0 ? ends : `${ends} option ${options}`;
+  };
   const outer = (header: IpHeader): string =>
     `${header.source} > ${header.target} ${OUTER.get(header.protocol)} ${header.ttl}`;
   const headers = ip.map((header, index) =>
@@ -249,7 +259,7 @@ function assertWhole(frame: Frame): void {
   const text = JSON.stringify(frame);
   assert.deepEqual(frame.wrong, [], `wrong checksums in ${text}`);
   assert.ok(frame.bytes <= WIRE_BYTES, `too large for the wire: ${text}`);
-  for (const { family, headerBytes } of frame.ip) {
+  for (const { family, headerBytes } of frame.ip.slice(0, -1)) {
     assert.equal(headerBytes, HEADER_BYTES[family], `options in ${text}`);
   }
 }

@@ -48,4 +48,18 @@ export const MODES: readonly Mode[] = [
     ways: { tcp: "ipip-first", udp: "ipip-first" },
     settings: { encapsulate: "first" },
   },
+  {
+    name: "dsr-geneve",
+    families: ["ipv4"],
+    annotation: "dsr",
+    ways: { tcp: "geneve", udp: "geneve" },
+    settings: { dispatch: "geneve" },
+  },
+  {
+    name: "dsr-opt",
+    families: ["ipv4"],
+    annotation: "dsr",
+    ways: { tcp: "option", udp: "option" },
+    settings: { dispatch: "option" },
+  },
 ];
