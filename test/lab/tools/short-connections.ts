@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { setTimeout as delay } from "node:timers/promises";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { streamsTo } from "./stage.ts";
 import { type GroupReport, StreamClient } from "./streams.ts";
 
 const GROUP = "short";
 const RECORD_BYTES = 3000;
+/** After some connections, so that others get a processor. */
+const REST_MS = 50;
 
 /** Where connections go. */
 export interface Goal {
@@ -67,6 +70,7 @@ export class ShortConnections implements AsyncDisposable {
       await this.connect(goal).catch((error: Error) => {
         this.failures.push(`${goal.address}: ${error.message}`);
       });
+      await delay(REST_MS);
     }
   }
 
