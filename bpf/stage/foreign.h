@@ -78,6 +78,8 @@ static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet
 	packet->backend = backend->address;
 	if (!(backend->flags & BACKEND_LOCAL))
 		verdict = foreign_on(skb, packet, action);
+	else if (!endpoint_find(backend->address))
+		return DROP_ENDPOINT_GONE;
 	if (verdict < DROP_NO_BACKEND)
 		traffic_count(backend->counter, packet);
 	return verdict == PASS_LOCAL ? foreign_here(skb, packet) : verdict;

@@ -57,6 +57,7 @@ export function takeForeign(
     if (sent.verdict === "SENT_ENCAPSULATED") countSent(node, counted);
     return sent;
   }
+  if (!node.tables.endpoints.has(backend.address)) return drop("DROP_ENDPOINT_GONE", frame);
   countSent(node, counted);
   const led = frame.slice();
   changeIpv4(led, outer, () => set32(led, outer.at + 16, backend.address));

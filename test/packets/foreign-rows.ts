@@ -16,7 +16,7 @@ import {
 } from "./cluster.ts";
 import { arriving, framed, intoNear, type Packet, SYN, tcpTo, toService } from "./frames.ts";
 import type { Row } from "./row.ts";
-import { expectCounted, expectFlows } from "./tables.ts";
+import { backendIsNode, expectCounted, expectFlows, podGone } from "./tables.ts";
 
 const HOST = ["host"] as const;
 
@@ -108,5 +108,22 @@ export const FOREIGN_ROWS: readonly Row[] = [
     places: HOST,
     coming: { packet: foreign(NODE, [payload(12)], { protocol: 4 }) },
     verdict: "DROP_INNER_INVALID",
+  },
+  {
+    title: "a load balancer's packet for a pod that is gone is dropped",
+    places: HOST,
+    only: "ipv4",
+    poke: podGone(NEAR),
+    coming: { packet: foreign(NODE, near) },
+    verdict: "DROP_ENDPOINT_GONE",
+  },
+  {
+    title: "a load balancer's packet for a backend with this node's own address is dropped once",
+    places: HOST,
+    only: "ipv4",
+    poke: backendIsNode(NEAR, NODE),
+    coming: { packet: foreign(NODE, near) },
+    verdict: "DROP_ENDPOINT_GONE",
+    check: (stage) => expectCounted(stage, 0, 0, 0, 0),
   },
 ];

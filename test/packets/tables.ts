@@ -182,6 +182,18 @@ export function removeFrontend({ maps }: Stage, frontend: Omit<Frontend, "spill"
   }
 }
 
+/** A service's backend on this node has the node's own address: it is no pod. */
+export function backendIsNode(pod: Ipv4, node: Ipv4) {
+  return ({ maps }: Stage): (() => void) => {
+    const rows = [...maps.backends.entries()].filter(([, { address }]) => address === pod);
+    assert.ok(rows.length > 0);
+    for (const [row, backend] of rows) maps.backends.update(row, { ...backend, address: node });
+    return () => {
+      for (const [row, backend] of rows) maps.backends.update(row, backend);
+    };
+  };
+}
+
 /** A pod of this node is gone. */
 export function podGone(address: Ipv4) {
   return ({ maps }: Stage): (() => void) => {
