@@ -77,7 +77,9 @@ for (const [file, module, object, maps] of [
         const types = { fd: btf.fd, keyTypeId, valueTypeId };
         const { name, type, keySize, valueSize, flags } = spec;
         const maxEntries = Math.min(ENTRIES, spec.maxEntries);
-        const shape = { name, type, keySize, valueSize, flags, maxEntries, btf: types };
+        // A table that forgets does so before it is full.
+        const room = type === "lru_hash" ? maxEntries * 32 : maxEntries;
+        const shape = { name, type, keySize, valueSize, flags, maxEntries: room, btf: types };
         using map = new TypedMap(BpfMap.create(shape), spec);
         const { key: keyType, value: valueType } = typesOf(layout, name);
         const expected = new Map<string, unknown>();
