@@ -10,10 +10,10 @@ import { openCounters, openMetrics } from "./metrics.ts";
 const cpus = possibleCpus();
 
 test("verdicts are summed over CPUs, also beyond 2^32", () => {
-  const spec = { ...maps.metrics, maxEntries: cpus * 4 * 64 };
+  const spec = { ...maps.metrics, maxEntries: cpus * 8 * 64 };
   using map = new TypedMap<number, Metric>(BpfMap.create(spec), spec);
   for (let cpu = 0; cpu < cpus; cpu++) {
-    const row = (cpu * 4 + Place.host) * 64 + Verdict.dropUntrusted;
+    const row = (cpu * 8 + Place.host) * 64 + Verdict.dropUntrusted;
     map.update(row, { packets: 3n, bytes: 2n ** 40n + 7n });
   }
   using metrics = openMetrics(map.raw);

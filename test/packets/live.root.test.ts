@@ -19,7 +19,7 @@ import { openStage, type Stage } from "./stage.ts";
 import { waitFor } from "./wait.ts";
 
 const ETHERNET_BYTES = 14;
-const CPU_ROWS = 4 * 64;
+const CPU_ROWS = 8 * 64;
 const VERDICTS = 64;
 
 let stage: Stage;
