@@ -4,6 +4,7 @@
 
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { FRAGMENT_MUTANTS } from "./fragments.ts";
+import { IPV6_MUTANTS } from "./ipv6.ts";
 import { OUTBOUND_MUTANTS } from "./outbound.ts";
 import { RELAY_MUTANTS } from "./relay.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
@@ -29,4 +30,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...OUTBOUND_MUTANTS,
   ...SOCKET_MUTANTS,
   ...FRAGMENT_MUTANTS,
+  ...IPV6_MUTANTS,
 ];
