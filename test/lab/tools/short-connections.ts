@@ -8,7 +8,7 @@ import { type GroupReport, StreamClient } from "./streams.ts";
 const GROUP = "short";
 const RECORD_BYTES = 3000;
 /** After some connections, so that others get a processor. */
-const REST_MS = 50;
+const REST_MS = 200;
 
 /** Where connections go. */
 export interface Goal {
