@@ -82,7 +82,7 @@ async function bringUp(): Promise<void> {
     nodes: 2,
     podsPerNode: 2,
     config: { trustedSources: [TRUSTED_PREFIX] },
-    nodeConfig: { node2: { fragments: "pass" } },
+    nodeConfig: { node1: { fragments: "drop" }, node2: { fragments: "pass" } },
   });
   await startPrograms(lab, BACKEND);
   await publish(lab, REMOTE_VIP, BACKEND);
