@@ -42,7 +42,7 @@ const POD_PORTS = { tcp: HTTP_PORT, udp: ECHO_PORT } as const;
 /** A service's port is the pod's, or another one. */
 const SERVICE_PORTS = { same: POD_PORTS, other: { tcp: 80, udp: 7 } } as const;
 const PORTS = ["same", "other"] as const;
-const IN_FORCE_LIMIT_MS = 15_000;
+const IN_FORCE_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 5000;
 
 type Acceleration = (typeof ACCELERATIONS)[number];

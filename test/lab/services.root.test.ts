@@ -47,7 +47,7 @@ const CLUSTER_NETWORK = "10.96.0.0/16";
 const SHARED_PORT = 50_000;
 /** Of a connection, so that all are open at the same time. */
 const HOLD_SECONDS = "1";
-const IN_FORCE_LIMIT_MS = 15_000;
+const IN_FORCE_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 5000;
 /** What curl exits with. */
 const CURL_CODES = { refused: 7, silence: 28 } as const;

@@ -18,7 +18,7 @@ import { until } from "../../../src/lab/process.ts";
 import { formatIpv4 } from "../../../src/net/address.ts";
 
 const METRICS_PORT = 9962;
-const IN_FORCE_LIMIT_MS = 15_000;
+const IN_FORCE_LIMIT_MS = 60_000;
 
 /** Where a node's tables are pinned. */
 export function pinsOf(lab: Lab, node: string): string {
