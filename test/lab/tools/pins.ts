@@ -7,7 +7,10 @@ import { BpfMap } from "../../../src/kernel/map.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { pinsOf } from "./inspect.ts";
 
-/** What a node has pinned: the kernel's ids by name, and which program each link runs. */
+/**
+ * What a node has pinned: the kernel's ids by name, and which program each link runs. Tables of
+ * programs are made anew by each load, and left out.
+ */
 export interface Pinned {
   readonly maps: Readonly<Record<string, number>>;
   readonly links: Readonly<Record<string, number>>;
@@ -26,7 +29,7 @@ export function pinnedAt(lab: Lab, node: string): Pinned {
       const { id, programId } = link.info();
       links[name] = id;
       programs[name] = programId;
-    } else {
+    } else if (!/_programs6?_\d+$/.test(name)) {
       using map = BpfMap.openPinned(path);
       maps[name] = map.id;
     }
