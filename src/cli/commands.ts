@@ -140,6 +140,27 @@ const config: Command = {
   ],
 };
 
+const debuginfo: Command = {
+  name: "debuginfo",
+  summary: "Collect in one archive what somebody needs to find a fault",
+  detail:
+    "Secrets of the configuration are left out; addresses and names of services are not.\n" +
+    "What can't be had, for lack of an agent or else, is named in missing.txt, and the exit\n" +
+    "code is 0 all the same. Tables and logs are cut where they are long, and it says so.",
+  options: [
+    {
+      name: "write",
+      short: "w",
+      value: "FILE.tar.gz",
+      path: true,
+      summary: "a new file (default ciliate-debuginfo-HOST-TIME.tar.gz)",
+    },
+    configFile,
+    pins,
+  ],
+  load: async () => (await import("./commands/debuginfo.ts")).debuginfo,
+};
+
 const version: Command = {
   name: "version",
   summary: "Show the version of this program",
@@ -215,6 +236,7 @@ export const ROOT: Command = {
     monitor,
     config,
     lab,
+    debuginfo,
     version,
     completion,
   ],

@@ -52,9 +52,13 @@ export function createOutput({ format, colour, write }: OutputOptions): Output {
     paint,
     write,
     table: (table) => write(formatTable(table, paint)),
-    json: (value, compact = false) =>
-      write(`${JSON.stringify(plain(value), undefined, compact ? 0 : 2)}\n`),
+    json: (value, compact) => write(jsonText(value, compact)),
   };
+}
+
+/** A value as `-o json` writes it, with its newline; one line if `compact`. */
+export function jsonText(value: unknown, compact = false): string {
+  return `${JSON.stringify(plain(value), undefined, compact ? 0 : 2)}\n`;
 }
 
 function formatTable(

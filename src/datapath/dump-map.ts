@@ -2,6 +2,7 @@
 // Any pinned map, entry by entry, as its types say.
 
 import { join } from "node:path";
+import { listPins } from "../kernel/bpffs.ts";
 import { type Blocks, parseBlocks } from "../kernel/btf-text.ts";
 import type { MapShape, TypedMapSpec } from "../kernel/codec.ts";
 import { BpfMap } from "../kernel/map.ts";
@@ -51,6 +52,7 @@ export function* dumpMap(directory: string, name: string, zeros: boolean): Gener
   using map = openPinned(directory, spec);
   const skipsZeros = spec.type === "array" && !zeros;
   for (const { keys, values, count } of map.raw.lookupBatches()) {
+    if (skipsZeros && isZero(values.subarray(0, count * spec.value.size))) continue;
     const [keyView, valueView] = [viewOf(keys), viewOf(values)];
     for (let index = 0; index < count; index++) {
       const at = index * spec.value.size;
@@ -70,6 +72,14 @@ function viewOf(bytes: Uint8Array): DataView {
 
 function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0);
+}
+
+/** The maps that are pinned in `directory`, and whether they have elements to list. */
+export function pinnedMaps(directory: string): { name: string; hasElements: boolean }[] {
+  const pins = new Set(listPins(directory));
+  return [...SPECS.values()]
+    .filter(({ name }) => pins.has(name))
+    .map((spec) => ({ name: spec.name, hasElements: "layout" in spec }));
 }
 
 /** Types whose numbers have a spelling of their own. */
