@@ -50,7 +50,7 @@ function json(files: Map<string, string>, path: string) {
   return JSON.parse(files.get(path) ?? assert.fail(`there is no ${path}`));
 }
 
-test("without an agent the archive has what the kernel knows, and says what is missing", async () => {
+test("without an agent the archive has what the kernel has, and says what is missing", async () => {
   const config = join(directory, "ciliate.yaml");
   writeFileSync(config, "node: { name: lb-9 }\nmetrics: { listen: 'off' }\n");
   const nowhere = join(directory, "no.sock");
