@@ -5,9 +5,11 @@
 import type { Collector } from "../conntrack/collector.ts";
 import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
 import { placeText, verdictText } from "../flow/words.ts";
+import { sourceRangesOf } from "../lb/entries.ts";
 import type { ServicePort } from "../lb/rows.ts";
 import { formatIpv4 } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
+import type { EntryCount } from "./affinity-count.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import type { Services } from "./services.ts";
 import type { EndedSockets } from "./sockets.ts";
@@ -24,16 +26,16 @@ export function addFeatureMetrics(
   registry: MetricRegistry,
   node: NodeDatapath,
   services: Services,
-  { conntrack, sockets }: { readonly conntrack: Collector; readonly sockets: EndedSockets },
+  { sockets, ...counts }: Counts & { readonly sockets: EndedSockets },
 ): void {
   const collect: Collect = (name, type, help, samples) =>
     registry.collect({ name: `ciliate_${name}`, type, help }, samples);
   addPacketMetrics(collect, node);
   addServiceMetrics(collect, services);
-  addTableMetrics(collect, node, services, conntrack);
+  addTableMetrics(collect, node, services, counts);
   addReconcilerMetrics(collect, services);
   addSourceMetrics(collect, services);
-  addConntrackMetrics(collect, conntrack);
+  addConntrackMetrics(collect, counts.conntrack);
   const closed = "Sockets closed as their backend or service was gone.";
   collect("sockets_closed_total", "counter", closed, () =>
     Object.entries(sockets.closed()).map(([protocol, value]) => ({ labels: { protocol }, value })),
@@ -106,6 +108,12 @@ function portLabels({ service, port, protocol, local }: ServicePort) {
   return local ? { ...labels, policy: "local" } : labels;
 }
 
+/** What has to walk through a table to know how full it is. */
+export interface Counts {
+  readonly conntrack: Collector;
+  readonly affinities: EntryCount;
+}
+
 /** How full a table is. */
 export interface TableUse {
   readonly table: string;
@@ -115,11 +123,11 @@ export interface TableUse {
   readonly problem: string;
 }
 
-/** Every table with a limit. */
+/** Every table with a limit; of those that are counted on demand, those that have been. */
 export function tableUses(
   { tables, datapath, formerOwners, nexthops }: NodeDatapath,
   { nodeName, lb, endpoints, nodes }: Services,
-  conntrack: Collector,
+  { conntrack, affinities }: Counts,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
   const of = (
@@ -143,7 +151,16 @@ export function tableUses(
     of("endpoints", endpoints.endpoints.by("node", nodeName).length),
     of("trusted", nodes.trusted.size),
     of("conntrack", flows, flows + ENTRIES_PER_FLOW > mostFlows ? NO_NEW_FLOWS : "", mostFlows),
+    of("source_ranges", rangesIn(lb.ports.rows())),
+    // No problem when it is full: for one client more the least used is forgotten.
+    ...(affinities.entries === undefined ? [] : [of("affinities", affinities.entries)]),
   ];
+}
+
+function rangesIn(ports: Iterable<ServicePort>): number {
+  let ranges = 0;
+  for (const port of ports) ranges += sourceRangesOf(port)?.length ?? 0;
+  return ranges;
 }
 
 const ENTRIES_PER_FLOW = 2;
@@ -160,13 +177,16 @@ function addTableMetrics(
   collect: Collect,
   node: NodeDatapath,
   services: Services,
-  conntrack: Collector,
+  counts: Counts,
 ): void {
-  const samples = (pick: (use: TableUse) => number) => (): Sample[] =>
-    tableUses(node, services, conntrack).map((use) => ({
+  const samples = (pick: (use: TableUse) => number) => (): Sample[] => {
+    // For the next scrape; a walk that fails is tried again then.
+    void counts.affinities.count().catch(() => undefined);
+    return tableUses(node, services, counts).map((use) => ({
       labels: { table: use.table },
       value: pick(use),
     }));
+  };
   collect(
     "table_entries",
     "gauge",

@@ -8,6 +8,7 @@ import { type LoadedConfig, loadConfig, socketPath } from "../config/load.ts";
 import { VERSION } from "../config/version.ts";
 import { openDevices } from "../device/devices.ts";
 import { formatIpv4 } from "../net/address.ts";
+import { createEntryCount } from "./affinity-count.ts";
 import { createChangeHandlers } from "./apply.ts";
 import { openNodeDatapath } from "./datapath.ts";
 import { createEventNames } from "./event-names.ts";
@@ -26,7 +27,7 @@ import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
 import { closeEndedSockets } from "./sockets.ts";
 import { collectStatus, type Phase } from "./status.ts";
-import { addHealthChecks, createFlowCount, createStatusParts } from "./status-parts.ts";
+import { addHealthChecks, afterCount, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
 import { identifyNode } from "./uplinks.ts";
 
@@ -86,7 +87,8 @@ async function run(
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
-  addFeatureMetrics(telemetry.registry, node, services, { conntrack, sockets });
+  const counts = { conntrack, affinities: createEntryCount(node.datapath.maps.affinities.raw) };
+  addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
 
   const status = {
     nodeName: identity.name,
@@ -94,9 +96,8 @@ async function run(
     configFile: file,
     health: telemetry.health,
     phase: () => phase,
-    parts: createStatusParts(node, services, conntrack),
+    parts: createStatusParts(node, services, counts),
   };
-  const countFlows = createFlowCount(conntrack);
   const names = createEventNames(devices, services);
   const api = await openApiServer({
     socket: socketPath(config),
@@ -104,7 +105,7 @@ async function run(
       ...createFrameHandlers(settings, telemetry.log("config")),
       ...createServiceHandlers(services),
       ...createChangeHandlers(services),
-      getStatus: () => countFlows().then(() => collectStatus(status)),
+      getStatus: afterCount(counts, () => collectStatus(status)),
       monitor: (request, sink) => monitorEvents(node.events, names, request, sink),
     },
     onFault: (call, error) => telemetry.log("api").error("a call failed", { call, error }),

@@ -5,12 +5,20 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ApiClient, openApiClient } from "../api/client.ts";
-import { Flow, FlowFlag, FlowKey, type Jiffies, maps } from "../datapath/gen/abi.ts";
+import {
+  Affinity,
+  Flow,
+  FlowFlag,
+  FlowKey,
+  type Jiffies,
+  maps,
+  type ServiceId,
+} from "../datapath/gen/abi.ts";
 import { createTicks } from "../datapath/jiffies.ts";
 import { TypedMap } from "../datapath/maps.ts";
 import type { Codec } from "../kernel/codec.ts";
 import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
-import { parseIpv4 } from "../net/address.ts";
+import { type Ipv4, parseIpv4 } from "../net/address.ts";
 import { Agent, PROGRAM, until } from "./fixture.ts";
 
 function service(name: string, address: string): string {
@@ -89,6 +97,30 @@ test("status counts the flows of now", async (t) => {
   const live = { ...flow, pod, flags: FlowFlag.remote, seen: now, created: now };
   map.updateAll([{ key: { ...key, destination: pod, protocol: 6 }, value: live }]);
   assert.equal(Number(used()), 1);
+});
+
+test("status counts source ranges, and the clients that are kept with a pod", async (t) => {
+  const agent = await new Agent(t).start().ready();
+  const client = await connect(t, agent);
+  const used = (): number[] => {
+    const { tables } = agent.json("status");
+    return ["source_ranges", "affinities"].map((name) => {
+      const table = tables.find((one: { name: string }) => one.name === name);
+      assert.equal(table.limit, 65_536, name);
+      return Number(table.used);
+    });
+  };
+  assert.deepEqual(used(), [0, 0]);
+  await client.apply({ documents: POLICIES });
+  const map = TypedMap.openPinned(agent.pins, maps.affinities);
+  t.after(() => map.close());
+  const service = 1 as ServiceId;
+  const clients = Array.from({ length: 3000 }, (_, index) => (index + 1) as Ipv4);
+  map.updateAll(
+    clients.map((one) => ({ key: { service, client: one }, value: nothing(Affinity) })),
+  );
+  assert.deepEqual(used(), [1, 3000]);
+  assert.deepEqual(agent.json("map dump source_ranges").length, 1);
 });
 
 function nothing<T>({ decode, size }: Codec<T>): T {

@@ -3,12 +3,11 @@
 // What the wired parts say of themselves, as status shows it.
 
 import type { Device, Reconciler, Source } from "../api/gen/ciliate.ts";
-import type { Collector } from "../conntrack/collector.ts";
 import type { DeviceStatus } from "../datapath/attach.ts";
 import type { ManifestProblem } from "../lb/yaml/file.ts";
 import type { Health } from "../telemetry/health.ts";
 import type { NodeDatapath } from "./datapath.ts";
-import { tableUses } from "./feature-metrics.ts";
+import { type Counts, tableUses } from "./feature-metrics.ts";
 import type { Services } from "./services.ts";
 import type { StatusParts } from "./status.ts";
 
@@ -18,13 +17,13 @@ const MAX_PROBLEMS = 20;
 export function createStatusParts(
   node: NodeDatapath,
   services: Services,
-  conntrack: Collector,
+  counts: Counts,
 ): StatusParts {
   return {
     devices: () => node.devices().flatMap(describeDevice),
     sources: () => describeSources(services),
     tables: () =>
-      tableUses(node, services, conntrack).map(({ table, used, limit, problem }) => ({
+      tableUses(node, services, counts).map(({ table, used, limit, problem }) => ({
         name: table,
         used: BigInt(used),
         limit: BigInt(limit),
@@ -34,23 +33,25 @@ export function createStatusParts(
   };
 }
 
-/** For how long status waits for the flows' count; beyond, it shows that of the last walk. */
+/** For how long status waits for the counts; beyond, it shows those of the last walks. */
 const COUNT_MS = 500;
 
-/** Gives what counts the flows anew; calls that come meanwhile share a count. */
-export function createFlowCount({ collect }: Collector): () => Promise<void> {
-  let counting: Promise<void> | undefined;
+/** Gives what counts flows and affinities anew before it reads; calls meanwhile share a count. */
+export function afterCount<Result>(
+  { conntrack, affinities }: Counts,
+  read: () => Result,
+): () => Promise<Result> {
+  let counting: Promise<unknown> | undefined;
   return async () => {
-    // A walk that fails is told by the collector's next one.
-    counting ??= collect()
-      .catch(() => undefined)
-      .finally(() => {
-        counting = undefined;
-      });
+    // A walk that fails leaves what the last one found; the collector tells of its own.
+    counting ??= Promise.allSettled([conntrack.collect(), affinities.count()]).finally(() => {
+      counting = undefined;
+    });
     const { promise: late, resolve } = Promise.withResolvers<void>();
     const limit = setTimeout(resolve, COUNT_MS).unref();
     await Promise.race([counting, late]);
     clearTimeout(limit);
+    return read();
   };
 }
 

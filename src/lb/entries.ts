@@ -70,7 +70,7 @@ export function servicePortEntries(
   for (const pod of backends) if (pod.local) entries.push(target(id, pod, TargetFlag.active));
   for (const pod of draining) if (pod.local) entries.push(target(id, pod, 0));
   if (former !== undefined) entries.push({ target: "formerOwners", key: id, value: former });
-  for (const { address, length } of rangesOf(row) ?? []) {
+  for (const { address, length } of sourceRangesOf(row) ?? []) {
     const key = { prefixLength: SERVICE_BITS + length, service: id, address };
     entries.push({ target: "sourceRanges", key, value: { listed: 1 } });
   }
@@ -81,15 +81,15 @@ export function servicePortEntries(
   return entries;
 }
 
-/** Only clients outside are asked where they come from. */
-function rangesOf({ addresses, nodePort, policy }: ServicePort) {
+/** Only clients outside are asked where they come from; undefined where nobody is. */
+export function sourceRangesOf({ addresses, nodePort, policy }: ServicePort) {
   return addresses.length > 0 || nodePort > 0 ? policy.sourceRanges : undefined;
 }
 
 function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
   const { former, snat, wasOther, reject, policy } = row;
   const { affinityMs, sourceDeny } = policy;
-  const isLimited = rangesOf(row) !== undefined;
+  const isLimited = sourceRangesOf(row) !== undefined;
   const flags: readonly (readonly [boolean, number])[] = [
     [encapsulate === "first", ServiceFlag.encapsulateFirst],
     [former !== undefined, ServiceFlag.formerOwners],
