@@ -121,6 +121,12 @@ test("status counts source ranges, and the clients that are kept with a pod", as
   );
   assert.deepEqual(used(), [1, 3000]);
   assert.deepEqual(agent.json("map dump source_ranges").length, 1);
+  assert.match(agent.get("/metrics"), /^ciliate_table_entries\{table="source_ranges"\} 1$/m);
+  map.delete({ service, client: 1 as Ipv4 });
+  await until(
+    () => "a scrape has the count that one before it asked for",
+    () => /^ciliate_table_entries\{table="affinities"\} 2999$/m.test(agent.get("/metrics")),
+  );
 });
 
 function nothing<T>({ decode, size }: Codec<T>): T {
