@@ -68,6 +68,7 @@ const CONSTANTS: DatapathOptions["constants"] = {
   natPortMin: 32_768,
   nodePortMin: 0,
   nodePortMax: 0,
+  nodeNetns: 0n,
   hashSeed: 0x1122334455667788n,
   outerPrefix: 0 as Ipv4,
   outerHostMask: 0,

@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* cgroup hooks: a socket that names a service for its peer gets a backend instead, so that no
- * packet of it needs to be translated. */
+/*
+ * cgroup hooks: a socket that names a service for its peer gets a backend instead, so that no
+ * packet of it needs to be translated; and no socket gets a port that a service has at the node.
+ *
+ * A socket of AF_INET6 speaks IPv4 by mapped addresses, ::ffff:a.b.c.d. The hooks of AF_INET6 have
+ * programs of their own for these, beside those of IPv6: a hook runs all that are attached to it,
+ * and each leaves alone what is of the other family.
+ */
 #include <linux/bpf.h>
 #include <linux/errno.h>
 #include <bpf/bpf_helpers.h>
 #include "stage/limits.h"
 #include "stage/metrics.h"
 #include "stage/service.h"
+#include "stage/spelling.h"
 
 /* What a program says to the kernel; a refusal fails the call. */
 #define REFUSE 0
 #define GO_ON 1
+
+/* A program at the family's own hook of this name: connect4 of IPv4. */
+#ifdef FAMILY_IPV6
+#define HOOK(name) SEC("cgroup/" #name "6") int name##6(struct bpf_sock_addr * ctx)
+#else
+#define HOOK(name) SEC("cgroup/" #name "4") int name##4(struct bpf_sock_addr * ctx)
+#endif
 
 #define LOOPBACK bpf_htonl(0x7f000000)
 #define LOOPBACK_MASK bpf_htonl(0xff000000)
@@ -34,27 +48,49 @@ static __always_inline void connection_count(__u32 counter)
 		__sync_fetch_and_add(&traffic->connections, 1);
 }
 
-static __always_inline bool is_of_a_node(ipv4_t address)
+/* What the node has for itself, and each pod in its own namespace; Linux connects no address there,
+ * and binds it to all. */
+static __always_inline bool is_loopback(address_t address)
 {
-	return (address & LOOPBACK_MASK) == LOOPBACK ||
-	       frontend_find(frontend_key(address, 0, 0, FRONTEND_NODE));
+#ifdef FAMILY_IPV6
+	return same_address(address, (ipv6_t){.word = {0, 0, 0, bpf_htonl(1)}}) ||
+	       !is_address(address);
+#else
+	return !address || (address & LOOPBACK_MASK) == LOOPBACK;
+#endif
+}
+
+static __always_inline bool is_at_home(struct bpf_sock_addr *ctx)
+{
+	return bpf_get_netns_cookie(ctx) == node_netns;
+}
+
+static __always_inline bool is_node_port(port_t port)
+{
+	__u16 number = bpf_ntohs(port);
+
+	return number >= node_port_min && number <= node_port_max;
 }
 
 /* Whom a client inside the cluster means by an address and port; NULL: no service. */
-static __noinline struct frontend *internal_frontend(ipv4_t address, port_t port, __u8 protocol)
+static __noinline frontend_t *internal_frontend(address_t address, port_t port, __u8 protocol,
+						bool at_home)
 {
-	__u16 number = bpf_ntohs(port);
-	struct frontend *found;
+	const bool loopback = is_loopback(address);
+	frontend_t *found;
 
+	if (loopback && !at_home)
+		return NULL;
 	found = frontend_find(frontend_key(address, port, protocol, FRONTEND_INTERNAL));
 	if (!found)
 		found = frontend_find(frontend_key(address, port, protocol, FRONTEND_SERVICE));
-	if (found || number < node_port_min || number > node_port_max)
+	if (found || !is_node_port(port))
 		return found;
-	found = frontend_find(frontend_key(0, port, protocol, FRONTEND_INTERNAL));
+	found = frontend_find(frontend_key(no_address(), port, protocol, FRONTEND_INTERNAL));
 	if (!found)
-		found = frontend_find(frontend_key(0, port, protocol, FRONTEND_NODE_PORT));
-	return found && is_of_a_node(address) ? found : NULL;
+		found =
+		    frontend_find(frontend_key(no_address(), port, protocol, FRONTEND_NODE_PORT));
+	return loopback || node_address_kind(address) ? found : NULL;
 }
 
 static __always_inline __u32 hash_of(__u64 cookie)
@@ -72,10 +108,10 @@ static __always_inline __u32 choice_of(struct bpf_sock_addr *ctx, const struct s
 	return connects ? bpf_get_prandom_u32() : hash_of(bpf_get_socket_cookie(ctx));
 }
 
-static __always_inline struct socket_peer_key peer_key_of(struct bpf_sock_addr *ctx, ipv4_t backend,
-							  port_t port)
+static __always_inline socket_peer_key_t peer_key_of(struct bpf_sock_addr *ctx, address_t backend,
+						     port_t port)
 {
-	struct socket_peer_key key = {
+	socket_peer_key_t key = {
 	    .cookie = bpf_get_socket_cookie(ctx),
 	    .backend = backend,
 	    .port = port,
@@ -85,50 +121,66 @@ static __always_inline struct socket_peer_key peer_key_of(struct bpf_sock_addr *
 	return key;
 }
 
+/* `service_address` is as the caller named it. */
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct service *service,
-				     const struct backend *backend)
+				     address_t service_address, const backend_t *backend)
 {
-	struct socket_peer_key key = peer_key_of(ctx, backend->address, backend->port);
-	struct socket_peer peer = {
+	socket_peer_key_t key = peer_key_of(ctx, backend->address, backend->port);
+	socket_peer_t peer = {
 	    .netns = bpf_get_netns_cookie(ctx),
-	    .service_address = ctx->user_ip4,
+	    .service_address = service_address,
 	    .service = service->id,
 	    .created = jiffies_now(),
 	    .service_port = ctx->user_port,
 	};
-	struct socket_peer *known = bpf_map_lookup_elem(&socket_peers, &key);
+	socket_peer_t *known = bpf_map_lookup_elem(&FAMILY(socket_peers), &key);
 
 	/* A datagram like those before it. */
-	if (known && known->service_address == peer.service_address &&
+	if (known && same_address(known->service_address, peer.service_address) &&
 	    known->service_port == peer.service_port && known->service == peer.service)
 		return;
-	bpf_map_update_elem(&socket_peers, &key, &peer, BPF_ANY);
+	bpf_map_update_elem(&FAMILY(socket_peers), &key, &peer, BPF_ANY);
 }
 
-static __always_inline int refuse(enum verdict verdict)
+/* Fails the call by `error`, and tells whoever listens which address and port it named. */
+static __noinline int refuse(struct bpf_sock_addr *ctx, address_t address, enum verdict verdict,
+			     int error)
 {
+	struct packet call = {
+	    .destination = address,
+	    .destination_port = ctx->user_port,
+	    .protocol = ctx->protocol,
+	};
+
 	socket_count(verdict);
-	bpf_set_retval(-ECONNREFUSED);
+	if (event_wanted(verdict))
+		event_send(&call, PLACE_SOCKET, verdict, 0);
+	bpf_set_retval(error);
 	return REFUSE;
 }
 
-static __always_inline int translate(struct bpf_sock_addr *ctx, bool connects)
+static __always_inline int translate(struct bpf_sock_addr *ctx, const enum spelling spelling,
+				     bool connects)
 {
-	struct service *service =
-	    service_of(internal_frontend(ctx->user_ip4, ctx->user_port, ctx->protocol));
-	struct backend *backend;
+	address_t address = address_of(ctx, spelling);
+	struct service *service;
+	backend_t *backend;
 
+	if (!is_spelled(ctx, spelling))
+		return GO_ON;
+	service =
+	    service_of(internal_frontend(address, ctx->user_port, ctx->protocol, is_at_home(ctx)));
 	if (!service) {
 		socket_count(PASS_NOT_OURS);
 		return GO_ON;
 	}
 	if (!service->backend_count)
-		return refuse(DROP_NO_BACKEND);
+		return refuse(ctx, address, DROP_NO_BACKEND, -ECONNREFUSED);
 	backend = backend_at(service, slot_of(service, choice_of(ctx, service, connects)));
 	if (!backend)
-		return refuse(DROP_TABLE);
-	remember(ctx, service, backend);
-	ctx->user_ip4 = backend->address;
+		return refuse(ctx, address, DROP_TABLE, -ECONNREFUSED);
+	remember(ctx, service, address, backend);
+	address_set(ctx, spelling, backend->address);
 	ctx->user_port = backend->port;
 	socket_count(SENT_SOCKET);
 	if (connects)
@@ -137,41 +189,89 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, bool connects)
 }
 
 /* The service's address, where the kernel is about to tell a backend's. */
-static __always_inline void translate_back(struct bpf_sock_addr *ctx)
+static __always_inline int translate_back(struct bpf_sock_addr *ctx, const enum spelling spelling)
 {
-	struct socket_peer_key key = peer_key_of(ctx, ctx->user_ip4, ctx->user_port);
-	struct socket_peer *peer = bpf_map_lookup_elem(&socket_peers, &key);
+	socket_peer_key_t key;
+	socket_peer_t *peer;
 
-	if (!peer)
-		return;
-	ctx->user_ip4 = peer->service_address;
-	ctx->user_port = peer->service_port;
-}
-
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx)
-{
-	return translate(ctx, true);
-}
-
-SEC("cgroup/sendmsg4")
-int sendmsg4(struct bpf_sock_addr *ctx)
-{
-	return translate(ctx, false);
-}
-
-SEC("cgroup/recvmsg4")
-int recvmsg4(struct bpf_sock_addr *ctx)
-{
-	translate_back(ctx);
+	if (!is_spelled(ctx, spelling))
+		return GO_ON;
+	key = peer_key_of(ctx, address_of(ctx, spelling), ctx->user_port);
+	peer = bpf_map_lookup_elem(&FAMILY(socket_peers), &key);
+	if (peer) {
+		address_set(ctx, spelling, peer->service_address);
+		ctx->user_port = peer->service_port;
+	}
 	return GO_ON;
 }
 
-SEC("cgroup/getpeername4")
-int getpeername4(struct bpf_sock_addr *ctx)
+/* A program that binds a node port of a service would wait there for nobody. */
+static __always_inline int check_bind(struct bpf_sock_addr *ctx, address_t address)
 {
-	translate_back(ctx);
-	return GO_ON;
+	port_t port = ctx->user_port;
+
+	/* Who binds `::` meets the programs of both families, but fails once. */
+	if (!is_node_port(port) || bpf_get_retval() || !is_at_home(ctx) ||
+	    !frontend_find(frontend_key(no_address(), port, ctx->protocol, FRONTEND_NODE_PORT)))
+		return GO_ON;
+	if (!is_loopback(address) && node_address_kind(address) != NODE_ADDRESS_OWN)
+		return GO_ON;
+	return refuse(ctx, address, DROP_BIND, -EADDRINUSE);
 }
+
+HOOK(connect)
+{
+	return translate(ctx, PLAIN, true);
+}
+
+/* IPv4's has datagrams to mapped addresses too: the kernel sends them as its own. */
+HOOK(sendmsg)
+{
+	return translate(ctx, PLAIN, false);
+}
+
+HOOK(recvmsg)
+{
+	return translate_back(ctx, PLAIN);
+}
+
+HOOK(getpeername)
+{
+	return translate_back(ctx, PLAIN);
+}
+
+HOOK(bind)
+{
+	return is_spelled(ctx, PLAIN) ? check_bind(ctx, address_of(ctx, PLAIN)) : GO_ON;
+}
+
+#ifndef FAMILY_IPV6
+SEC("cgroup/connect6")
+int connect_mapped(struct bpf_sock_addr *ctx)
+{
+	return translate(ctx, MAPPED, true);
+}
+
+SEC("cgroup/recvmsg6")
+int recvmsg_mapped(struct bpf_sock_addr *ctx)
+{
+	return translate_back(ctx, MAPPED);
+}
+
+SEC("cgroup/getpeername6")
+int getpeer_mapped(struct bpf_sock_addr *ctx)
+{
+	return translate_back(ctx, MAPPED);
+}
+
+/* `::` is every address of IPv4 too, unless IPV6_V6ONLY is set, which can't be seen here. */
+SEC("cgroup/bind6")
+int bind_mapped(struct bpf_sock_addr *ctx)
+{
+	if (is_unspecified(ctx))
+		return check_bind(ctx, no_address());
+	return is_spelled(ctx, MAPPED) ? check_bind(ctx, address_of(ctx, MAPPED)) : GO_ON;
+}
+#endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -18,6 +18,8 @@ CONFIG(__u16, nat_port_min,
     32768;
 CONFIG(__u16, node_port_min, "lowest port of node ports, 0 with node_port_max 0: there are none");
 CONFIG(__u16, node_port_max, "highest port of node ports");
+CONFIG(__u64, node_netns,
+       "cookie of this node's own network namespace: its loopback addresses are the node's");
 CONFIG(__u64, hash_seed, "seed of the flow hash, the same on every node of the cluster");
 #ifndef FAMILY_IPV6
 CONFIG(ipv4_t, outer_prefix,

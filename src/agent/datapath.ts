@@ -29,6 +29,7 @@ import { createEndpointTarget, type EndpointTarget } from "../device/endpoints.t
 import { readStripping, whyTagsHide } from "../device/vlans.ts";
 import { findCgroupRoot } from "../kernel/cgroup.ts";
 import type { Link } from "../kernel/netlink/link.ts";
+import { namespaceCookie } from "../kernel/netns.ts";
 import { ANY_IPV4, ANY_IPV6 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
@@ -179,6 +180,7 @@ export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks
       natPortMin: config.snat.ports.first,
       nodePortMin: nodePorts === "off" ? 0 : nodePorts.first,
       nodePortMax: nodePorts === "off" ? 0 : nodePorts.last,
+      nodeNetns: namespaceCookie(),
       hashSeed: BigInt(config.hashSeed),
       outerPrefix: outerSource === "node" ? ANY_IPV4 : outerSource.address,
       outerHostMask: outerSource === "node" ? 0 : ~maskOf(outerSource.length) >>> 0,
@@ -228,7 +230,12 @@ function attachToCgroup(
 ): SocketStatus {
   const { enabled } = config.socket;
   const path = cgroupOf(config);
-  const status = attachSockets(programs.sockets, config.paths.bpffs, path);
+  const status = attachSockets({
+    programs: programs.sockets,
+    pins: config.paths.bpffs,
+    cgroup: path,
+    guardsNodePorts: config.nodePort.guard,
+  });
   const missing = enabled && path === undefined;
   const reason = missing ? NO_CGROUP : status.reason;
   if (reason !== "") log.warn("services are not translated at the socket", { reason });

@@ -265,6 +265,11 @@ export const schema = section("", {
       "auto",
       "At which of this node's addresses node ports and host ports are served: those in any of these prefixes. `auto` is all addresses of its devices, but those of loopback.",
     ),
+    guard: restart(
+      flag,
+      true,
+      "Refuse programs of this node that want to bind a node port of a service, and would get nothing there: EADDRINUSE. Needs `socket.enabled`.",
+    ),
   }),
   snat: section("Clients of SNAT, which backends of other nodes see as this node.", {
     ports: restart(

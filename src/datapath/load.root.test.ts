@@ -45,6 +45,7 @@ const OPTIONS: DatapathOptions = {
     natPortMin: 32_768,
     nodePortMin: 0,
     nodePortMax: 0,
+    nodeNetns: 0n,
     hashSeed: 0n,
     outerPrefix: parseIpv4("0.0.0.0"),
     outerHostMask: 0,

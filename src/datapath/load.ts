@@ -12,7 +12,7 @@ import { BpfMap } from "../kernel/map.ts";
 import { type LoadedObject, openObject } from "../kernel/object.ts";
 import type { BpfProgram } from "../kernel/program.ts";
 import { ANY_IPV6 } from "../net/address.ts";
-import type { SocketPrograms } from "./attach-sockets.ts";
+import { type SocketPrograms, socketPrograms } from "./attach-sockets.ts";
 import { checkMap, checkObject } from "./check.ts";
 import { writeConstants } from "./constants.ts";
 import { type Takeover, takeOver } from "./copy.ts";
@@ -76,7 +76,7 @@ export interface Datapath extends Disposable {
 }
 
 const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
-const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6"] as const;
+const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6", "socket6"] as const;
 
 /** What an object of another family has no use for. */
 function objectsFor({ nodeAddress6 }: DatapathOptions["constants"]): readonly string[] {
@@ -242,12 +242,7 @@ function assemble(
       fromNetwork: program("from_network"),
       fromPod: program("from_pod"),
       fromNode: program("from_node"),
-      sockets: {
-        connect4: program("connect4"),
-        sendmsg4: program("sendmsg4"),
-        recvmsg4: program("recvmsg4"),
-        getpeername4: program("getpeername4"),
-      },
+      sockets: socketPrograms(programs),
       all: [...programs.values()],
       tables: new Set(tables),
     },

@@ -89,10 +89,16 @@ export type ProgramType = keyof typeof PROGRAM_TYPES;
 
 /** enum bpf_attach_type, as far as it is used. */
 export const AttachType = {
+  bind4: 8,
+  bind6: 9,
   connect4: 10,
+  connect6: 11,
   sendmsg4: 14,
+  sendmsg6: 15,
   recvmsg4: 19,
+  recvmsg6: 20,
   getpeername4: 29,
+  getpeername6: 30,
   xdp: 37,
   tcxIngress: 46,
   tcxEgress: 47,

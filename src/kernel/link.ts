@@ -227,8 +227,8 @@ function explainXdp(result: number): string {
   return code === "EINVAL" ? explainFeature("xdpLink") : (XDP_REASONS[code] ?? "");
 }
 
-/** Where a cgroup's sockets meet a program: the system calls of these names, for IPv4. */
-export type SocketHook = "connect4" | "sendmsg4" | "recvmsg4" | "getpeername4";
+/** Where a cgroup's sockets meet a program: the system calls of these names, by address family. */
+export type SocketHook = `${"bind" | "connect" | "sendmsg" | "recvmsg" | "getpeername"}${4 | 6}`;
 
 /**
  * Attaches a program to the sockets of the cgroup at `path` and of all below it, after those that

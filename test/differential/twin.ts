@@ -356,6 +356,7 @@ function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"
     ...config,
     nodeAddress: config.nodeAddress as Ipv4,
     nodeAddress6: ANY_IPV6,
+    nodeNetns: 0n,
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsTrack: 0,
     dispatch: 0,

@@ -3,19 +3,20 @@
 
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
 const LIMIT_MS = 3000;
 
-/** A TCP server that says its address to who connects; port 0 for any. */
+/** A TCP server that says who it is, by default its address, to who connects; port 0 for any. */
 export async function serveTcp(
   address: string,
   port: number,
   closing: (() => void)[],
+  name = address,
 ): Promise<number> {
   const server = createServer((socket) => {
     socket.on("error", () => undefined);
-    socket.write(address);
+    socket.write(name);
   });
   closing.push(() => server.close());
   server.listen(port, address);
@@ -23,15 +24,16 @@ export async function serveTcp(
   return (server.address() as AddressInfo).port;
 }
 
-/** A UDP server that answers with its address. */
+/** A UDP server that answers who it is, by default its address. */
 export async function serveUdp(
   address: string,
   port: number,
   closing: (() => void)[],
+  name = address,
 ): Promise<number> {
-  const server = createSocket("udp4");
+  const server = createSocket(udpOf(address));
   closing.push(() => server.close());
-  server.on("message", (_, from) => server.send(address, from.port, from.address));
+  server.on("message", (_, from) => server.send(name, from.port, from.address));
   server.bind(port, address);
   await once(server, "listening");
   return server.address().port;
@@ -61,9 +63,17 @@ export interface Answered extends Connected {
   readonly from: string;
 }
 
+/** The kind of sockets by which a program asks at an address as it is written. */
+export function udpOf(address: string): "udp4" | "udp6" {
+  return address.includes(":") ? "udp6" : "udp4";
+}
+
 /** A UDP socket for as long as `use` takes. */
-export async function withSocket<T>(use: (socket: UdpSocket) => Promise<T>): Promise<T> {
-  const socket = createSocket("udp4");
+export async function withSocket<T>(
+  kind: "udp4" | "udp6",
+  use: (socket: UdpSocket) => Promise<T>,
+): Promise<T> {
+  const socket = createSocket(kind);
   try {
     return await use(socket);
   } finally {
@@ -86,7 +96,7 @@ async function exchange(
 
 /** Connects a UDP socket, asks by it and closes it. */
 export function connectUdp(address: string, port: number): Promise<Answered> {
-  return withSocket(async (socket) => {
+  return withSocket(udpOf(address), async (socket) => {
     const connected = once(socket, "connect", { signal: AbortSignal.timeout(LIMIT_MS) });
     socket.connect(port, address);
     await connected;
@@ -99,4 +109,29 @@ export function connectUdp(address: string, port: number): Promise<Answered> {
 /** Asks by a socket that names its peer with each datagram. */
 export async function sendUdp(socket: UdpSocket, address: string, port: number) {
   return await exchange(socket, (sent) => socket.send("hello", port, address, sent));
+}
+
+/** Binds a TCP socket, and gives what the system call said: "bound", or an error's name. */
+export function bindTcp(host: string, port: number): Promise<string> {
+  const server = createServer();
+  return bound(server, () => server.listen({ host, port }));
+}
+
+/** The same of UDP. */
+export function bindUdp(address: string, port: number): Promise<string> {
+  const socket = createSocket(udpOf(address));
+  return bound(socket, () => socket.bind(port, address));
+}
+
+async function bound(socket: UdpSocket | Server, bind: () => unknown): Promise<string> {
+  const said = once(socket, "listening", { signal: AbortSignal.timeout(LIMIT_MS) });
+  bind();
+  try {
+    await said;
+    return "bound";
+  } catch (error) {
+    return error instanceof Error && "code" in error ? String(error.code) : String(error);
+  } finally {
+    socket.close();
+  }
 }

@@ -73,6 +73,7 @@ function load(): Datapath {
       natPortMin: 32_768,
       nodePortMin: 30_000,
       nodePortMax: 32_767,
+      nodeNetns: 0n,
       hashSeed: 0n,
       outerPrefix: ANY_IPV4,
       outerHostMask: 0,

@@ -474,6 +474,8 @@ export const Verdict = {
   dropProgram: 55,
   /** the header has no room left for the option of `dispatch: option` */
   dropOptionRoom: 56,
+  /** a program of this node wanted a node port that a service has */
+  dropBind: 57,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -525,6 +527,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "54": "drop_nat_exhausted",
   "55": "drop_program",
   "56": "drop_option_room",
+  "57": "drop_bind",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -575,6 +578,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "54": "no port of this node is free for another flow to the pod",
   "55": "a part of the packet path is not loaded: restart the agent",
   "56": "the header has no room left for the option of `dispatch: option`",
+  "57": "a program of this node wanted a node port that a service has",
 };
 
 /** struct affinity */
@@ -2293,6 +2297,8 @@ export interface Config {
   readonly nodePortMin: number;
   /** highest port of node ports */
   readonly nodePortMax: number;
+  /** cookie of this node's own network namespace: its loopback addresses are the node's */
+  readonly nodeNetns: bigint;
   /** seed of the flow hash, the same on every node of the cluster */
   readonly hashSeed: bigint;
   /** prefix of outer sources made from a flow's hash; read when outer_host_mask is not 0 */
@@ -2363,6 +2369,12 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     codec: u16Codec,
     initial: 0,
     doc: "highest port of node ports",
+  },
+  nodeNetns: {
+    name: "node_netns",
+    codec: u64Codec,
+    initial: 0n,
+    doc: "cookie of this node's own network namespace: its loopback addresses are the node's",
   },
   hashSeed: {
     name: "hash_seed",
@@ -2523,10 +2535,20 @@ export const programs = {
   sendmsg4: { name: "sendmsg4", object: "socket", section: "cgroup/sendmsg4", type: "cgroup_sock_addr" },
   recvmsg4: { name: "recvmsg4", object: "socket", section: "cgroup/recvmsg4", type: "cgroup_sock_addr" },
   getpeername4: { name: "getpeername4", object: "socket", section: "cgroup/getpeername4", type: "cgroup_sock_addr" },
+  bind4: { name: "bind4", object: "socket", section: "cgroup/bind4", type: "cgroup_sock_addr" },
+  connectMapped: { name: "connect_mapped", object: "socket", section: "cgroup/connect6", type: "cgroup_sock_addr" },
+  recvmsgMapped: { name: "recvmsg_mapped", object: "socket", section: "cgroup/recvmsg6", type: "cgroup_sock_addr" },
+  getpeerMapped: { name: "getpeer_mapped", object: "socket", section: "cgroup/getpeername6", type: "cgroup_sock_addr" },
+  bindMapped: { name: "bind_mapped", object: "socket", section: "cgroup/bind6", type: "cgroup_sock_addr" },
+  connect6: { name: "connect6", object: "socket6", section: "cgroup/connect6", type: "cgroup_sock_addr" },
+  sendmsg6: { name: "sendmsg6", object: "socket6", section: "cgroup/sendmsg6", type: "cgroup_sock_addr" },
+  recvmsg6: { name: "recvmsg6", object: "socket6", section: "cgroup/recvmsg6", type: "cgroup_sock_addr" },
+  getpeername6: { name: "getpeername6", object: "socket6", section: "cgroup/getpeername6", type: "cgroup_sock_addr" },
+  bind6: { name: "bind6", object: "socket6", section: "cgroup/bind6", type: "cgroup_sock_addr" },
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "bebc9bdb180f36109e5bc9de72e78d317fb5326429ba364b23dc93596b207cc4";
+export const abiDigest = "601f9ab177512287fc6abac36d5947000e445cf5803c72ca86cc3d8c160a0a65";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2698,6 +2720,7 @@ enum verdict 4
   54 DROP_NAT_EXHAUSTED
   55 DROP_PROGRAM
   56 DROP_OPTION_ROOM
+  57 DROP_BIND
 
 struct affinity 12
   0 ipv4_t pod
@@ -3281,6 +3304,7 @@ config nat_port_min __u16
 config node_address ipv4_t
 config node_address6 ipv6_t
 config node_clients __u8
+config node_netns __u64
 config node_port_max __u16
 config node_port_min __u16
 config outer_host_mask __u32
@@ -3348,4 +3372,14 @@ program connect4 socket cgroup/connect4 cgroup_sock_addr
 program sendmsg4 socket cgroup/sendmsg4 cgroup_sock_addr
 program recvmsg4 socket cgroup/recvmsg4 cgroup_sock_addr
 program getpeername4 socket cgroup/getpeername4 cgroup_sock_addr
+program bind4 socket cgroup/bind4 cgroup_sock_addr
+program connect_mapped socket cgroup/connect6 cgroup_sock_addr
+program recvmsg_mapped socket cgroup/recvmsg6 cgroup_sock_addr
+program getpeer_mapped socket cgroup/getpeername6 cgroup_sock_addr
+program bind_mapped socket cgroup/bind6 cgroup_sock_addr
+program connect6 socket6 cgroup/connect6 cgroup_sock_addr
+program sendmsg6 socket6 cgroup/sendmsg6 cgroup_sock_addr
+program recvmsg6 socket6 cgroup/recvmsg6 cgroup_sock_addr
+program getpeername6 socket6 cgroup/getpeername6 cgroup_sock_addr
+program bind6 socket6 cgroup/bind6 cgroup_sock_addr
 `;

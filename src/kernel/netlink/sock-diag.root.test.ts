@@ -5,7 +5,7 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import test, { type TestContext } from "node:test";
-import { parseIpv4 } from "../../net/address.ts";
+import { parseAddress, parseIpv4 } from "../../net/address.ts";
 import { check } from "../error.ts";
 import * as sys from "../ffi.ts";
 import { createNamespace, deleteNamespace } from "../netns.ts";
@@ -96,6 +96,41 @@ test("a connected UDP socket is closed, one without a peer is never found", asyn
   onlyOne(find(SECOND));
   assert.equal(other.remoteAddress().address, SECOND);
 });
+
+/** Addresses as a socket of AF_INET6 says them, and as they are looked for. */
+for (const [spelled, address] of [
+  [`::ffff:${FIRST}`, FIRST],
+  ["::1", "::1"],
+] as const) {
+  test(`sockets of AF_INET6 with the peer ${spelled} are found and closed`, async (t) => {
+    const server = createServer((socket) => socket.on("error", () => undefined));
+    t.after(() => server.close());
+    server.listen(0, "::");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const tcp = await connectTcp(t, spelled, port);
+    const udp = createSocket("udp6");
+    t.after(() => udp.close());
+    udp.connect(port, spelled);
+    await seen(udp, "connect");
+    using netlink = openSocketDiag();
+    for (const [protocol, socket] of [
+      ["tcp", tcp],
+      ["udp", udp],
+    ] as const) {
+      const find = (of: string) =>
+        listSocketsTo(netlink, { protocol, address: parseAddress(of), port });
+      const found = onlyOne(find(address));
+      assert.deepEqual(find(SECOND), []);
+      assert.deepEqual(find("::2"), []);
+      const failure = seen(socket, "error");
+      assert.equal(destroySocket(netlink, found), true);
+      const [error] = (await failure) as [NodeJS.ErrnoException];
+      assert.equal(error.code, "ECONNABORTED");
+      assert.deepEqual(find(address), []);
+    }
+  });
+}
 
 test("a socket's cookie tells it from one that took its place", async (t) => {
   const port = await serve(t);

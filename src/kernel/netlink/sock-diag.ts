@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sockets of a network namespace as sock_diag(7) shows and closes them. IPv4 only.
+// Sockets of a network namespace as sock_diag(7) shows and closes them.
 
-import { formatIpv4, type Ipv4, ipv4ToBytes } from "../../net/address.ts";
+import { type Address, addressToBytes, formatAddress, isIpv4 } from "../../net/address.ts";
 import { KernelError } from "../error.ts";
 import { FLAG, NETLINK_PROTOCOL, type Netlink, openNetlink } from "./socket.ts";
 import { encodeBody, type Received, viewOf } from "./wire.ts";
@@ -9,22 +9,35 @@ import { encodeBody, type Received, viewOf } from "./wire.ts";
 /** Whose peer is this address and port. */
 export interface PeerFilter {
   readonly protocol: "tcp" | "udp";
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
 }
 
 /** A socket with a peer. */
 export interface DiagSocket {
   readonly protocol: "tcp" | "udp";
+  readonly family: SocketFamily;
   /** By which eBPF's bpf_get_socket_cookie knows it. */
   readonly cookie: bigint;
   /** struct inet_diag_sockid, which names it to the kernel. */
   readonly id: Uint8Array;
 }
 
+/** AF_INET, or AF_INET6, whose sockets may have peers of IPv4 too, as mapped addresses. */
+export type SocketFamily = 2 | 10;
+
+/** A socket that waits for whoever comes: TCP that listens, or UDP without a peer. */
+export interface Listener {
+  readonly protocol: "tcp" | "udp";
+  /** :: for all addresses of both families, where it isn't of IPv6 alone. */
+  readonly address: Address;
+  readonly port: number;
+}
+
 const SOCK_DIAG_BY_FAMILY = 20;
 const SOCK_DESTROY = 21;
 const AF_INET = 2;
+const AF_INET6 = 10;
 const PROTOCOL = { tcp: 6, udp: 17 } as const;
 /** Of struct inet_diag_req_v2, of struct inet_diag_msg before the id, and of the id. */
 const REQUEST_BYTES = 56;
@@ -45,27 +58,34 @@ export function openSocketDiag(namespace?: string): Netlink {
   return openNetlink(namespace === undefined ? { protocol } : { protocol, namespace });
 }
 
-/** Sockets of the AF_INET family that have this peer; those without any peer are never meant. */
+/** Sockets of either family that have this peer; those without any peer are never meant. */
 export function listSocketsTo(netlink: Netlink, filter: PeerFilter): DiagSocket[] {
   const { protocol, address, port } = filter;
-  const header = requestHeader(protocol);
-  viewOf(header).setUint32(4, STATES, true);
   const value = peerCondition(address, port);
-  const body = encodeBody(header, [{ type: INET_DIAG_REQ_BYTECODE, value }]);
-  const answers = netlink.dump({
-    operation: `list ${protocol} sockets to`,
-    object: `${formatIpv4(address)}:${port}`,
-    message: { type: SOCK_DIAG_BY_FAMILY, flags: 0, body },
+  const families = isIpv4(address) ? ([AF_INET, AF_INET6] as const) : ([AF_INET6] as const);
+  return families.flatMap((family) => {
+    const header = requestHeader(protocol, family);
+    viewOf(header).setUint32(4, STATES, true);
+    const answers = netlink.dump({
+      operation: `list ${protocol} sockets to`,
+      object: `${formatAddress(address)} port ${port}`,
+      message: {
+        type: SOCK_DIAG_BY_FAMILY,
+        flags: 0,
+        body: encodeBody(header, [{ type: INET_DIAG_REQ_BYTECODE, value }]),
+      },
+    });
+    return answers.map((answer) => readSocket(protocol, family, answer));
   });
-  return answers.map((answer) => readSocket(protocol, answer));
 }
 
 /**
  * Closes a socket under its owner's hands: calls on it fail with ECONNABORTED from now on. False
  * when it is gone already; throws KernelError, EOPNOTSUPP on a kernel that was built without this.
  */
-export function destroySocket(netlink: Netlink, { protocol, cookie, id }: DiagSocket): boolean {
-  const body = requestHeader(protocol);
+export function destroySocket(netlink: Netlink, socket: DiagSocket): boolean {
+  const { protocol, family, cookie, id } = socket;
+  const body = requestHeader(protocol, family);
   body.set(id, ID_AT.request);
   const message = { type: SOCK_DESTROY, flags: FLAG.request, body };
   try {
@@ -81,29 +101,36 @@ export function destroySocket(netlink: Netlink, { protocol, cookie, id }: DiagSo
   }
 }
 
-function requestHeader(protocol: DiagSocket["protocol"]): Uint8Array {
+function requestHeader(protocol: DiagSocket["protocol"], family: SocketFamily): Uint8Array {
   const header = new Uint8Array(REQUEST_BYTES);
-  header[0] = AF_INET;
+  header[0] = family;
   header[1] = PROTOCOL[protocol];
   return header;
 }
 
-function readSocket(protocol: DiagSocket["protocol"], { body }: Received): DiagSocket {
+function readSocket(
+  protocol: DiagSocket["protocol"],
+  family: SocketFamily,
+  { body }: Received,
+): DiagSocket {
   const id = body.slice(ID_AT.answer, ID_AT.answer + ID_BYTES);
-  return { protocol, id, cookie: viewOf(id).getBigUint64(COOKIE_AT, true) };
+  return { protocol, family, id, cookie: viewOf(id).getBigUint64(COOKIE_AT, true) };
 }
 
-/** The one instruction that lets only sockets with this peer through (linux/inet_diag.h). */
-function peerCondition(address: Ipv4, port: number): Uint8Array {
-  const PREFIX_BITS = 32;
-  const bytes = new Uint8Array(16);
+/**
+ * The one instruction that lets only sockets with this peer through (linux/inet_diag.h). The kernel
+ * takes a condition of IPv4 for a mapped address of a socket of AF_INET6, too.
+ */
+function peerCondition(address: Address, port: number): Uint8Array {
+  const value = addressToBytes(address);
+  const bytes = new Uint8Array(12 + value.length);
   const view = viewOf(bytes);
   view.setUint8(0, INET_DIAG_BC_D_COND);
   view.setUint8(1, bytes.length); // where to go on if it holds: the end
   view.setUint16(2, bytes.length + 4, true); // else: behind the end, which says no
-  view.setUint8(4, AF_INET);
-  view.setUint8(5, PREFIX_BITS);
+  view.setUint8(4, isIpv4(address) ? AF_INET : AF_INET6);
+  view.setUint8(5, value.length * 8);
   view.setInt32(8, port, true);
-  bytes.set(ipv4ToBytes(address), 12);
+  bytes.set(value, 12);
   return bytes;
 }
