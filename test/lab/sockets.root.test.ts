@@ -29,6 +29,7 @@ const FAR = "198.51.100.2";
 const OTHER = "198.51.100.3";
 const EMPTY = "198.51.100.4";
 const ENDING = "198.51.100.5";
+const KEPT = "198.51.100.6";
 /** From a change of manifests to closed sockets: half a second is waited for rows to come back. */
 const AT_ONCE_MS = 10_000;
 
@@ -76,6 +77,20 @@ function open(t: TestContext, where: string, kind: SocketKind, address: string):
   return new SocketProgram(t, theLab(), where, kind, `${address}:${portOf(kind)}`);
 }
 
+/** As a socket of AF_INET6 says an IPv4 address. */
+const mapped = (address: string): string => `::ffff:${address}`;
+
+/** A dual-stack socket that is made as others than Node make it, and asked by both families. */
+const DUAL_STACK = `
+import socket, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    one.settimeout(5)
+    one.sendto(b"hello", (sys.argv[1], int(sys.argv[2])))
+    data, peer = one.recvfrom(100)
+    print(data.decode(), *peer[:2])
+`;
+
 async function translated(t: TestContext): Promise<void> {
   const lab = theLab();
   const begin = verdictsAt(lab, "node1");
@@ -103,7 +118,12 @@ async function translated(t: TestContext): Promise<void> {
             const answer = kind === "tcp" ? backend : "hello";
             const program = open(t, where, kind, address);
             assert.deepEqual(await program.answer(), { peer, from: peer, answer }, where);
+            const wide = mapped(peer);
+            const dual = open(t, where, kind, mapped(address));
+            assert.deepEqual(await dual.answer(), { peer: wide, from: wide, answer }, where);
           }
+          const ask = ["python3", "-c", DUAL_STACK, mapped(address), String(ECHO)];
+          assert.equal(await lab.output(where, ask), `hello ${mapped(address)} ${ECHO}\n`);
         }
       }
     },
@@ -119,14 +139,17 @@ async function translated(t: TestContext): Promise<void> {
     );
   }
   const counts = since(begin, verdictsAt(lab, "node1"));
-  // curl, and each kind of socket, from two clients to two services.
-  assert.equal(counts["socket sent socket"], 16);
+  // curl, each kind of socket in both spellings, and one more, from two clients to two services.
+  assert.equal(counts["socket sent socket"], 32);
 }
 
 async function refused(t: TestContext): Promise<void> {
   for (const where of CLIENTS) {
     for (const kind of ["tcp", "udp", "datagrams"] as const) {
-      assert.equal(await open(t, where, kind, EMPTY).end(), "ECONNREFUSED", `${kind} ${where}`);
+      for (const address of [EMPTY, mapped(EMPTY)]) {
+        const end = await open(t, where, kind, address).end();
+        assert.equal(end, "ECONNREFUSED", `${kind} from ${where} to ${address}`);
+      }
     }
   }
 }
@@ -173,11 +196,14 @@ async function openAll(t: TestContext, address: string) {
   const all = CLIENTS.flatMap((where) => [
     open(t, where, "tcp", address),
     open(t, where, "udp", address),
+    open(t, where, "tcp", mapped(address)),
+    open(t, where, "udp", mapped(address)),
   ]);
   const staying = CLIENTS.flatMap((where) => [
     open(t, where, "tcp", FAR),
-    open(t, where, "udp", FAR),
+    open(t, where, "udp", mapped(FAR)),
     open(t, where, "datagrams", address),
+    open(t, where, "datagrams", mapped(address)),
   ]);
   for (const program of [...all, ...staying]) await program.answer();
   return { all, staying };
@@ -243,12 +269,61 @@ async function goneMeanwhile(t: TestContext): Promise<void> {
   for (const program of staying) assert.equal(program.ended, undefined);
 }
 
+/** Listens at a node port, and says what the kernel said. */
+const BIND = `
+import errno, socket, sys
+family, kind = getattr(socket, sys.argv[1]), getattr(socket, sys.argv[2])
+with socket.socket(family, kind) as one:
+    try:
+        one.bind((sys.argv[3], int(sys.argv[4])))
+        print("bound")
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+`;
+const NODE_PORT = 30_080;
+
+async function nodePortKept(): Promise<void> {
+  const lab = theLab();
+  const bind = async (where: string, ...args: (string | number)[]): Promise<string> =>
+    (await lab.output(where, ["python3", "-c", BIND, ...args.map(String)])).trim();
+  const all = ["AF_INET", "AF_INET6"].flatMap((family) =>
+    ["SOCK_STREAM", "SOCK_DGRAM"].map((kind) => [family, kind] as const),
+  );
+  const any = { AF_INET: "0.0.0.0", AF_INET6: "::" };
+  const bindAll = (where: string): Promise<string[]> =>
+    Promise.all(
+      all.map(([family, kind]) =>
+        bind(where, family, kind, any[family as keyof typeof any], NODE_PORT),
+      ),
+    );
+  assert.deepEqual(await bindAll("node1"), Array<string>(4).fill("bound"), "nobody has it");
+  const { ports, ...rest } = spec("kept", KEPT, [PODS.far]);
+  const [http, ...others] = ports;
+  assert.ok(http !== undefined);
+  lab.publish({ ...rest, ports: [{ ...http, nodePort: NODE_PORT }, ...others] });
+  await untilBalanced(lab, `${KEPT}:${HTTP}`, [podEndpoint(lab, PODS.far, HTTP_PORT)]);
+  const begin = verdictsAt(lab, "node1");
+  const refusedTcp = ["EADDRINUSE", "bound", "EADDRINUSE", "bound"];
+  assert.deepEqual(await bindAll("node1"), refusedTcp);
+  assert.equal(await bind("node1", "AF_INET", "SOCK_STREAM", "127.0.0.1", NODE_PORT), "EADDRINUSE");
+  assert.equal(since(begin, verdictsAt(lab, "node1"))["socket drop bind"], 3);
+  assert.deepEqual(await bindAll("pod1-1"), Array<string>(4).fill("bound"));
+  // The node's loopback leads to the service, a pod's is its own.
+  for (const host of ["127.0.0.1", "[::ffff:127.0.0.1]"]) {
+    const url = `http://${host}:${NODE_PORT}/name`;
+    assert.equal(await lab.output("node1", ["curl", "-sS", "-m", "5", url]), PODS.far);
+    assert.equal((await lab.run("pod1-1", ["curl", "-sS", "-m", "5", url])).code, 7);
+  }
+  lab.withdraw("kept");
+}
+
 suite("services at the sockets of pods and nodes", () => {
   before(bringUp);
   after(() => removeLab(name));
   test("no packet has a service's address, and programs see nothing else", translated);
   test("without backends, every call is refused", refused);
   test("who is outside is balanced as ever", outside);
+  test("a node port of a service is bound by no program of the node", nodePortKept);
   test("without an agent and while one starts, sockets are translated", withoutAgent);
   test("when a pod is gone, sockets to it are closed; none while it drains", podGone);
   test("when a service is gone, its sockets are closed", serviceGone);

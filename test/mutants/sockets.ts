@@ -11,18 +11,91 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "node ports at every address",
-    from: "return found && is_of_a_node(address) ? found : NULL;",
-    to: "return found && (is_of_a_node(address) || true) ? found : NULL;",
+    from: "return loopback || node_address_kind(address) ? found : NULL;",
+    to: "return loopback || node_address_kind(address) || true ? found : NULL;",
   },
   {
     name: "one node port too few",
-    from: "number > node_port_max",
-    to: "number >= node_port_max",
+    from: "number <= node_port_max",
+    to: "number < node_port_max",
   },
   {
     name: "one node port too many",
-    from: "number < node_port_min",
-    to: "number + 1 < node_port_min",
+    from: "number >= node_port_min",
+    to: "number + 1 >= node_port_min",
+  },
+  {
+    name: "a pod's loopback is the node's",
+    from: "\tif (loopback && !at_home)\n\t\treturn NULL;\n",
+    to: "",
+  },
+  {
+    name: "loopback is no address of a node's",
+    from: "return loopback || node_address_kind",
+    to: "return node_address_kind",
+  },
+  {
+    name: "no address isn't loopback",
+    from: "return !address || (address & LOOPBACK_MASK)",
+    to: "return (address & LOOPBACK_MASK)",
+  },
+  {
+    name: "IPv4's programs take IPv6 for mapped addresses",
+    file: "stage/spelling.h",
+    from: "return spelling == PLAIN || is_mapped(ctx);",
+    to: "return true;",
+  },
+  {
+    name: "IPv6's programs take mapped addresses",
+    file: "stage/spelling.h",
+    from: "return !is_mapped(ctx);",
+    to: "return true;",
+  },
+  {
+    name: "half an IPv6 address is told",
+    file: "stage/spelling.h",
+    from: "\tctx->user_ip6[1] = address.word[1];\n",
+    to: "",
+  },
+  {
+    name: "answers to mapped addresses come from the backend",
+    from: "int recvmsg_mapped(struct bpf_sock_addr *ctx)\n{\n\treturn translate_back(ctx, MAPPED);",
+    to: "int recvmsg_mapped(struct bpf_sock_addr *ctx)\n{\n\treturn GO_ON;",
+  },
+  {
+    name: "mapped peers are the backend",
+    from: "int getpeer_mapped(struct bpf_sock_addr *ctx)\n{\n\treturn translate_back(ctx, MAPPED);",
+    to: "int getpeer_mapped(struct bpf_sock_addr *ctx)\n{\n\treturn GO_ON;",
+  },
+  {
+    name: "a bound node port is only not permitted",
+    from: "return refuse(ctx, address, DROP_BIND, -EADDRINUSE);",
+    to: "return refuse(ctx, address, DROP_BIND, 0);",
+  },
+  {
+    name: "pods' binds are refused too",
+    from: "bpf_get_retval() || !is_at_home(ctx) ||",
+    to: "bpf_get_retval() ||",
+  },
+  {
+    name: "one bind is refused twice",
+    from: "bpf_get_retval() || !is_at_home(ctx) ||",
+    to: "!is_at_home(ctx) ||",
+  },
+  {
+    name: "node ports can't be bound at any address",
+    from: "\tif (!is_loopback(address) && node_address_kind(address) != NODE_ADDRESS_OWN)\n\t\treturn GO_ON;\n",
+    to: "",
+  },
+  {
+    name: "node ports can't be bound at other nodes' addresses",
+    from: "node_address_kind(address) != NODE_ADDRESS_OWN",
+    to: "!node_address_kind(address)",
+  },
+  {
+    name: "`::` leaves IPv4's node ports free",
+    from: "\tif (is_unspecified(ctx))\n\t\treturn check_bind(ctx, no_address());\n",
+    to: "",
   },
   {
     name: "datagrams of one socket go anywhere",
@@ -46,7 +119,7 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "a socket's other service isn't remembered",
-    from: "known->service_address == peer.service_address &&\n\t    known->service_port == peer.service_port && known->service == peer.service)",
+    from: "same_address(known->service_address, peer.service_address) &&\n\t    known->service_port == peer.service_port && known->service == peer.service)",
     to: "known->service == peer.service)",
   },
   {

@@ -26,14 +26,6 @@ export interface DiagSocket {
 /** AF_INET, or AF_INET6, whose sockets may have peers of IPv4 too, as mapped addresses. */
 export type SocketFamily = 2 | 10;
 
-/** A socket that waits for whoever comes: TCP that listens, or UDP without a peer. */
-export interface Listener {
-  readonly protocol: "tcp" | "udp";
-  /** :: for all addresses of both families, where it isn't of IPv6 alone. */
-  readonly address: Address;
-  readonly port: number;
-}
-
 const SOCK_DIAG_BY_FAMILY = 20;
 const SOCK_DESTROY = 21;
 const AF_INET = 2;

@@ -33,7 +33,7 @@ function byTcp(): void {
 }
 
 function byUdp(connected: boolean): void {
-  const socket = createSocket("udp4");
+  const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
   socket.on("error", failed);
   socket.on("message", (data, from) => {
     const remote = connected ? socket.remoteAddress() : { address, port };

@@ -24,14 +24,15 @@ export type SocketKind = "tcp" | "udp" | "datagrams";
 const CLIENT = new URL("./socket-client.ts", import.meta.url);
 const LIMIT_MS = 15_000;
 
-/** A program that asked once over its socket. */
+/** A program that asked once over its socket, of AF_INET6 if its peer is spelled so. */
 export class SocketProgram {
   readonly #what: string;
   readonly #child: ChildProcess;
   readonly #news: SocketNews[] = [];
 
   constructor(t: TestContext, lab: Lab, where: string, kind: SocketKind, to: string) {
-    const [address = "", port = ""] = to.split(":");
+    const colon = to.lastIndexOf(":");
+    const [address, port] = [to.slice(0, colon), to.slice(colon + 1)];
     this.#what = `${kind} from ${where} to ${to}`;
     const argv = [process.execPath, fileURLToPath(CLIENT), kind, address, port];
     this.#child = lab.spawn(where, argv, { stdio: ["ignore", "pipe", "inherit"] });
