@@ -67,7 +67,8 @@
 	X(DROP_UNKNOWN_PORT, 53, "no service has this port of a service address") \
 	X(DROP_NAT_EXHAUSTED, 54, "no port of this node is free for another flow to the pod") \
 	X(DROP_PROGRAM, 55, "a part of the packet path is not loaded: restart the agent") \
-	X(DROP_OPTION_ROOM, 56, "the header has no room left for the option of `dispatch: option`") \
+	X(DROP_OPTION_ROOM, 56, \
+	  "the header has no room left for the option of `dispatch: option`") \
 	X(DROP_BIND, 57, "a program of this node wanted a node port that a service has")
 /* clang-format on */
 
