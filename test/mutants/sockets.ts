@@ -109,13 +109,13 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "without backends, a call is only not permitted",
-    from: "bpf_set_retval(-ECONNREFUSED);\n",
+    from: "bpf_set_retval(error);\n",
     to: "",
   },
   {
     name: "a connected socket's peer isn't remembered",
-    from: "\tremember(ctx, service, backend);\n",
-    to: "\tif (!connects)\n\t\tremember(ctx, service, backend);\n",
+    from: "\tremember(ctx, service, address, backend);\n",
+    to: "\tif (!connects)\n\t\tremember(ctx, service, address, backend);\n",
   },
   {
     name: "a socket's other service isn't remembered",
