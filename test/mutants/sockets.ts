@@ -109,7 +109,7 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "without backends, a call is only not permitted",
-    from: "bpf_set_retval(error);\n",
+    from: "\tbpf_set_retval(error);\n",
     to: "",
   },
   {
