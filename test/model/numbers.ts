@@ -53,6 +53,7 @@ export const VERDICT = {
   DROP_NAT_EXHAUSTED: 54,
   DROP_PROGRAM: 55,
   DROP_OPTION_ROOM: 56,
+  DROP_BIND: 57,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 
