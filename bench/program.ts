@@ -5,7 +5,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createFormerOwnersTarget } from "../src/datapath/former-owners.ts";
+import { createFormerOwnersTarget, type FormerSlots } from "../src/datapath/former-owners.ts";
+import type {
+  ServiceId,
+  SourceRange,
+  SourceRangeKey6,
+  Target,
+  TargetKey6,
+} from "../src/datapath/gen/abi.ts";
 import { createMapTarget } from "../src/datapath/map-target.ts";
 import { openTables } from "../src/datapath/tables/tables.ts";
 import { createEndpointWriter } from "../src/endpoint/writer.ts";
@@ -13,8 +20,10 @@ import { servicePortEntries } from "../src/lb/entries.ts";
 import type { ManifestRow } from "../src/lb/shape/object.ts";
 import { LbWriter } from "../src/lb/writer.ts";
 import { ManifestSource } from "../src/lb/yaml/source.ts";
+import { ANY_IPV4 } from "../src/net/address.ts";
 import { createNodeWriter } from "../src/node/writer.ts";
 import { createSyncGate } from "../src/state/gate.ts";
+import { createNoTarget } from "../src/state/no-target.ts";
 import { Reconciler } from "../src/state/reconciler.ts";
 import type { Budget } from "./budget.ts";
 import { manifestOf, nodesText } from "./manifests.ts";
@@ -118,8 +127,11 @@ async function programAll(rows: readonly ManifestRow[]): Promise<number> {
       images: tables.images,
       frontends: tables.frontends,
       targets: createMapTarget(maps.targets),
-      formerOwners: createFormerOwnersTarget(maps.formerOwners),
+      formerOwners: createFormerOwnersTarget(maps.formerOwners, ANY_IPV4),
       sourceRanges: createMapTarget(maps.sourceRanges),
+      targets6: createNoTarget<TargetKey6, Target>("targets6"),
+      formerOwners6: createNoTarget<ServiceId, FormerSlots>("former_owners6"),
+      sourceRanges6: createNoTarget<SourceRangeKey6, SourceRange>("source_ranges6"),
     },
     gate,
   });

@@ -30,7 +30,7 @@ import { readStripping, whyTagsHide } from "../device/vlans.ts";
 import { findCgroupRoot } from "../kernel/cgroup.ts";
 import type { Link } from "../kernel/netlink/link.ts";
 import { namespaceCookie } from "../kernel/netns.ts";
-import { ANY_IPV4, ANY_IPV6 } from "../net/address.ts";
+import { ANY_IPV4, ANY_IPV6, type Ipv4, type Ipv6 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -53,14 +53,23 @@ const ANSWERS_PER_SECOND = 1000;
 const SECOND_MS = 1000;
 const NO_CGROUP = "no cgroup2 is mounted: mount one, or set socket.enabled to false";
 
+/** Tables of IPv6 that have more to them than a map. */
+export interface WideTables {
+  readonly nexthops: Nexthops;
+  readonly endpoints: EndpointTarget<Ipv6>;
+  readonly formerOwners: FormerOwnersTarget;
+}
+
 /** The packet path, with every table of it. */
 export interface NodeDatapath extends AsyncDisposable {
   readonly datapath: Datapath;
   readonly ticks: Ticks;
   readonly tables: HotTables;
   readonly nexthops: Nexthops;
-  readonly endpoints: EndpointTarget;
+  readonly endpoints: EndpointTarget<Ipv4>;
   readonly formerOwners: FormerOwnersTarget;
+  /** What IPv6 has of its own; undefined where it is off. */
+  readonly wide: WideTables | undefined;
   readonly counters: CountersReader;
   readonly metrics: MetricsReader;
   readonly events: EventSource;
@@ -89,19 +98,8 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
   const { maps, sizes } = datapath;
 
   const sending = new Set<number>();
-  const nexthops = parts.use(
-    createNexthops({
-      map: maps.nexthops,
-      devices,
-      outerSource: identity.address,
-      hashedSource: config.outerSource !== "node",
-      mtu: config.mtu === "auto" ? undefined : config.mtu,
-      toPeers: config.dispatch === "geneve",
-      // A driver takes packets from XDP when it runs XDP itself; generic XDP sends by any device.
-      edgeSendsBy: (ifindex) => config.acceleration !== "native" || sending.has(ifindex),
-      failed: (error) => log.warn("a way out is not resolved", { error }),
-    }),
-  );
+  const { nexthops, wideNexthops } = openWays(options, datapath, sending, parts);
+  const { wide } = datapath;
   const tables = parts.use(
     await openTables({
       maps: {
@@ -109,8 +107,10 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
         services: maps.services.raw,
         rings: maps.rings.raw,
         backends: maps.backends.raw,
+        wide: wide && { frontends: wide.frontends.raw, backends: wide.backends.raw },
       },
       nexthops,
+      wideNexthops,
       now: ticks.now,
     }),
   );
@@ -120,15 +120,9 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
     sending.clear();
     for (const ifindex of native) sending.add(ifindex);
     nexthops.refresh();
+    wideNexthops?.refresh();
   });
-  const endpoints = parts.use(
-    createEndpointTarget({
-      map: maps.endpoints,
-      devices,
-      changed: () => attachment.refresh(),
-      failed: (error) => log.warn("a pod's device is not ready", { error }),
-    }),
-  );
+  const { endpoints, wideEndpoints } = openPods(options, datapath, attachment, parts);
   parts.defer(() => attachment.end());
   const unlisten = devices.listen(({ all, links, routes }) => {
     if (all || links.size > 0 || routes.length > 0) attachment.refresh();
@@ -147,18 +141,70 @@ export async function openNodeDatapath(options: NodeDatapathOptions): Promise<No
     tables,
     nexthops,
     endpoints,
-    formerOwners: createFormerOwnersTarget(maps.formerOwners),
+    formerOwners: createFormerOwnersTarget(maps.formerOwners, ANY_IPV4),
+    wide:
+      wide && wideNexthops && wideEndpoints
+        ? {
+            nexthops: wideNexthops,
+            endpoints: wideEndpoints,
+            formerOwners: createFormerOwnersTarget(wide.formerOwners, ANY_IPV6),
+          }
+        : undefined,
     counters,
     metrics,
     events,
     attach() {
-      attachment.begin(endpoints);
+      attachment.begin(wideEndpoints === undefined ? [endpoints] : [endpoints, wideEndpoints]);
       sockets = attachToCgroup(options, datapath);
     },
     devices: () => attachment.status(),
     sockets: () => sockets,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** The ways to backends on other nodes; XDP sends by devices in `sending`. */
+function openWays(
+  { config, identity, devices, log }: NodeDatapathOptions,
+  { maps, wide }: Datapath,
+  sending: ReadonlySet<number>,
+  parts: AsyncDisposableStack,
+) {
+  const ways = {
+    devices,
+    mtu: config.mtu === "auto" ? undefined : config.mtu,
+    toPeers: config.dispatch === "geneve",
+    // A driver takes packets from XDP when it runs XDP itself; generic XDP sends by any device.
+    edgeSendsBy: (ifindex: number) => config.acceleration !== "native" || sending.has(ifindex),
+    failed: (error: Error) => log.warn("a way out is not resolved", { error }),
+  };
+  if (identity.ipv6Off !== undefined) log.info("IPv6 is off", { reason: identity.ipv6Off });
+  const hashedSource = config.outerSource !== "node";
+  const nexthops = parts.use(
+    createNexthops({ ...ways, map: maps.nexthops, outerSource: identity.address, hashedSource }),
+  );
+  const outerSource = identity.address6 ?? ANY_IPV6;
+  const wideNexthops =
+    wide &&
+    parts.use(createNexthops({ ...ways, map: wide.nexthops, outerSource, hashedSource: false }));
+  return { nexthops, wideNexthops };
+}
+
+/** Pods of this node, by addresses of either family. */
+function openPods(
+  { devices, log }: NodeDatapathOptions,
+  { maps, wide }: Datapath,
+  attachment: Attachment,
+  parts: AsyncDisposableStack,
+) {
+  const pods = {
+    devices,
+    changed: () => attachment.refresh(),
+    failed: (error: Error) => log.warn("a pod's device is not ready", { error }),
+  };
+  const endpoints = parts.use(createEndpointTarget({ ...pods, map: maps.endpoints }));
+  const wideEndpoints = wide && parts.use(createEndpointTarget({ ...pods, map: wide.endpoints }));
+  return { endpoints, wideEndpoints };
 }
 
 /** What the packet path of a node is loaded with. */
@@ -176,7 +222,7 @@ export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks
     },
     constants: {
       nodeAddress: identity.address,
-      nodeAddress6: ANY_IPV6,
+      nodeAddress6: identity.address6 ?? ANY_IPV6,
       natPortMin: config.snat.ports.first,
       nodePortMin: nodePorts === "off" ? 0 : nodePorts.first,
       nodePortMax: nodePorts === "off" ? 0 : nodePorts.last,
@@ -242,8 +288,18 @@ function attachToCgroup(
   return { ...status, reason };
 }
 
+/** Each once, also where a pod has addresses of both families. */
+function podDevices(targets: readonly PodDevices[]): { ifindex: number; name: string }[] {
+  const names = new Map<number, string>();
+  for (const target of targets)
+    for (const { index, name } of target.devices()) names.set(index, name);
+  return [...names].map(([ifindex, name]) => ({ ifindex, name }));
+}
+
+type PodDevices = Pick<EndpointTarget, "devices">;
+
 interface Attachment {
-  begin(endpoints: EndpointTarget): void;
+  begin(endpoints: readonly PodDevices[]): void;
   /** Looks again which devices there are; does nothing before `begin`. */
   refresh(): void;
   /** Devices keep what they have. */
@@ -262,14 +318,14 @@ function createAttachment(
     pins: config.paths.bpffs,
     netlink: devices.netlink,
   });
-  let endpoints: EndpointTarget | undefined;
+  let endpoints: readonly PodDevices[] | undefined;
   let statuses: readonly DeviceStatus[] = [];
   let scheduled = false;
-  const sync = (pods: EndpointTarget): void => {
+  const sync = (pods: readonly PodDevices[]): void => {
     const uplinks = findUplinks(config, devices);
     const found = attacher.sync({
       uplinks: uplinks.links.map((link) => describeUplink(link, config, devices)),
-      pods: pods.devices().map(({ index, name }) => ({ ifindex: index, name })),
+      pods: podDevices(pods),
       acceleration: config.acceleration,
       ownPackets: !translatesSockets(config),
     });

@@ -7,7 +7,7 @@ import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
 import { placeText, verdictText } from "../flow/words.ts";
 import { sourceRangesOf } from "../lb/entries.ts";
 import type { ServicePort } from "../lb/rows.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { formatAddressPort } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
 import type { EntryCount } from "./affinity-count.ts";
 import type { NodeDatapath } from "./datapath.ts";
@@ -82,7 +82,7 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
       function* () {
         for (const row of lb.ports.rows()) {
           for (const backend of [...row.backends, ...row.draining]) {
-            const address = `${formatIpv4(backend.address)}:${backend.port}`;
+            const address = formatAddressPort(backend.address, backend.port);
             const labels = { ...portLabels(row), backend: address };
             yield { labels, value: traffic.ofBackend(backend.counter)[what] };
           }
@@ -102,10 +102,14 @@ function addServiceMetrics(collect: Collect, { lb, traffic }: Services): void {
   ]);
 }
 
-/** A port may have a second row, with pods of this node only. */
-function portLabels({ service, port, protocol, local }: ServicePort) {
-  const labels = { service, port: `${port}/${protocol}` };
-  return local ? { ...labels, policy: "local" } : labels;
+/** A port may have several rows: of IPv6, and with pods of this node only. */
+function portLabels({ service, port, protocol, family, local }: ServicePort) {
+  return {
+    service,
+    port: `${port}/${protocol}`,
+    ...(family === "ipv6" ? { family } : {}),
+    ...(local ? { policy: "local" } : {}),
+  };
 }
 
 /** What has to walk through a table to know how full it is. */
@@ -125,7 +129,7 @@ export interface TableUse {
 
 /** Every table with a limit; of those that are counted on demand, those that have been. */
 export function tableUses(
-  { tables, datapath, formerOwners, nexthops }: NodeDatapath,
+  { tables, datapath, formerOwners, nexthops, wide }: NodeDatapath,
   { nodeName, lb, endpoints, nodes }: Services,
   { conntrack, affinities }: Counts,
 ): readonly TableUse[] {
@@ -142,15 +146,24 @@ export function tableUses(
     problem,
   });
   const { counters, formerLostPorts } = lb.figures();
-  const { entries: flows, limit: mostFlows } = conntrack.figures();
+  const { entries: flows, limit: mostFlows, wide: flows6 } = conntrack.figures();
   return [
     ...tables.fill().map(({ table, used, limit }) => of(table, used, "", limit)),
     of("counters", counters, "", counterStride - 1),
     of("former_owners", formerOwners.used, lostOwners(formerLostPorts)),
     of("nexthops", nexthops.status().length),
+    ...(wide === undefined
+      ? []
+      : [
+          of("former_owners6", wide.formerOwners.used),
+          of("nexthops6", wide.nexthops.status().length),
+        ]),
     of("endpoints", endpoints.endpoints.by("node", nodeName).length),
     of("trusted", nodes.trusted.size),
-    of("conntrack", flows, flows + ENTRIES_PER_FLOW > mostFlows ? NO_NEW_FLOWS : "", mostFlows),
+    of("conntrack", flows, lostFlows(flows, mostFlows), mostFlows),
+    ...(flows6 === undefined
+      ? []
+      : [of("conntrack6", flows6.entries, lostFlows(flows6.entries, flows6.limit), flows6.limit)]),
     of("source_ranges", rangesIn(lb.ports.rows())),
     // No problem when it is full: for one client more the least used is forgotten.
     ...(affinities.entries === undefined ? [] : [of("affinities", affinities.entries)]),
@@ -165,6 +178,10 @@ function rangesIn(ports: Iterable<ServicePort>): number {
 
 const ENTRIES_PER_FLOW = 2;
 const NO_NEW_FLOWS = "full, new flows are dropped; raise conntrack.maxEntries";
+
+function lostFlows(entries: number, limit: number): string {
+  return entries + ENTRIES_PER_FLOW > limit ? NO_NEW_FLOWS : "";
+}
 
 /** Other tables that are full refuse rows, and the row's refusal says so. */
 function lostOwners(ports: number): string {

@@ -24,8 +24,14 @@ test("whose flows stay is known from the rows, as soon as all of them are read",
   assert.deepEqual(judged(), [unknown, unknown, unknown]);
   const attachment = { device: "lxc1", mac: undefined, netns: undefined };
   const hostPorts = undefined;
-  endpoints.put({ key: "default/a", address: here, node: "n1", attachment, hostPorts });
-  endpoints.put({ key: "default/b", address: there, node: "n2", attachment: undefined, hostPorts });
+  endpoints.put({ key: "default/a", addresses: [here], node: "n1", attachment, hostPorts });
+  endpoints.put({
+    key: "default/b",
+    addresses: [there],
+    node: "n2",
+    attachment: undefined,
+    hostPorts,
+  });
   assert.deepEqual(judged(), [unknown, unknown, unknown]);
   synced();
   assert.deepEqual(judged(), [

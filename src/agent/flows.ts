@@ -18,6 +18,7 @@ export function collectFlows(
   const times = (): Settings["config"]["conntrack"] => settings.config.conntrack;
   return createCollector({
     map: datapath.maps.conntrack,
+    wide: datapath.wide?.conntrack,
     ticks,
     timeouts: () => ({
       tcpEstablishedMs: times().tcpEstablished,

@@ -4,7 +4,7 @@
 
 import type { EndpointWriter } from "../endpoint/writer.ts";
 import type { LbWriter } from "../lb/writer.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, familyOf } from "../net/address.ts";
 import { prefixContains } from "../net/prefix.ts";
 import type { Nexthops } from "../node/nexthops.ts";
 import type { NodeWriter } from "../node/writer.ts";
@@ -16,16 +16,18 @@ export interface PeerTables {
 }
 
 /** By its Pod row, else by a slice, else by the nodes' pod prefixes; undefined: nobody says it. */
-export function peerOf({ endpoints, lb, nodes }: PeerTables, pod: Ipv4): Ipv4 | undefined {
+export function peerOf({ endpoints, lb, nodes }: PeerTables, pod: Address): Address | undefined {
+  const ofFamily = (addresses: readonly Address[]): Address | undefined =>
+    addresses.find((address) => familyOf(address) === familyOf(pod));
   const named =
     endpoints.endpoints.by("address", pod)[0]?.node ??
     lb.slices
       .by("address", pod)
       .flatMap((slice) => slice.endpoints)
       .find(({ address, node }) => address === pod && node !== "")?.node;
-  if (named !== undefined) return nodes.nodes.get(named)?.addresses[0];
+  if (named !== undefined) return ofFamily(nodes.nodes.get(named)?.addresses ?? []);
   for (const { podPrefixes, addresses } of nodes.nodes.rows()) {
-    if (podPrefixes.some((prefix) => prefixContains(prefix, pod))) return addresses[0];
+    if (podPrefixes.some((prefix) => prefixContains(prefix, pod))) return ofFamily(addresses);
   }
   return undefined;
 }

@@ -25,7 +25,7 @@ import {
   scopedFrontends,
   servicePortKey,
 } from "../lb/rows.ts";
-import { ANY_IPV4, formatIpv4 } from "../net/address.ts";
+import { FAMILIES, formatAddress, isAny } from "../net/address.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import type { Services } from "./services.ts";
 
@@ -71,8 +71,8 @@ function describeService(
     namespace,
     name,
     type,
-    addresses: addresses.map(formatIpv4),
-    clusterAddresses: clusterAddresses.map(formatIpv4),
+    addresses: addresses.map(formatAddress),
+    clusterAddresses: clusterAddresses.map(formatAddress),
     externalTrafficPolicy: policy.externalLocal ? "Local" : "Cluster",
     internalTrafficPolicy: policy.internalLocal ? "Local" : "Cluster",
     affinitySeconds: affinityMs / 1000,
@@ -109,8 +109,11 @@ function describeRows(
   spec: ServicePortSpec,
   withBackends: boolean,
 ): ApiPort[] {
-  const rows = [false, true]
-    .map((local) => services.lb.ports.get(servicePortKey(key, spec.port, spec.protocol, local)))
+  const rows = FAMILIES.flatMap((family) => [
+    servicePortKey(key, spec.port, spec.protocol, family, false),
+    servicePortKey(key, spec.port, spec.protocol, family, true),
+  ])
+    .map((row) => services.lb.ports.get(row))
     .filter((row) => row !== undefined)
     .sort((a, b) => Number(isForOutside(b)) - Number(isForOutside(a)));
   if (rows.length === 0) return [describePort(services, spec, undefined, withBackends)];
@@ -149,7 +152,7 @@ function describePort(
 
 function describeFrontend({ address, port, inside }: ScopedFrontend): ApiFrontend {
   const scope = inside ? "inside" : "outside";
-  return { address: address === ANY_IPV4 ? "" : formatIpv4(address), port, scope };
+  return { address: isAny(address) ? "" : formatAddress(address), port, scope };
 }
 
 function describePortBackends(row: ServicePort, counted: readonly TrafficCount[]): ApiBackend[] {
@@ -186,7 +189,7 @@ function describeBackend(
 ): ApiBackend {
   const traffic = describeTraffic(counted);
   return {
-    address: formatIpv4(address),
+    address: formatAddress(address),
     port,
     node,
     condition: state,

@@ -4,22 +4,36 @@
 
 import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
+import type { FormerSlots } from "../datapath/former-owners.ts";
+import type {
+  ServiceId,
+  SourceRange,
+  SourceRangeKey6,
+  Target,
+  TargetKey6,
+  Trusted,
+  TrustedKey6,
+} from "../datapath/gen/abi.ts";
 import { createMapTarget } from "../datapath/map-target.ts";
 import type { Devices } from "../device/devices.ts";
 import { endpointEntries } from "../endpoint/entries.ts";
+import type { Attachment } from "../endpoint/rows.ts";
 import { createEndpointWriter, type EndpointWriter } from "../endpoint/writer.ts";
 import { servicePortEntries } from "../lb/entries.ts";
 import { createHealthChecks, type HealthChecks } from "../lb/health-check.ts";
 import { createHostPorts } from "../lb/host-ports.ts";
-import { readKernelState } from "../lb/kernel-state.ts";
+import { type FamilyState, readKernelState } from "../lb/kernel-state.ts";
 import type { KernelState } from "../lb/restore.ts";
 import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
+import { type Ipv6, isIpv4 } from "../net/address.ts";
+import type { Prefix } from "../net/prefix.ts";
 import { createNodeAddresses } from "../node/addresses.ts";
 import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
 import { createNodeWriter, type NodeWriter } from "../node/writer.ts";
 import { createSyncGate, type SyncGate } from "../state/gate.ts";
+import { createNoTarget } from "../state/no-target.ts";
 import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
@@ -54,7 +68,8 @@ export interface Services extends AsyncDisposable {
 type Targets = ReturnType<typeof targetsOf>;
 export type ServiceReconciler = Reconciler<Targets>;
 
-function targetsOf({ tables, datapath, formerOwners, endpoints }: NodeDatapath) {
+function targetsOf({ tables, datapath, formerOwners, endpoints, wide }: NodeDatapath) {
+  const maps6 = datapath.wide;
   return {
     images: tables.images,
     frontends: tables.frontends,
@@ -63,6 +78,21 @@ function targetsOf({ tables, datapath, formerOwners, endpoints }: NodeDatapath) 
     sourceRanges: createMapTarget(datapath.maps.sourceRanges),
     endpoints,
     trusted: createMapTarget(datapath.maps.trusted),
+    // Where IPv6 is off, no row has an entry of it.
+    targets6:
+      maps6 === undefined
+        ? createNoTarget<TargetKey6, Target>("targets6")
+        : createMapTarget(maps6.targets),
+    formerOwners6: wide?.formerOwners ?? createNoTarget<ServiceId, FormerSlots>("former_owners6"),
+    sourceRanges6:
+      maps6 === undefined
+        ? createNoTarget<SourceRangeKey6, SourceRange>("source_ranges6")
+        : createMapTarget(maps6.sourceRanges),
+    endpoints6: wide?.endpoints ?? createNoTarget<Ipv6, Attachment>("endpoints6"),
+    trusted6:
+      maps6 === undefined
+        ? createNoTarget<TrustedKey6, Trusted>("trusted6")
+        : createMapTarget(maps6.trusted),
   };
 }
 
@@ -79,16 +109,24 @@ function openWriters(
   const addresses = createNodeAddresses({
     devices,
     nodes: nodes.nodes,
-    address: identity.address,
+    known:
+      identity.address6 === undefined ? [identity.address] : [identity.address, identity.address6],
   });
   const { sizes, maps } = node.datapath;
-  const kernel = readKernelState(node.tables, maps.targets, node.formerOwners);
+  const { targets } = maps;
+  const states: FamilyState[] = [{ targets, formerOwners: node.formerOwners }];
+  const { wide } = node.datapath;
+  if (wide !== undefined && node.wide !== undefined) {
+    states.push({ targets: wide.targets, formerOwners: node.wide.formerOwners });
+  }
+  const kernel = readKernelState(node.tables, states);
   const lb = new LbWriter({
     node: identity.name,
     endpoints: endpoints.endpoints,
     nodes: nodes.nodes,
     ...gates,
     kernel,
+    ipv6Off: identity.address6 === undefined ? (identity.ipv6Off ?? "no IPv6 address") : undefined,
     nodePorts: config.nodePort.range === "off" ? undefined : config.nodePort.range,
     limits: {
       servicePorts: sizes.serviceIds - 1,
@@ -115,16 +153,20 @@ type AllWriters = ReturnType<typeof openWriters>;
 
 function openReconciler(
   config: Config,
-  nodeName: string,
+  identity: NodeIdentity,
   node: NodeDatapath,
   { nodes, addresses, endpoints, lb }: AllWriters,
   gate: SyncGate,
 ): ServiceReconciler {
   const reconciler: ServiceReconciler = new Reconciler({ targets: targetsOf(node), gate });
   const options = { encapsulate: config.encapsulate, jiffies: node.ticks.fromMs };
-  reconciler.add(nodes.trusted, trustedEntries);
+  const isServed = ({ address }: Pick<Prefix, "address">): boolean =>
+    identity.address6 !== undefined || isIpv4(address);
+  reconciler.add(nodes.trusted, (row) => (isServed(row.prefix) ? trustedEntries(row) : []));
   reconciler.add(addresses.addresses, nodeAddressEntries);
-  reconciler.add(endpoints.endpoints, (row) => endpointEntries(nodeName, row));
+  reconciler.add(endpoints.endpoints, (row) =>
+    endpointEntries(identity.name, row).filter(({ key }) => isServed({ address: key })),
+  );
   reconciler.add(lb.ports, (row) => servicePortEntries(options, row));
   return reconciler;
 }
@@ -153,7 +195,7 @@ export function createServices(
   const complete = createSyncGate();
   const writers = openWriters(config, identity, node, devices, { loaded, complete });
   const { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks } = writers;
-  const reconciler = openReconciler(config, identity.name, node, writers, complete);
+  const reconciler = openReconciler(config, identity, node, writers, complete);
 
   const traffic = createTraffic(lb.ports, node.counters, countersIn(kernel));
   const { api, parser } = openApi(config.paths.runtime, {
@@ -184,7 +226,9 @@ export function createServices(
   let leave: () => void = () => undefined;
   if (config.dispatch === "geneve") {
     void loaded.opened.then(() => {
-      leave = followPeers(writers, node.nexthops);
+      const ways = [node.nexthops, ...(node.wide === undefined ? [] : [node.wide.nexthops])];
+      const ends = ways.map((nexthops) => followPeers(writers, nexthops));
+      leave = () => ends.forEach((end) => void end());
     });
   }
 

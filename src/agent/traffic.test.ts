@@ -58,6 +58,7 @@ function portOf(
     name: "",
     port: 80,
     protocol: "tcp",
+    family: "ipv4",
     local: false,
     addresses: [],
     inside: [],

@@ -3,12 +3,16 @@ import { hostname } from "node:os";
 import type { Config } from "../config/schema.ts";
 import type { Devices } from "../device/devices.ts";
 import type { Link } from "../kernel/netlink/link.ts";
-import { ANY_IPV4, type Ipv4, isIpv4 } from "../net/address.ts";
+import { ANY_IPV4, type Ipv4, type Ipv6, isIpv4 } from "../net/address.ts";
 
 /** This node as its configuration and its devices make it. */
 export interface NodeIdentity {
   readonly name: string;
   readonly address: Ipv4;
+  /** Undefined where IPv6 is off. */
+  readonly address6?: Ipv6 | undefined;
+  /** Why IPv6 is off; undefined if it isn't. */
+  readonly ipv6Off?: string | undefined;
   /** Between nodes, in bytes of IP. */
   readonly mtu: number;
 }
@@ -49,6 +53,7 @@ export function identifyNode(config: Config, devices: Devices): NodeIdentity {
   return {
     name: name === "auto" ? hostname().toLowerCase() : name,
     address: address === "auto" ? firstAddress(links, devices) : address,
+    ...findAddress6(config, links, devices),
     mtu: config.mtu === "auto" ? Math.min(...links.map(({ mtu }) => mtu)) : config.mtu,
   };
 }
@@ -65,6 +70,30 @@ function routedLinks(devices: Devices): Link[] {
     .map((index) => devices.links.get(index))
     .filter((link) => link !== undefined)
     .filter(({ hardware }) => hardware === ETHERNET);
+}
+
+function findAddress6(
+  { ipv6, node }: Config,
+  links: readonly Link[],
+  devices: Devices,
+): Pick<NodeIdentity, "address6" | "ipv6Off"> {
+  if (ipv6 === "off") return { address6: undefined, ipv6Off: "ipv6 is off in the node's file" };
+  if (node.address6 !== "auto") return { address6: node.address6, ipv6Off: undefined };
+  for (const { index } of links) {
+    const own = devices.addresses.filter(
+      ({ device, scope, address }) =>
+        device === index && scope === SCOPE_GLOBAL && !isIpv4(address.address),
+    );
+    // One that another host may have is better than none: it is asked for right after a boot.
+    const found = own.find(({ tentative }) => !tentative) ?? own[0];
+    const address6 = found?.address.address;
+    if (address6 !== undefined && !isIpv4(address6)) return { address6, ipv6Off: undefined };
+  }
+  const names = links.map(({ name }) => name).join(", ");
+  return {
+    address6: undefined,
+    ipv6Off: `no global IPv6 address is on ${names}: set node.address6`,
+  };
 }
 
 function firstAddress(links: readonly Link[], devices: Devices): Ipv4 {

@@ -1,6 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-import { AddressError, formatIpv4, type Ipv4, tryParseIpv4 } from "../net/address.ts";
-import { formatPrefix, type Prefix4, parsePrefix4 } from "../net/prefix.ts";
+import {
+  AddressError,
+  formatIpv4,
+  formatIpv6,
+  type Ipv4,
+  type Ipv6,
+  isIpv4,
+  tryParseAddress,
+  tryParseIpv4,
+} from "../net/address.ts";
+import {
+  formatPrefix,
+  type Prefix,
+  type Prefix4,
+  parsePrefix,
+  parsePrefix4,
+} from "../net/prefix.ts";
 import type { YamlNode } from "./yaml.ts";
 
 /** A length of time. */
@@ -125,24 +140,44 @@ export const address: Kind<Ipv4> = scalarKind(
   formatIpv4,
 );
 
-/** An IPv4 prefix; a bare address is its /32. */
-export const prefix: Kind<Prefix4> = {
-  expected: "an IPv4 prefix such as 10.0.0.0/8",
-  read(node, refuse) {
-    if (node.kind !== "scalar" || typeof node.value !== "string") {
-      refuse(node, `expected ${this.expected}, got ${quote(node)}`);
-      return undefined;
-    }
-    try {
-      return parsePrefix4(node.value);
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error;
-      refuse(node, error.message);
-      return undefined;
-    }
+/** An IPv6 address. */
+export const address6: Kind<Ipv6> = scalarKind(
+  "an IPv6 address such as 2001:db8::1",
+  (value) => {
+    const found = tryParseAddress(String(value));
+    return found === undefined || isIpv4(found) ? undefined : found;
   },
-  plain: formatPrefix,
-};
+  formatIpv6,
+);
+
+/** An IPv4 prefix; a bare address is its /32. */
+export const prefix4: Kind<Prefix4> = prefixKind("an IPv4 prefix such as 10.0.0.0/8", parsePrefix4);
+
+/** A prefix of either family; a bare address is the prefix of itself alone. */
+export const prefix: Kind<Prefix> = prefixKind(
+  "a prefix such as 10.0.0.0/8 or 2001:db8::/32",
+  parsePrefix,
+);
+
+function prefixKind<P extends Prefix>(expected: string, parse: (text: string) => P): Kind<P> {
+  return {
+    expected,
+    read(node, refuse) {
+      if (node.kind !== "scalar" || typeof node.value !== "string") {
+        refuse(node, `expected ${expected}, got ${quote(node)}`);
+        return undefined;
+      }
+      try {
+        return parse(node.value);
+      } catch (error) {
+        if (!(error instanceof AddressError)) throw error;
+        refuse(node, error.message);
+        return undefined;
+      }
+    },
+    plain: formatPrefix,
+  };
+}
 
 /** Ports from one to another, both included. */
 export interface PortRange {

@@ -8,6 +8,7 @@ import { dispatchWord } from "./dispatch.ts";
 import type { Milliseconds } from "./kind.ts";
 import {
   address,
+  address6,
   byName,
   choice,
   duration,
@@ -20,6 +21,7 @@ import {
   path,
   portRange,
   prefix,
+  prefix4,
   text,
   wordOr,
 } from "./kind.ts";
@@ -103,9 +105,19 @@ export const schema = section("", {
     address: restart(
       wordOr(["auto"], address),
       "auto",
-      "The address by which the other nodes reach this one. `auto` is the first address of the first uplink.",
+      "The IPv4 address by which the other nodes reach this one. `auto` is the first address of the first uplink.",
+    ),
+    address6: restart(
+      wordOr(["auto"], address6),
+      "auto",
+      "The IPv6 address by which the other nodes reach this one. `auto` is the first global address of the first uplink that has one.",
     ),
   }),
+  ipv6: restart(
+    choice("auto", "off"),
+    "auto",
+    "Whether services are served to clients of IPv6. `auto`: if an uplink has an address for it, see `node.address6`; `ciliate status` says why not.",
+  ),
   devices: restart(
     wordOr(["auto"], list(deviceName, 16)),
     "auto",
@@ -142,9 +154,9 @@ export const schema = section("", {
     "What clients of a service without backends get: a `reject` (RST, or ICMP port unreachable), or a counted `drop`.",
   ),
   outerSource: restart(
-    wordOr(["node"], prefix),
+    wordOr(["node"], prefix4),
     "node",
-    "The source of the outer header: the `node`'s address, or a prefix whose host bits are filled with a hash of the flow, so that fabrics and receive queues spread the load. Every node must list the prefix in `trustedSources`.",
+    "The source of IPv4's outer header: the `node`'s address, or a prefix whose host bits are filled with a hash of the flow, so that fabrics and receive queues spread the load. Every node must list the prefix in `trustedSources`.",
   ),
   trustedSources: live(
     list(prefix, 256),
@@ -218,7 +230,7 @@ export const schema = section("", {
     maxEntries: restart(integer(1024, 16_777_216), 524_288, "Flows that the table holds."),
   }),
   tables: section(
-    "Limits of the kernel tables. The space for services, backends and rings is set aside at start.",
+    "Limits of the kernel tables; where there are addresses in a table, IPv6 has one of its own, as large. The space for services, backends and rings is set aside at start.",
     {
       services: restart(
         integer(16, 1_048_576),

@@ -45,6 +45,11 @@ interface Wish {
   readonly alias?: { readonly address: typeof POD; readonly port: number };
 }
 
+/** Of IPv4, as the map is. */
+function replyKey(key: FlowKey, flow: Flow): FlowKey {
+  return otherHalf(key, flow) as FlowKey;
+}
+
 function flowOf(wish: Wish, ageSeconds: number): Flow {
   return {
     client: wish.client ?? CLIENT,
@@ -88,7 +93,7 @@ function createMap(wishes: readonly Wish[], limit = 1024): InterruptedMap {
     const key = requestKey(wish);
     const flow = flowOf(wish, wish.requestAge);
     map.update(key, flow);
-    if (wish.replyAge !== undefined) map.update(otherHalf(key, flow), flowOf(wish, wish.replyAge));
+    if (wish.replyAge !== undefined) map.update(replyKey(key, flow), flowOf(wish, wish.replyAge));
   }
   return map;
 }
@@ -267,7 +272,7 @@ describe("the collector of flows", () => {
       using map = createMap([wish]);
       const fresh = flowOf(wish, 0);
       const request = requestKey(wish);
-      const reply = otherHalf(request, fresh);
+      const reply = replyKey(request, fresh);
       map.interrupt = (taken) => {
         if (taken !== before) return;
         for (const half of comes) map.update(half === "request" ? request : reply, fresh);

@@ -1,22 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 // Removes flows that are over from conntrack, a little at a time.
 
-import { Flow, FlowDirection, FlowFlag, FlowKey, type Port } from "../datapath/gen/abi.ts";
+import {
+  type Flow,
+  type Flow6,
+  FlowDirection,
+  FlowFlag,
+  type FlowKey,
+  type FlowKey6,
+} from "../datapath/gen/abi.ts";
 import type { Ticks } from "../datapath/jiffies.ts";
 import type { TypedMap } from "../datapath/maps.ts";
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import { type FlowTimeouts, flowTimeoutMs, type Removal } from "./rows.ts";
+
+/** Flows of either family. */
+type AnyFlowKey = Omit<FlowKey, "source" | "destination"> &
+  Record<"source" | "destination", Address>;
+type FlowAddress = "client" | "serviceAddress" | "pod" | "aliasAddress";
+type AnyFlow = Omit<Flow, FlowAddress> & Record<FlowAddress, Address>;
+type FlowMap = TypedMap<AnyFlowKey, AnyFlow>;
 
 export interface CollectorOptions {
   readonly map: TypedMap<FlowKey, Flow>;
+  /** Of IPv6, where the node has it. */
+  readonly wide?: TypedMap<FlowKey6, Flow6> | undefined;
   readonly ticks: Pick<Ticks, "msSince">;
   /** Read anew for every walk: they may change while the agent runs. */
   readonly timeouts: () => FlowTimeouts;
   readonly intervalMs: () => number;
   /** Whether a pod of this node has this address; undefined while that isn't known yet. */
-  readonly isEndpoint: (address: Ipv4) => boolean | undefined;
+  readonly isEndpoint: (address: Address) => boolean | undefined;
   /** Whether a pod of any node still has its flows; undefined while that isn't known yet. */
-  readonly lives: (address: Ipv4) => boolean | undefined;
+  readonly lives: (address: Address) => boolean | undefined;
   /** Called when a walk fails; the next one comes all the same. */
   readonly failed: (error: Error) => void;
   /** Milliseconds, monotonic; tests bring their own. */
@@ -28,6 +44,8 @@ export interface CollectorFigures {
   /** Entries in the map; a flow of a pod of this node has two. */
   readonly entries: number;
   readonly limit: number;
+  /** The same of IPv6's map. */
+  readonly wide: { readonly entries: number; readonly limit: number } | undefined;
   readonly removed: Readonly<Record<Removal, number>>;
   /** The longest time for which the event loop was held, of all walks. */
   readonly longestHoldMs: number;
@@ -51,12 +69,15 @@ const YOUNG_MS = 2000;
 
 /** Walks every `intervalMs`, from now on. */
 export function createCollector(options: CollectorOptions): Collector {
-  const walker = new Walker(options);
+  const walker = new Walker(options, options.map);
+  const wide = options.wide && new Walker(options, options.wide);
   let timer: NodeJS.Timeout | undefined;
   let walking: Promise<void> = Promise.resolve();
   let closed = false;
   const collect = (): Promise<void> => {
-    walking = walking.then(() => (closed ? undefined : walker.walk()));
+    walking = walking
+      .then(() => (closed ? undefined : walker.walk()))
+      .then(() => (closed ? undefined : wide?.walk()));
     return walking;
   };
   const schedule = (): void => {
@@ -73,25 +94,44 @@ export function createCollector(options: CollectorOptions): Collector {
   };
   schedule();
   return {
-    figures: () => walker.figures(),
+    figures: () => figuresOf(walker, wide),
     collect,
     async [Symbol.asyncDispose]() {
       closed = true;
       walker.stop();
+      wide?.stop();
       clearTimeout(timer);
       await walking.catch(() => undefined);
     },
   };
 }
 
+function figuresOf(walker: Walker, wide: Walker | undefined): CollectorFigures {
+  const one = walker.figures();
+  if (wide === undefined) return { ...one, wide: undefined };
+  const { entries, limit, removed, longestHoldMs, lastWalkMs } = wide.figures();
+  return {
+    ...one,
+    removed: {
+      expired: one.removed.expired + removed.expired,
+      "pod-gone": one.removed["pod-gone"] + removed["pod-gone"],
+      orphan: one.removed.orphan + removed.orphan,
+    },
+    longestHoldMs: Math.max(one.longestHoldMs, longestHoldMs),
+    lastWalkMs: one.lastWalkMs + lastWalkMs,
+    wide: { entries, limit },
+  };
+}
+
 /** One entry of a flow. */
 interface Half {
-  readonly key: FlowKey;
-  readonly flow: Flow;
+  readonly key: AnyFlowKey;
+  readonly flow: AnyFlow;
 }
 
 class Walker {
   readonly #options: CollectorOptions;
+  readonly #map: FlowMap;
   readonly #nowMs: () => number;
   readonly #removed = { expired: 0, "pod-gone": 0, orphan: 0 };
   #entries = 0;
@@ -100,15 +140,16 @@ class Walker {
   #turn = 0;
   #stopped = false;
 
-  constructor(options: CollectorOptions) {
+  constructor(options: CollectorOptions, map: FlowMap) {
     this.#options = options;
+    this.#map = map;
     this.#nowMs = options.nowMs ?? (() => performance.now());
   }
 
-  figures(): CollectorFigures {
+  figures(): Omit<CollectorFigures, "wide"> {
     return {
       entries: this.#entries,
-      limit: this.#options.map.raw.info.maxEntries,
+      limit: this.#map.raw.info.maxEntries,
       removed: { ...this.#removed },
       longestHoldMs: this.#longestHoldMs,
       lastWalkMs: this.#lastWalkMs,
@@ -120,7 +161,9 @@ class Walker {
   }
 
   async walk(): Promise<void> {
-    const { map, timeouts } = this.#options;
+    const map = this.#map;
+    const { timeouts } = this.#options;
+    const { key: keyCodec, value: flowCodec } = map.spec;
     const walkStart = this.#nowMs();
     const limits = timeouts();
     this.#turn = (this.#turn + 1) % ORPHAN_SHARE;
@@ -131,8 +174,8 @@ class Walker {
       const keys = viewOf(batch.keys);
       const values = viewOf(batch.values);
       for (let index = 0; index < batch.count; index++) {
-        const key = FlowKey.decode(keys, index * FlowKey.size);
-        const flow = Flow.decode(values, index * Flow.size);
+        const key = keyCodec.decode(keys, index * keyCodec.size);
+        const flow = flowCodec.decode(values, index * flowCodec.size);
         if (!this.#look({ key, flow }, limits)) entries++;
         if (!this.#isHeld(turnStart)) continue;
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -163,7 +206,7 @@ class Walker {
     const halves = [{ key, flow }];
     if (!remote) {
       const otherKey = otherHalf(key, flow);
-      const other = this.#options.map.lookup(otherKey);
+      const other = this.#map.lookup(otherKey);
       // An other half that belongs to another flow by now is not ours to remove.
       if (other !== undefined && belong(flow, other)) halves.push({ key: otherKey, flow: other });
     }
@@ -175,7 +218,7 @@ class Walker {
    * Packets for a dead pod go on renewing the entry; without it they ask for the owner anew, or
    * begin a flow with another pod.
    */
-  #isGone({ flags, pod, client }: Flow): boolean {
+  #isGone({ flags, pod, client }: AnyFlow): boolean {
     const { isEndpoint, lives } = this.#options;
     const anywhere = (flags & (FlowFlag.remote | FlowFlag.snat | FlowFlag.outbound)) !== 0;
     if ((anywhere ? lives(pod) : isEndpoint(pod)) === false) return true;
@@ -200,7 +243,7 @@ class Walker {
    * of the next flow by these ports. False if the flow stays.
    */
   #remove(halves: readonly Half[], removal: Removal): boolean {
-    const { map } = this.#options;
+    const map = this.#map;
     const taken: Half[] = [];
     // REQUEST first: without REPLY the pod's packets go out as they are.
     for (const { key, flow } of halves.toSorted(byDirection)) {
@@ -221,7 +264,7 @@ function byDirection(a: Half, b: Half): number {
 }
 
 /** The key of a flow's other entry. */
-export function otherHalf(key: FlowKey, flow: Flow): FlowKey {
+export function otherHalf(key: AnyFlowKey, flow: AnyFlow): AnyFlowKey {
   const { protocol } = key;
   if (key.direction === FlowDirection.request) {
     return {
@@ -237,14 +280,14 @@ export function otherHalf(key: FlowKey, flow: Flow): FlowKey {
     source: flow.client,
     destination: flow.serviceAddress,
     sourcePort: flow.clientPort,
-    destinationPort: flow.servicePort as Port,
+    destinationPort: flow.servicePort,
     protocol,
     direction: FlowDirection.request,
   };
 }
 
 /** Whether two entries are of one flow. */
-function belong(a: Flow, b: Flow): boolean {
+function belong(a: AnyFlow, b: AnyFlow): boolean {
   return (
     a.client === b.client &&
     a.clientPort === b.clientPort &&

@@ -6,16 +6,23 @@ import { BatchError } from "../kernel/map-batch.ts";
 import type { MapMapping } from "../kernel/map-memory.ts";
 import type { MapCheck } from "./check.ts";
 import { migrateEntries } from "./migrate.ts";
+import { IPV4_TABLES, IPV6_TABLES, type TableFamily } from "./tables/family.ts";
 import { FrontendTable, TableFull } from "./tables/frontends.ts";
-import { keyOfWords } from "./tables/hash.ts";
-import { FRONTEND, type Region, regionOf, WORDS } from "./tables/memory.ts";
+import { BUCKET_SLOTS, regionOf } from "./tables/memory.ts";
 import { Quarantine } from "./tables/quarantine.ts";
 
 /** Why a pinned map can't be used as it is, though what it holds can. */
 export type Takeover = Extract<MapCheck, { readonly kind: "resize" | "migrate" }>;
 
 /** Arrays whose rows lead to each other, so that they mean the same in a longer or shorter one. */
-const BY_ROW: ReadonlySet<string> = new Set(["services", "rings", "backends", "nexthops"]);
+const BY_ROW: ReadonlySet<string> = new Set([
+  "services",
+  "rings",
+  "backends",
+  "backends6",
+  "nexthops",
+  "nexthops6",
+]);
 
 /** Fills `to` from `from`, and says in a sentence what was done. */
 export function takeOver(from: BpfMap, to: BpfMap, how: Takeover): string {
@@ -30,7 +37,10 @@ export function takeOver(from: BpfMap, to: BpfMap, how: Takeover): string {
 function copyEntries(from: BpfMap, to: BpfMap, how: Takeover): string {
   const { type } = from.info;
   if (type === "hash" || type === "lru_hash" || type === "lpm_trie") return copyHash(from, to, how);
-  if (how.kind === "resize" && to.name === "frontends") return rehash(from, to);
+  for (const family of [IPV4_TABLES, IPV6_TABLES]) {
+    if (how.kind === "resize" && to.name === family.names.frontends)
+      return rehash(family, from, to);
+  }
   if (how.kind === "resize" && BY_ROW.has(to.name)) return copyRows(from, to);
   return "it begins empty";
 }
@@ -79,18 +89,17 @@ function copyRows(from: BpfMap, to: BpfMap): string {
 }
 
 /** Keys stand elsewhere in a table of another size. */
-function rehash(from: BpfMap, to: BpfMap): string {
+function rehash(family: TableFamily, from: BpfMap, to: BpfMap): string {
   return withMemory(from, to, (source, target) => {
-    const words = new Uint32Array(source.buffer);
-    const region: Region = regionOf(target.buffer, to.info.maxEntries);
-    const table = new FrontendTable(region, new Quarantine(), () => 0);
+    const old = regionOf(source.buffer, from.info.maxEntries);
+    const region = regionOf(target.buffer, to.info.maxEntries);
+    const table = new FrontendTable(family, region, new Quarantine(), () => 0);
+    const { words, rest, service } = family.frontend;
     let left = 0;
-    for (let at = 0; at < words.length; at += WORDS.frontend) {
-      const low = words[at] ?? 0;
-      const high = words[at + FRONTEND.portProtocolKind] ?? 0;
-      if (low === 0 && high === 0) continue;
+    for (let slot = 0; slot < old.rows * BUCKET_SLOTS; slot++) {
+      if (old.words[slot * words + rest] === 0) continue;
       try {
-        table.put(keyOfWords(low, high), 0, words[at + FRONTEND.service] ?? 0);
+        table.put(family.readKey(old, slot), 0, old.words[slot * words + service] ?? 0);
       } catch (error) {
         if (!(error instanceof TableFull)) throw error;
         left += 1;

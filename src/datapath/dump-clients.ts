@@ -2,7 +2,7 @@
 // What the pinned tables know of clients: who is translated, who is remembered, who may come.
 
 import { readJiffies, secondsSince } from "../kernel/jiffies.ts";
-import { compareAddress, formatAddress } from "../net/address.ts";
+import { compareAddress, formatAddress, formatAddressPort } from "../net/address.ts";
 import { comparePrefix, formatPrefix, prefixOf } from "../net/prefix.ts";
 import { eachFrontend } from "./dump.ts";
 import {
@@ -14,7 +14,6 @@ import {
   ServiceFlag,
 } from "./gen/abi.ts";
 import {
-  endpoint,
   type FamilyTables,
   familiesIn,
   namesOf,
@@ -69,10 +68,10 @@ export function* dumpNat(directory: string): Generator<NatDump> {
       if (key.direction !== FlowDirection.request || (flow.flags & FlowFlag.snat) === 0) continue;
       yield {
         protocol: protocolName(key.protocol),
-        client: endpoint(flow.client, flow.clientPort),
-        service: endpoint(flow.serviceAddress, flow.servicePort),
-        pod: endpoint(flow.pod, flow.podPort),
-        as: endpoint(flow.aliasAddress, flow.aliasPort),
+        client: formatAddressPort(flow.client, flow.clientPort),
+        service: formatAddressPort(flow.serviceAddress, flow.servicePort),
+        pod: formatAddressPort(flow.pod, flow.podPort),
+        as: formatAddressPort(flow.aliasAddress, flow.aliasPort),
         flags: namesOf(flow.flags & ~FlowFlag.snat, flowFlagNames),
         ageSeconds: secondsSince(flow.created, jiffies),
         idleSeconds: secondsSince(flow.seen, jiffies),
@@ -143,7 +142,7 @@ function servicesById(directory: string, family: FamilyTables): ReadonlyMap<numb
   const known = new Map<number, KnownService>();
   for (const { address, port, protocol, service } of frontends) {
     const row = services.at(service);
-    const frontend = `${endpoint(address, port)}/${protocolName(protocol)}`;
+    const frontend = `${formatAddressPort(address, port)}/${protocolName(protocol)}`;
     if (!known.has(row.id)) known.set(row.id, { frontend, row });
   }
   return known;

@@ -3,7 +3,7 @@
 
 import { possibleCpus } from "../kernel/bpf.ts";
 import { readJiffies, secondsSince } from "../kernel/jiffies.ts";
-import { formatAddress } from "../net/address.ts";
+import { formatAddress, formatAddressPort } from "../net/address.ts";
 import {
   BackendFlag,
   FlowDirection,
@@ -19,7 +19,6 @@ import {
 } from "./gen/abi.ts";
 import { type CountersReader, openCounters, openMetrics } from "./metrics.ts";
 import {
-  endpoint,
   type FamilyTables,
   familiesIn,
   namesOf,
@@ -110,7 +109,7 @@ export function* dumpFrontends(directory: string): Generator<FrontendDump> {
   for (const frontend of frontends) {
     const service = services.at(frontend.service);
     yield {
-      frontend: endpoint(frontend.address, frontend.port),
+      frontend: formatAddressPort(frontend.address, frontend.port),
       kind: frontendKindNames[frontend.kind]?.replaceAll("_", " ") ?? "unknown",
       protocol: protocolName(frontend.protocol),
       row: frontend.service,
@@ -135,7 +134,7 @@ export function* dumpBackends(directory: string): Generator<BackendDump> {
         yield {
           service: service.id,
           index,
-          backend: endpoint(backend.address, backend.port),
+          backend: formatAddressPort(backend.address, backend.port),
           local: (backend.flags & BackendFlag.local) !== 0,
           device: nexthop.ifindex,
           gateway: formatAddress(nexthop.gateway),
@@ -157,7 +156,7 @@ export function* dumpRings(directory: string): Generator<RingDump> {
         yield {
           service: service.id,
           ringSize: service.ringSize,
-          backend: endpoint(backend.address, backend.port),
+          backend: formatAddressPort(backend.address, backend.port),
           slots,
           share: slots / service.ringSize,
         };
@@ -175,9 +174,9 @@ export function* dumpFlows(directory: string): Generator<FlowDump> {
       if (key.direction !== FlowDirection.request) continue;
       yield {
         protocol: protocolName(key.protocol),
-        client: endpoint(flow.client, flow.clientPort),
-        service: endpoint(flow.serviceAddress, flow.servicePort),
-        pod: endpoint(flow.pod, flow.podPort),
+        client: formatAddressPort(flow.client, flow.clientPort),
+        service: formatAddressPort(flow.serviceAddress, flow.servicePort),
+        pod: formatAddressPort(flow.pod, flow.podPort),
         flags: namesOf(flow.flags, flowFlagNames),
         ageSeconds: secondsSince(flow.created, jiffies),
         idleSeconds: secondsSince(flow.seen, jiffies),
@@ -197,8 +196,8 @@ export function* dumpSockets(directory: string): Generator<SocketDump> {
       yield {
         protocol: protocolName(key.protocol),
         cookie: key.cookie,
-        service: endpoint(peer.serviceAddress, peer.servicePort),
-        backend: endpoint(key.backend, key.port),
+        service: formatAddressPort(peer.serviceAddress, peer.servicePort),
+        backend: formatAddressPort(key.backend, key.port),
         id: peer.service,
         netns: peer.netns,
         ageSeconds: secondsSince(peer.created, jiffies),

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BpfMap } from "../kernel/map.ts";
-import { parseIpv4 } from "../net/address.ts";
+import { ANY_IPV4, type Ipv4, parseIpv4 } from "../net/address.ts";
 import { createFormerOwnersTarget } from "./former-owners.ts";
 import { type FormerOwners, maps, type ServiceId, type SlotKey } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
@@ -17,8 +17,13 @@ function open(maxEntries = 16) {
   return new TypedMap<SlotKey, FormerOwners>(BpfMap.create(spec), spec);
 }
 
+/** Slots with three owners each, as the words of a list. */
 function slots(...words: number[]) {
-  return { slots: Uint32Array.from(words) };
+  const owners = [A, B, C];
+  const packed = words.map((word, index) =>
+    index % 4 === 0 ? word : owners.indexOf(word as Ipv4) + 1,
+  );
+  return { owners, slots: Uint32Array.from(packed) };
 }
 
 function contents(map: TypedMap<SlotKey, FormerOwners>) {
@@ -30,7 +35,7 @@ function contents(map: TypedMap<SlotKey, FormerOwners>) {
 describe("the target of former owners", () => {
   test("writes and removes the slots that differ", () => {
     using map = open();
-    const target = createFormerOwnersTarget(map);
+    const target = createFormerOwnersTarget(map, ANY_IPV4);
     const first = slots(1, A, 0, 0, 5, A, B, 0, 9, C, 0, 0);
     assert.deepEqual(target.apply([{ key: SERVICE, value: first }]), []);
     const second = slots(2, B, 0, 0, 5, A, B, 0, 9, B, C, 0);
@@ -48,11 +53,11 @@ describe("the target of former owners", () => {
 
   test("finds what is there, and takes it away when it isn't wanted", () => {
     using map = open();
-    createFormerOwnersTarget(map).apply([
+    createFormerOwnersTarget(map, ANY_IPV4).apply([
       { key: SERVICE, value: slots(1, A, 0, 0, 5, A, B, C) },
       { key: 8 as ServiceId, value: slots(3, A, 0, 0) },
     ]);
-    const target = createFormerOwnersTarget(map);
+    const target = createFormerOwnersTarget(map, ANY_IPV4);
     assert.deepEqual([...target.keys()].toSorted(), [7, 8]);
     const found = [...target.found()].filter(({ service }) => service === SERVICE);
     assert.deepEqual(found, [
@@ -66,7 +71,7 @@ describe("the target of former owners", () => {
 
   test("a full map names the key that makes it larger, and the next attempt goes on", () => {
     using map = open(2);
-    const target = createFormerOwnersTarget(map);
+    const target = createFormerOwnersTarget(map, ANY_IPV4);
     const value = slots(1, A, 0, 0, 2, A, 0, 0, 3, A, 0, 0);
     const [refusal] = target.apply([{ key: SERVICE, value }]);
     assert.match(refusal?.error.message ?? "", /full with 2 entries; raise tables.formerOwners/);

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Former owners of slots: a row a service, an entry a slot.
 
-import type { Ipv4 } from "../net/address.ts";
-import type { FormerOwners as Entry, ServiceId, SlotKey } from "./gen/abi.ts";
+import type { Address } from "../net/address.ts";
+import type { ServiceId, SlotKey } from "./gen/abi.ts";
 import type { MapRefusal, TypedMap } from "./maps.ts";
 
 /** Slots of one service that have former owners. */
 export interface FormerSlots {
+  readonly owners: readonly Address[];
   /**
-   * For each slot, in order of slots: its number and three addresses, newest first, 0 for none.
+   * For each slot, in order of slots: its number and three indexes into `owners` plus one, newest
+   * first, 0 for none.
    */
   readonly slots: Uint32Array;
 }
@@ -17,7 +19,7 @@ export interface FormerSlots {
 export interface FoundFormerOwners {
   readonly service: ServiceId;
   readonly slot: number;
-  readonly owners: readonly Ipv4[];
+  readonly owners: readonly Address[];
 }
 
 /** The target (src/state/target.ts) with what was in the map at the start. */
@@ -36,34 +38,43 @@ export interface FormerOwnersTarget {
   readonly used: number;
 }
 
-const WORDS = 4;
-const NONE = new Uint32Array(0);
+/** The map's value, of either family. */
+interface Entry<A extends Address> {
+  readonly owner: readonly [A, A, A];
+}
 
-/** Reads the map once; from then on it writes only slots that differ. */
-export function createFormerOwnersTarget(map: TypedMap<SlotKey, Entry>): FormerOwnersTarget {
-  const held = readAll(map);
-  const put = (service: ServiceId, wanted: Uint32Array): Error | undefined => {
-    const { writes, deletes } = difference(service, held.get(service) ?? NONE, wanted);
+const WORDS = 4;
+const NONE: FormerSlots = { owners: [], slots: new Uint32Array(0) };
+
+/** Reads the map once; from then on it writes only slots that differ. `none` is 0.0.0.0 or ::. */
+export function createFormerOwnersTarget<A extends Address>(
+  map: TypedMap<SlotKey, Entry<A>>,
+  none: A,
+): FormerOwnersTarget {
+  const held = readAll(map, none);
+  const put = (service: ServiceId, wanted: FormerSlots): Error | undefined => {
+    const before = held.get(service) ?? NONE;
+    const { writes, deletes } = difference(service, before, wanted, none);
     map.deleteAll(deletes);
     const [refusal] = map.updateAll(writes);
     if (refusal !== undefined) {
       // What got in is not told apart: the next attempt compares with what is there.
-      held.set(service, readOne(map, service, held.get(service) ?? NONE, wanted));
+      held.set(service, readOne(map, service, [before, wanted], none));
       return new Error(`${refusal.error.message}; raise tables.formerOwners`, {
         cause: refusal.error,
       });
     }
-    if (wanted.length === 0) held.delete(service);
+    if (wanted.slots.length === 0) held.delete(service);
     else held.set(service, wanted);
     return undefined;
   };
   return {
     name: map.spec.name,
     idOf: (service) => service,
-    same: (a, b) => a.slots === b.slots || sameWords(a.slots, b.slots),
+    same: (a, b) => a.slots === b.slots || sameSlots(a, b),
     apply(batch) {
       return batch.flatMap(({ key, value }, index) => {
-        const error = put(key, value.slots);
+        const error = put(key, value);
         return error === undefined ? [] : [{ index, error }];
       });
     },
@@ -73,79 +84,118 @@ export function createFormerOwnersTarget(map: TypedMap<SlotKey, Entry>): FormerO
     },
     keys: () => held.keys(),
     *found() {
-      for (const [service, slots] of held) {
-        for (let at = 0; at < slots.length; at += WORDS) {
-          const owners = [...slots.subarray(at + 1, at + WORDS)].filter((owner) => owner !== 0);
-          yield { service, slot: slots[at] ?? 0, owners: owners as Ipv4[] };
+      for (const [service, found] of held) {
+        for (let at = 0; at < found.slots.length; at += WORDS) {
+          const owners = ownersAt(found, at).filter((owner) => owner !== undefined);
+          yield { service, slot: found.slots[at] ?? 0, owners };
         }
       }
     },
     get used() {
       let words = 0;
-      for (const slots of held.values()) words += slots.length;
+      for (const { slots } of held.values()) words += slots.length;
       return words / WORDS;
     },
   };
 }
 
-function readAll(map: TypedMap<SlotKey, Entry>): Map<ServiceId, Uint32Array> {
-  const lists = new Map<ServiceId, [slot: number, entry: Entry][]>();
+function readAll<A extends Address>(
+  map: TypedMap<SlotKey, Entry<A>>,
+  none: A,
+): Map<ServiceId, FormerSlots> {
+  const lists = new Map<ServiceId, [slot: number, entry: Entry<A>][]>();
   for (const [{ service, slot }, entry] of map.entries()) {
     const list = lists.get(service);
     if (list === undefined) lists.set(service, [[slot, entry]]);
     else list.push([slot, entry]);
   }
-  return new Map([...lists].map(([service, list]) => [service, pack(list)]));
+  return new Map([...lists].map(([service, list]) => [service, pack(list, none)]));
 }
 
-function pack(list: [slot: number, entry: Entry][]): Uint32Array {
+function pack<A extends Address>(list: [slot: number, entry: Entry<A>][], none: A): FormerSlots {
+  const numbers = new Map<A, number>();
+  const numberOf = (owner: A): number => {
+    if (owner === none) return 0;
+    const number = numbers.get(owner) ?? numbers.size + 1;
+    numbers.set(owner, number);
+    return number;
+  };
   const sorted = list.toSorted(([a], [b]) => a - b);
-  return Uint32Array.from(sorted.flatMap(([slot, { owner }]) => [slot, ...owner]));
+  const slots = Uint32Array.from(
+    sorted.flatMap(([slot, { owner }]) => [slot, ...owner.map(numberOf)]),
+  );
+  return { owners: [...numbers.keys()], slots };
 }
 
-/** The slots of either list as the map has them. */
-function readOne(
-  map: TypedMap<SlotKey, Entry>,
+/** The slots of these lists as the map has them. */
+function readOne<A extends Address>(
+  map: TypedMap<SlotKey, Entry<A>>,
   service: ServiceId,
-  before: Uint32Array,
-  wanted: Uint32Array,
-): Uint32Array {
-  const slots = new Set<number>();
-  for (const words of [before, wanted]) {
-    for (let at = 0; at < words.length; at += WORDS) slots.add(words[at] ?? 0);
+  known: readonly FormerSlots[],
+  none: A,
+): FormerSlots {
+  const found = new Set<number>();
+  for (const { slots } of known) {
+    for (let at = 0; at < slots.length; at += WORDS) found.add(slots[at] ?? 0);
   }
-  const list: [number, Entry][] = [];
-  for (const slot of slots) {
+  const list: [number, Entry<A>][] = [];
+  for (const slot of found) {
     const entry = map.lookup({ service, slot });
     if (entry !== undefined) list.push([slot, entry]);
   }
-  return pack(list);
+  return pack(list, none);
 }
 
 /** What leads from one list to another; both are in order of slots. */
-function difference(service: ServiceId, from: Uint32Array, to: Uint32Array) {
-  const writes: { key: SlotKey; value: Entry }[] = [];
+function difference<A extends Address>(
+  service: ServiceId,
+  from: FormerSlots,
+  to: FormerSlots,
+  none: A,
+) {
+  const writes: { key: SlotKey; value: Entry<A> }[] = [];
   const deletes: SlotKey[] = [];
+  const slotAt = (at: number): number => from.slots[at] ?? 0;
   let old = 0;
-  for (let at = 0; at < to.length; at += WORDS) {
-    const slot = to[at] ?? 0;
-    for (; old < from.length && (from[old] ?? 0) < slot; old += WORDS) {
-      deletes.push({ service, slot: from[old] ?? 0 });
+  for (let at = 0; at < to.slots.length; at += WORDS) {
+    const slot = to.slots[at] ?? 0;
+    for (; old < from.slots.length && slotAt(old) < slot; old += WORDS) {
+      deletes.push({ service, slot: slotAt(old) });
     }
-    const known = old < from.length && from[old] === slot;
-    const same = known && sameWords(from.subarray(old, old + WORDS), to.subarray(at, at + WORDS));
+    const known = old < from.slots.length && slotAt(old) === slot;
+    const same = known && sameOwners(from, old, to, at);
     if (known) old += WORDS;
-    if (!same) writes.push({ key: { service, slot }, value: entryAt(to, at) });
+    if (!same) writes.push({ key: { service, slot }, value: entryAt(to, at, none) });
   }
-  for (; old < from.length; old += WORDS) deletes.push({ service, slot: from[old] ?? 0 });
+  for (; old < from.slots.length; old += WORDS) deletes.push({ service, slot: slotAt(old) });
   return { writes, deletes };
 }
 
-function entryAt(slots: Uint32Array, at: number): Entry {
-  const owner = (index: number): Ipv4 => (slots[at + index] ?? 0) as Ipv4;
+function ownerAt({ owners, slots }: FormerSlots, place: number): Address | undefined {
+  return owners[(slots[place] ?? 0) - 1];
+}
+
+function ownersAt(list: FormerSlots, at: number): (Address | undefined)[] {
+  return [ownerAt(list, at + 1), ownerAt(list, at + 2), ownerAt(list, at + 3)];
+}
+
+function entryAt<A extends Address>(list: FormerSlots, at: number, none: A): Entry<A> {
+  // A service has addresses of one family alone.
+  const owner = (index: number): A => (ownerAt(list, at + index) as A | undefined) ?? none;
   return { owner: [owner(1), owner(2), owner(3)] };
 }
 
-function sameWords(a: Uint32Array, b: Uint32Array): boolean {
-  return a.length === b.length && a.every((word, index) => word === b[index]);
+function sameOwners(a: FormerSlots, atA: number, b: FormerSlots, atB: number): boolean {
+  for (let index = 1; index < WORDS; index++) {
+    if (ownerAt(a, atA + index) !== ownerAt(b, atB + index)) return false;
+  }
+  return true;
+}
+
+function sameSlots(a: FormerSlots, b: FormerSlots): boolean {
+  if (a.slots.length !== b.slots.length) return false;
+  for (let at = 0; at < a.slots.length; at += WORDS) {
+    if (a.slots[at] !== b.slots[at] || !sameOwners(a, at, b, at)) return false;
+  }
+  return true;
 }

@@ -78,9 +78,13 @@ export interface Datapath extends Disposable {
 const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
 const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6", "socket6"] as const;
 
-/** What an object of another family has no use for. */
-function objectsFor({ nodeAddress6 }: DatapathOptions["constants"]): readonly string[] {
-  return nodeAddress6 === ANY_IPV6 ? OBJECTS : [...OBJECTS, ...WIDE_OBJECTS];
+function hasIpv6({ nodeAddress6 }: DatapathOptions["constants"]): boolean {
+  return nodeAddress6 !== ANY_IPV6;
+}
+
+/** Maps that are pinned are used again, but for those of a family that the node has no more. */
+function isPinned(name: string, constants: DatapathOptions["constants"]): boolean {
+  return !isOfLoad(name) && (hasIpv6(constants) || !name.endsWith("6"));
 }
 
 /** Maps by name as they are found and made, from one object to the next. */
@@ -154,9 +158,9 @@ export function openDatapath(options: DatapathOptions): Datapath {
   const programs = new Map<string, BpfProgram>();
   try {
     for (const spec of Object.values(specs)) {
-      if (!isOfLoad(spec.name)) maps.lookForPin(withSize(spec, sizes));
+      if (isPinned(spec.name, constants)) maps.lookForPin(withSize(spec, sizes));
     }
-    for (const name of objectsFor(constants)) {
+    for (const name of hasIpv6(constants) ? [...OBJECTS, ...WIDE_OBJECTS] : OBJECTS) {
       const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
       for (const [program, held] of loaded.programs) programs.set(program, held);
       for (const [map, held] of loaded.maps) {

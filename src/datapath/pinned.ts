@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { readBtf } from "../kernel/btf-load.ts";
 import type { TypedMapSpec } from "../kernel/codec.ts";
 import { BpfMap } from "../kernel/map.ts";
-import { type Address, formatIpv4, formatIpv6, isIpv4 } from "../net/address.ts";
 import { checkMap } from "./check.ts";
 import {
   type Affinity,
@@ -109,11 +108,6 @@ export function openRows<V>(directory: string, spec: TypedMapSpec<number, V>): R
     },
     [Symbol.dispose]: () => mapping.close(),
   };
-}
-
-/** `192.0.2.1:80`, `[2001:db8::1]:80`. */
-export function endpoint(address: Address, port: number): string {
-  return isIpv4(address) ? `${formatIpv4(address)}:${port}` : `[${formatIpv6(address)}]:${port}`;
 }
 
 /** `tcp`, `udp`, or the number. */

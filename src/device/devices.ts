@@ -7,8 +7,8 @@ import { listNeighbours, type Neighbour } from "../kernel/netlink/neighbour.ts";
 import { listRoutes, ROUTE_TABLE } from "../kernel/netlink/route.ts";
 import { type Netlink, openNetlink } from "../kernel/netlink/socket.ts";
 import { type NetworkEvent, watchNetwork } from "../kernel/netlink/watch.ts";
-import { type Ipv4, isIpv4 } from "../net/address.ts";
-import type { Prefix4 } from "../net/prefix.ts";
+import { type Address, isIpv4 } from "../net/address.ts";
+import type { Prefix } from "../net/prefix.ts";
 import { RouteTable } from "./routes.ts";
 
 /** What has changed since the last call, gathered over one turn of the event loop. */
@@ -19,9 +19,9 @@ export interface DeviceChanges {
   readonly links: ReadonlySet<number>;
   readonly addresses: boolean;
   /** Prefixes to which routes came, went or changed. */
-  readonly routes: readonly Prefix4[];
+  readonly routes: readonly Prefix[];
   /** Neighbours that came, went or changed, by `neighbourKey`. */
-  readonly neighbours: ReadonlySet<number>;
+  readonly neighbours: ReadonlySet<NeighbourKey>;
 }
 
 /** The tables. Readers see them as of the last event. */
@@ -30,8 +30,7 @@ export interface Devices extends Disposable {
   readonly addresses: readonly DeviceAddress[];
   readonly routes: RouteTable;
   link(name: string): Link | undefined;
-  /** Of IPv4, as the routes are. */
-  neighbour(device: number, address: Ipv4): Neighbour | undefined;
+  neighbour(device: number, address: Address): Neighbour | undefined;
   /** Calls `listener` after changes, never before this returns. Returns what ends it. */
   listen(listener: (changes: DeviceChanges) => void): () => void;
   /** The socket on which the tables are listed, for requests about the same namespace. */
@@ -39,16 +38,18 @@ export interface Devices extends Disposable {
 }
 
 /** A neighbour as one number, different for each. */
-export function neighbourKey(device: number, address: Ipv4): number {
-  return device * 2 ** 32 + address;
+export type NeighbourKey = number | bigint;
+
+export function neighbourKey(device: number, address: Address): NeighbourKey {
+  return isIpv4(address) ? device * 2 ** 32 + address : (BigInt(device) << 128n) | address;
 }
 
 interface Gathered {
   all: boolean;
   readonly links: Set<number>;
   addresses: boolean;
-  readonly routes: Prefix4[];
-  readonly neighbours: Set<number>;
+  readonly routes: Prefix[];
+  readonly neighbours: Set<NeighbourKey>;
 }
 
 function gatherNothing(): Gathered {
@@ -71,7 +72,7 @@ class DeviceTables implements Devices {
   addresses: readonly DeviceAddress[] = [];
   readonly routes = new RouteTable();
   readonly netlink: Netlink;
-  readonly #neighbours = new Map<number, Neighbour>();
+  readonly #neighbours = new Map<NeighbourKey, Neighbour>();
   readonly #listeners = new Set<(changes: DeviceChanges) => void>();
   readonly #watch: { close(): void };
   #gathered: Gathered | undefined;
@@ -102,7 +103,7 @@ class DeviceTables implements Devices {
     return undefined;
   }
 
-  neighbour(device: number, address: Ipv4): Neighbour | undefined {
+  neighbour(device: number, address: Address): Neighbour | undefined {
     return this.#neighbours.get(neighbourKey(device, address));
   }
 
@@ -128,7 +129,7 @@ class DeviceTables implements Devices {
     this.routes.reset(routes);
     this.#neighbours.clear();
     for (const one of neighbours) {
-      if (isIpv4(one.address)) this.#neighbours.set(neighbourKey(one.device, one.address), one);
+      this.#neighbours.set(neighbourKey(one.device, one.address), one);
     }
   }
 
@@ -147,13 +148,19 @@ class DeviceTables implements Devices {
         return;
       case "route": {
         const { route } = event;
-        const prefix = event.change === "set" ? this.routes.set(route) : this.routes.delete(route);
+        const isSet = event.change === "set";
+        // Of several hops of IPv6 one may go alone: what is left is asked for.
+        if (!isSet && !isIpv4(route.destination.address)) {
+          this.routes.reset(listRoutes(this.netlink, ROUTE_TABLE.main));
+          this.#gather().routes.push(route.destination);
+          return;
+        }
+        const prefix = isSet ? this.routes.set(route) : this.routes.delete(route);
         if (prefix !== undefined) this.#gather().routes.push(prefix);
         return;
       }
       case "neighbour": {
         const { device, address } = event.neighbour;
-        if (!isIpv4(address)) return;
         const key = neighbourKey(device, address);
         if (event.change === "set") this.#neighbours.set(key, event.neighbour);
         else this.#neighbours.delete(key);

@@ -2,31 +2,29 @@
 // Pods of this node as the packet path sees them: a target whose values name devices, which come,
 // go and come back.
 
-import type {
-  EndpointKey,
-  Endpoint as EndpointRow,
-  Identity,
-  Ifindex,
-} from "../datapath/gen/abi.ts";
-import { createMapTarget } from "../datapath/map-target.ts";
+import type { Endpoint as EndpointRow, Identity, Ifindex } from "../datapath/gen/abi.ts";
+import { createMapTarget, type MapTarget } from "../datapath/map-target.ts";
 import type { TypedMap } from "../datapath/maps.ts";
 import type { Attachment } from "../endpoint/rows.ts";
 import { type Link, listLinks } from "../kernel/netlink/link.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { isNamespace, namespacePath } from "../kernel/netns.ts";
-import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import { type Address, formatAddress } from "../net/address.ts";
 import type { Mac } from "../net/mac.ts";
 import type { Outcome, Target } from "../state/target.ts";
 import type { DeviceChanges, Devices } from "./devices.ts";
 
 /** The pods' target, and the devices on which their programs belong. */
-export interface EndpointTarget extends Target<Ipv4, Attachment>, Disposable {
+export interface EndpointTarget<A extends Address = Address>
+  extends Target<A, Attachment>,
+    Disposable {
   /** Devices of pods that are there, each once. */
   devices(): readonly Link[];
 }
 
-export interface EndpointOptions {
-  readonly map: TypedMap<EndpointKey, EndpointRow>;
+export interface EndpointOptions<A extends Address> {
+  /** Of one family. */
+  readonly map: TypedMap<{ readonly address: A }, EndpointRow>;
   readonly devices: Devices;
   /** Called when `devices()` has changed, or a device of it has come back. */
   readonly changed: () => void;
@@ -43,32 +41,35 @@ interface Held {
  * Entries follow their devices: one whose device is gone stays as it was until the device is back
  * under its name, or the row goes.
  */
-export function createEndpointTarget(options: EndpointOptions): EndpointTarget {
+export function createEndpointTarget<A extends Address>(
+  options: EndpointOptions<A>,
+): EndpointTarget<A> {
   return new Endpoints(options);
 }
 
-class Endpoints implements EndpointTarget {
-  readonly name = "endpoints";
-  readonly #options: EndpointOptions;
-  readonly #target: ReturnType<typeof createMapTarget<EndpointKey, EndpointRow>>;
-  readonly #held = new Map<Ipv4, Held>();
+class Endpoints<A extends Address> implements EndpointTarget<A> {
+  readonly name: string;
+  readonly #options: EndpointOptions<A>;
+  readonly #target: MapTarget<{ readonly address: A }, EndpointRow>;
+  readonly #held = new Map<A, Held>();
   readonly #unlisten: () => void;
 
-  constructor(options: EndpointOptions) {
+  constructor(options: EndpointOptions<A>) {
+    this.name = options.map.spec.name;
     this.#options = options;
     this.#target = createMapTarget(options.map);
     this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
   }
 
-  idOf(address: Ipv4): number {
-    return address;
+  idOf(address: A): number | string {
+    return typeof address === "number" ? address : address.toString(36);
   }
 
   same(a: Attachment, b: Attachment): boolean {
     return a.device === b.device && a.mac === b.mac && a.netns === b.netns;
   }
 
-  apply(batch: readonly { readonly key: Ipv4; readonly value: Attachment }[]): Outcome {
+  apply(batch: readonly { readonly key: A; readonly value: Attachment }[]): Outcome {
     const refused: { index: number; error: Error }[] = [];
     for (const [index, { key, value }] of batch.entries()) {
       try {
@@ -81,14 +82,14 @@ class Endpoints implements EndpointTarget {
     return refused;
   }
 
-  remove(batch: readonly { readonly key: Ipv4 }[]): Outcome {
+  remove(batch: readonly { readonly key: A }[]): Outcome {
     const outcome = this.#target.remove(batch.map(({ key: address }) => ({ key: { address } })));
     for (const { key } of batch) this.#held.delete(key);
     this.#options.changed();
     return outcome;
   }
 
-  *keys(): Generator<Ipv4> {
+  *keys(): Generator<A> {
     for (const { address } of this.#target.keys()) yield address;
   }
 
@@ -101,19 +102,19 @@ class Endpoints implements EndpointTarget {
     this.#unlisten();
   }
 
-  #put(address: Ipv4, attachment: Attachment): void {
+  #put(address: A, attachment: Attachment): void {
     const held: Held = { attachment, ifindex: 0 };
     this.#held.set(address, held);
     const { devices } = this.#options;
     const link = devices.link(attachment.device);
     if (link === undefined) {
-      const pod = formatIpv4(address);
+      const pod = formatAddress(address);
       throw new Error(`no device ${attachment.device} for pod ${pod}: it is waited for`);
     }
     const podMac = attachment.mac ?? findPodMac(link, attachment, address, devices);
     if (link.mac === undefined || podMac === undefined) {
       throw new Error(
-        `no MAC of pod ${formatIpv4(address)} behind device ${link.name}: ` +
+        `no MAC of pod ${formatAddress(address)} behind device ${link.name}: ` +
           "give the endpoint's mac or netns",
       );
     }
@@ -152,7 +153,7 @@ class Endpoints implements EndpointTarget {
 function findPodMac(
   link: Link,
   { netns }: Attachment,
-  address: Ipv4,
+  address: Address,
   devices: Devices,
 ): Mac | undefined {
   if (netns !== undefined) {

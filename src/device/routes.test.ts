@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type NextHop, ROUTE_TABLE, type Route } from "../kernel/netlink/route.ts";
-import { formatIpv4, ipv4FromNumber, parseAddress, parseIpv4 } from "../net/address.ts";
+import { formatAddress, ipv4FromNumber, parseAddress, parseIpv4 } from "../net/address.ts";
 import { formatPrefix, parsePrefix, parsePrefix4 } from "../net/prefix.ts";
 import { RouteTable } from "./routes.ts";
 
@@ -34,8 +34,8 @@ function tableOf(...routes: readonly Route[]): RouteTable {
 
 /** `10.0.0.1 by 3`: the gateway and the device. */
 function way(table: RouteTable, address: string, usable = ANY): string | undefined {
-  const found = table.wayTo(parseIpv4(address), usable);
-  return found && `${formatIpv4(found.gateway)} by ${found.device}`;
+  const found = table.wayTo(parseAddress(address), usable);
+  return found && `${formatAddress(found.gateway)} by ${found.device}`;
 }
 
 const via = (gateway: string): Partial<Route> => ({ gateway: parseIpv4(gateway) });
@@ -126,12 +126,17 @@ test("several hops share addresses by weight, each address keeps its own", () =>
   );
 });
 
-test("routes to IPv6 are no routes of this table, and a gateway of IPv6 is no way", () => {
+test("families have ways of their own, and a gateway of the other one is no way", () => {
   const table = tableOf(route("10.0.0.0/8", 3));
-  const all = { ...route("0.0.0.0/0", 4), destination: parsePrefix("::/0") };
-  assert.equal(table.set(all), undefined);
+  const to = (text: string) => ({ ...route("0.0.0.0/0", 4), destination: parsePrefix(text) });
+  table.set({ ...to("::/0"), gateway: parseAddress("fe80::1") });
+  table.set(to("2001:db8::/64"));
   assert.deepEqual(table.lookup(parseIpv4("192.0.2.1")), []);
-  assert.equal(table.delete({ ...all, destination: parsePrefix("a00::/8") }), undefined);
+  assert.equal(way(table, "2001:db8::5"), "2001:db8::5 by 4");
+  assert.equal(way(table, "2001:db8:1::5"), "fe80::1 by 4");
+  table.set({ ...to("2001:db8::/64"), device: 5 });
+  table.delete(to("2001:db8::/64"));
+  assert.equal(way(table, "2001:db8::5"), "2001:db8::5 by 5");
   assert.equal(way(table, "10.1.1.1"), "10.1.1.1 by 3");
   table.set(route("10.1.0.0/16", 3, { gateway: parseAddress("fe80::1") }));
   assert.equal(way(table, "10.1.1.1"), undefined);

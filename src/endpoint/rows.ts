@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import type { Mac } from "../net/mac.ts";
 
 /**
- * A pod: something with an address that lives on a node. Of pods on other nodes only the address
+ * A pod: something with addresses that lives on a node. Of pods on other nodes only addresses
  * and the node are known; that they are known says that they live. Key: `key`.
  */
 export interface Endpoint {
   /** `namespace/name` of the Pod. */
   readonly key: string;
-  readonly address: Ipv4;
+  /** One of each family at most, the first one preferred. */
+  readonly addresses: readonly Address[];
   readonly node: string;
   /** How this node reaches it; undefined for pods of other nodes. */
   readonly attachment: Attachment | undefined;
@@ -24,7 +25,7 @@ export interface HostPort {
   readonly podPort: number;
   readonly protocol: "tcp" | "udp";
   /** Undefined: all of the node's. */
-  readonly address: Ipv4 | undefined;
+  readonly address: Address | undefined;
 }
 
 export interface Attachment {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import { createTable, type ReadTable } from "../state/table.ts";
 import type { Endpoint } from "./rows.ts";
 
@@ -9,7 +9,7 @@ export interface EndpointWriter {
   put(endpoint: Endpoint): void;
   delete(key: string): void;
   /** Whether a pod with this address is attached to this node. */
-  isAttached(node: string, address: Ipv4): boolean;
+  isAttached(node: string, address: Address): boolean;
 }
 
 export function createEndpointWriter(): EndpointWriter {
@@ -17,7 +17,7 @@ export function createEndpointWriter(): EndpointWriter {
     name: "endpoints",
     key: ({ key }) => key,
     indexes: {
-      address: ({ address }) => [address],
+      address: ({ addresses }) => addresses,
       node: ({ node }) => [node],
     },
   });

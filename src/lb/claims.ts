@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ANY_IPV4, formatIpv4 } from "../net/address.ts";
+import { formatAddressPort, isAny, isIpv4 } from "../net/address.ts";
 import type { Table } from "../state/table.ts";
 import { type Frontend, frontendNumber, frontendsOf, type Service } from "./rows.ts";
 
@@ -95,6 +95,6 @@ function precedes(a: Service, b: Service): boolean {
 
 /** `192.0.2.10:80/tcp`, `node port 30080/tcp`. */
 export function formatFrontend({ address, port, protocol }: Frontend): string {
-  if (address === ANY_IPV4) return `node port ${port}/${protocol}`;
-  return `${formatIpv4(address)}:${port}/${protocol}`;
+  if (!isAny(address)) return `${formatAddressPort(address, port)}/${protocol}`;
+  return `node port ${port}/${protocol}${isIpv4(address) ? "" : " of IPv6"}`;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatIpv4 } from "../net/address.ts";
+import { formatAddress, formatAddressPort } from "../net/address.ts";
 import { parsePrefix4 } from "../net/prefix.ts";
 import { type ServicePortEntry, servicePortEntries } from "./entries.ts";
 import { eachSlot } from "./former-owners.ts";
@@ -13,22 +13,27 @@ const jiffies = (spanMs: number): number => spanMs / 4;
 /** An entry on one line. */
 function show(entry: ServicePortEntry): string {
   switch (entry.target) {
-    case "targets": {
+    case "targets":
+    case "targets6": {
       const { key, value } = entry;
-      const { port, flags, counter } = value;
-      return `targets ${key.service} ${formatIpv4(key.pod)} → :${port} flags ${flags} #${counter}`;
+      const pod = `${formatAddress(key.pod)} → :${value.port}`;
+      return `${entry.target} ${key.service} ${pod} flags ${value.flags} #${value.counter}`;
     }
     case "formerOwners":
-      return `formerOwners ${entry.key} → ${[...eachSlot(entry.value)].length > 0 ? "slots" : ""}`;
-    case "sourceRanges": {
+    case "formerOwners6": {
+      const some = [...eachSlot(entry.value)].length > 0 ? "slots" : "";
+      return `${entry.target} ${entry.key} → ${some}`;
+    }
+    case "sourceRanges":
+    case "sourceRanges6": {
       const { prefixLength, service, address } = entry.key;
-      return `sourceRanges ${service} ${formatIpv4(address)}/${prefixLength}`;
+      return `${entry.target} ${service} ${formatAddress(address)}/${prefixLength}`;
     }
     case "images": {
       const { flags, affinityAge, ring, backends } = entry.value;
       const list = backends.map(
         ({ address, port, local, counter }) =>
-          `${formatIpv4(address)}:${port}${local ? " local" : ""} #${counter}`,
+          `${formatAddressPort(address, port)}${local ? " local" : ""} #${counter}`,
       );
       const age = affinityAge === 0 ? "" : `, clients kept for ${affinityAge}`;
       const slots = `${ring.length} slots [${list.join(", ")}]`;
@@ -36,7 +41,8 @@ function show(entry: ServicePortEntry): string {
     }
     case "frontends": {
       const { address, port, protocol, kind } = entry.key;
-      return `frontends ${formatIpv4(address)}:${port}/${protocol} kind ${kind} → ${entry.value}`;
+      const where = `${formatAddressPort(address, port)}/${protocol}`;
+      return `frontends ${where} kind ${kind} → ${entry.value}`;
     }
   }
 }

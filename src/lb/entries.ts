@@ -6,16 +6,19 @@ import {
   type ServiceId,
   type SourceRange,
   type SourceRangeKey,
+  type SourceRangeKey6,
   type Target,
   TargetFlag,
   type TargetKey,
+  type TargetKey6,
 } from "../datapath/gen/abi.ts";
-import { ANY_IPV4, type Ipv4 } from "../net/address.ts";
+import { type Address, anyOf, type Family, familyOf, isIpv4 } from "../net/address.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { Backend, FormerOwners, Protocol, ServicePort } from "./rows.ts";
 
 /** What clients send to; port and protocol are 0 for the kinds of addresses. */
 export interface FrontendKey {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   /** As in the IP header. */
   readonly protocol: number;
@@ -24,6 +27,8 @@ export interface FrontendKey {
 
 /** One port of a service as programs see it. */
 export interface ServiceImage {
+  /** Of the backends, of which each has its table. */
+  readonly family: Family;
   /** ServiceFlag, ORed. */
   readonly flags: number;
   /** For how long a client's backend is remembered, in jiffies. */
@@ -36,15 +41,23 @@ export interface ServiceImage {
 /** One thing that a service port needs in the kernel, by the names of the reconciler's targets. */
 export type ServicePortEntry =
   | { readonly target: "targets"; readonly key: TargetKey; readonly value: Target }
-  | { readonly target: "formerOwners"; readonly key: ServiceId; readonly value: FormerOwners }
+  | { readonly target: "targets6"; readonly key: TargetKey6; readonly value: Target }
+  | { readonly target: FormerTarget; readonly key: ServiceId; readonly value: FormerOwners }
   | {
       readonly target: "sourceRanges";
       readonly key: SourceRangeKey;
       readonly value: SourceRange;
     }
+  | {
+      readonly target: "sourceRanges6";
+      readonly key: SourceRangeKey6;
+      readonly value: SourceRange;
+    }
   | { readonly target: "images"; readonly key: ServiceId; readonly value: ServiceImage }
   /** The service that it leads to; of the kinds of addresses, what it is. */
   | { readonly target: "frontends"; readonly key: FrontendKey; readonly value: number };
+
+type FormerTarget = "formerOwners" | "formerOwners6";
 
 export interface ServicePortOptions {
   readonly encapsulate: "all" | "first";
@@ -65,25 +78,40 @@ export function servicePortEntries(
   options: ServicePortOptions,
   row: ServicePort,
 ): ServicePortEntry[] {
-  const { id, backends, draining, former, ring } = row;
+  const { id, family, backends, draining, former, ring } = row;
   const entries: ServicePortEntry[] = [];
   for (const pod of backends) if (pod.local) entries.push(target(id, pod, TargetFlag.active));
   for (const pod of draining) if (pod.local) entries.push(target(id, pod, 0));
-  if (former !== undefined) entries.push({ target: "formerOwners", key: id, value: former });
-  for (const { address, length } of sourceRangesOf(row) ?? []) {
-    const key = { prefixLength: SERVICE_BITS + length, service: id, address };
-    entries.push({ target: "sourceRanges", key, value: { listed: 1 } });
-  }
+  if (former !== undefined)
+    entries.push({ target: FORMER_TARGETS[family], key: id, value: former });
+  for (const range of sourceRangesOf(row) ?? []) entries.push(sourceRange(id, range));
   const affinityAge = options.jiffies(row.policy.affinityMs);
-  const image = { flags: flagsOf(options, row), affinityAge, ring, backends };
+  const image = { family, flags: flagsOf(options, row), affinityAge, ring, backends };
   entries.push({ target: "images", key: id, value: image });
   addFrontends(entries, row);
   return entries;
 }
 
-/** Only clients outside are asked where they come from; undefined where nobody is. */
-export function sourceRangesOf({ addresses, nodePort, policy }: ServicePort) {
-  return addresses.length > 0 || nodePort > 0 ? policy.sourceRanges : undefined;
+const FORMER_TARGETS: Readonly<Record<Family, FormerTarget>> = {
+  ipv4: "formerOwners",
+  ipv6: "formerOwners6",
+};
+
+/**
+ * Only clients outside are asked where they come from, undefined where nobody is; ranges of IPv4
+ * let in nobody of IPv6.
+ */
+export function sourceRangesOf({ family, addresses, nodePort, policy }: ServicePort) {
+  if (addresses.length === 0 && nodePort === 0) return undefined;
+  return policy.sourceRanges?.filter(({ address }) => familyOf(address) === family);
+}
+
+function sourceRange(service: ServiceId, { address, length }: Prefix): ServicePortEntry {
+  const prefixLength = SERVICE_BITS + length;
+  const value = { listed: 1 };
+  return isIpv4(address)
+    ? { target: "sourceRanges", key: { prefixLength, service, address }, value }
+    : { target: "sourceRanges6", key: { prefixLength, service, address }, value };
 }
 
 function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
@@ -104,9 +132,9 @@ function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number 
 }
 
 function addFrontends(entries: ServicePortEntry[], row: ServicePort): void {
-  const { id, addresses, inside, nodePort, insideNodePort, atNode } = row;
+  const { id, family, addresses, inside, nodePort, insideNodePort, atNode } = row;
   const protocol = PROTOCOL_NUMBERS[row.protocol];
-  const add = (address: Ipv4, port: number, kind: FrontendKind): void => {
+  const add = (address: Address, port: number, kind: FrontendKind): void => {
     entries.push({ target: "frontends", key: { address, port, protocol, kind }, value: id });
   };
   for (const address of addresses) {
@@ -115,12 +143,14 @@ function addFrontends(entries: ServicePortEntry[], row: ServicePort): void {
     add(address, row.port, FrontendKind.service);
   }
   for (const address of inside) add(address, row.port, FrontendKind.internal);
-  if (nodePort > 0) add(ANY_IPV4, nodePort, FrontendKind.nodePort);
-  if (insideNodePort > 0) add(ANY_IPV4, insideNodePort, FrontendKind.internal);
+  if (nodePort > 0) add(anyOf(family), nodePort, FrontendKind.nodePort);
+  if (insideNodePort > 0) add(anyOf(family), insideNodePort, FrontendKind.internal);
 }
 
 function target(service: ServiceId, pod: Backend, flags: number): ServicePortEntry {
   const { address, port, counter } = pod;
   const value = { port: port as Port, flags, counter };
-  return { target: "targets", key: { service, pod: address }, value };
+  return isIpv4(address)
+    ? { target: "targets", key: { service, pod: address }, value }
+    : { target: "targets6", key: { service, pod: address }, value };
 }

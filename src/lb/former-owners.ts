@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, ANY_IPV4 } from "../net/address.ts";
 import { FORMER_WORDS, type FormerOwners, MAX_FORMER_OWNERS } from "./rows.ts";
 
 // A flow's slot is (hash × size) >> 32, so a slot is a range of hashes. When the size changes, a
@@ -8,7 +8,7 @@ import { FORMER_WORDS, type FormerOwners, MAX_FORMER_OWNERS } from "./rows.ts";
 /** A ring with its owners: slot → index → address. */
 export interface OwnedRing {
   readonly ring: Uint16Array;
-  readonly owners: readonly Ipv4[];
+  readonly owners: readonly Address[];
 }
 
 /** One ring takes the place of another. */
@@ -19,7 +19,7 @@ export interface RingChange {
   /** Former owners by the slots of `from`. */
   readonly before: FormerOwners | undefined;
   /** Whether a pod still has its connections. */
-  readonly lives: (address: Ipv4) => boolean;
+  readonly lives: (address: Address) => boolean;
   /** For owners that become former ones by this change. */
   readonly expiresAtMs: number;
 }
@@ -61,28 +61,23 @@ export function* changeRingInSteps(
       for (const former of formerAt(before, place)) if (lives(former)) slots.add(former);
     }
   }
-  if (slots.empty) return undefined;
   const expiresAtMs = gained ? change.expiresAtMs : (before?.expiresAtMs ?? change.expiresAtMs);
-  return { size, slots: slots.pack(), expiresAtMs };
+  return slots.pack(size, expiresAtMs);
 }
 
 /** Without the owners that don't live any more; the same object if all do. */
 export function withoutDead(
   before: FormerOwners,
-  livesNow: (address: Ipv4) => boolean,
+  lives: (address: Address) => boolean,
 ): FormerOwners | undefined {
-  const lives = remember(livesNow);
+  const dead = new Set(before.owners.filter((owner) => !lives(owner)));
+  if (dead.size === 0) return before;
   const slots = new PackedSlots();
-  let changed = false;
-  for (let place = 0; place < before.slots.length; place += FORMER_WORDS) {
-    slots.begin(before.slots[place] ?? 0, undefined);
-    for (const former of formerAt(before, place)) {
-      if (lives(former)) slots.add(former);
-      else changed = true;
-    }
+  for (const { slot, owners } of eachSlot(before)) {
+    slots.begin(slot, undefined);
+    for (const former of owners) if (!dead.has(former)) slots.add(former);
   }
-  if (!changed) return before;
-  return slots.empty ? undefined : { ...before, slots: slots.pack() };
+  return slots.pack(before.size, before.expiresAtMs);
 }
 
 /** Slots that have former owners. */
@@ -90,19 +85,10 @@ export function countSlots(former: FormerOwners | undefined): number {
   return (former?.slots.length ?? 0) / FORMER_WORDS;
 }
 
-/** Every address among the former owners, once. */
-export function formerAddresses(former: FormerOwners | undefined): Ipv4[] {
-  const found = new Set<number>();
-  for (const [index, word] of former?.slots.entries() ?? []) {
-    if (index % FORMER_WORDS > 0 && word > 0) found.add(word);
-  }
-  return [...found] as Ipv4[];
-}
-
 /** The slots one by one, with their owners, newest first. */
 export function* eachSlot(
   former: FormerOwners,
-): Generator<{ readonly slot: number; readonly owners: Ipv4[] }> {
+): Generator<{ readonly slot: number; readonly owners: Address[] }> {
   for (let place = 0; place < former.slots.length; place += FORMER_WORDS) {
     yield { slot: former.slots[place] ?? 0, owners: formerAt(former, place) };
   }
@@ -111,7 +97,7 @@ export function* eachSlot(
 /** Former owners from slots in any order; what is read back from the kernel. */
 export function packSlots(
   size: number,
-  list: readonly { readonly slot: number; readonly owners: readonly Ipv4[] }[],
+  list: readonly { readonly slot: number; readonly owners: readonly Address[] }[],
   expiresAtMs: number,
 ): FormerOwners | undefined {
   const slots = new PackedSlots();
@@ -119,61 +105,72 @@ export function packSlots(
     slots.begin(slot, undefined);
     for (const owner of owners) slots.add(owner);
   }
-  return slots.empty ? undefined : { size, slots: slots.pack(), expiresAtMs };
+  return slots.pack(size, expiresAtMs);
 }
 
 /** Gathers slots in their order. */
 class PackedSlots {
   readonly #words: number[] = [];
+  readonly #owners: Address[] = [];
+  /** Of each owner: its index plus one. */
+  readonly #numbers = new Map<Address, number>();
   #slot = 0;
-  #owner: Ipv4 | undefined;
+  #owner: Address | undefined;
   #count = 0;
 
-  get empty(): boolean {
-    return this.#words.length === 0;
-  }
-
-  begin(slot: number, owner: Ipv4 | undefined): void {
+  begin(slot: number, owner: Address | undefined): void {
     this.#slot = slot;
     this.#owner = owner;
     this.#count = 0;
   }
 
   /** Whether there was room for it and it was new. */
-  add(former: Ipv4): boolean {
+  add(former: Address): boolean {
     if (former === this.#owner || this.#count === MAX_FORMER_OWNERS) return false;
+    const number = this.#numberOf(former);
     const words = this.#words;
     const first = words.length - MAX_FORMER_OWNERS;
     if (this.#count === 0) {
-      words.push(this.#slot, former);
+      words.push(this.#slot, number);
       for (let spare = 1; spare < MAX_FORMER_OWNERS; spare++) words.push(0);
     } else {
       for (let index = 0; index < this.#count; index++) {
-        if (words[first + index] === former) return false;
+        if (words[first + index] === number) return false;
       }
-      words[first + this.#count] = former;
+      words[first + this.#count] = number;
     }
     this.#count++;
     return true;
   }
 
-  pack(): Uint32Array {
-    return Uint32Array.from(this.#words);
+  /** Undefined without any slot. */
+  pack(size: number, expiresAtMs: number): FormerOwners | undefined {
+    if (this.#words.length === 0) return undefined;
+    return { size, owners: this.#owners, slots: Uint32Array.from(this.#words), expiresAtMs };
+  }
+
+  #numberOf(owner: Address): number {
+    let number = this.#numbers.get(owner);
+    if (number === undefined) {
+      number = this.#owners.push(owner);
+      this.#numbers.set(owner, number);
+    }
+    return number;
   }
 }
 
-function ownerOf({ ring, owners }: OwnedRing, slot: number): Ipv4 {
-  return owners[ring[slot] ?? 0] ?? (0 as Ipv4);
+function ownerOf({ ring, owners }: OwnedRing, slot: number): Address {
+  return owners[ring[slot] ?? 0] ?? ANY_IPV4;
 }
 
 /** The owners at a place of the packed slots. */
-function formerAt({ slots }: FormerOwners, place: number): Ipv4[] {
-  const owners: Ipv4[] = [];
+function formerAt({ owners, slots }: FormerOwners, place: number): Address[] {
+  const found: Address[] = [];
   for (let index = 1; index <= MAX_FORMER_OWNERS; index++) {
-    const owner = slots[place + index] ?? 0;
-    if (owner > 0) owners.push(owner as Ipv4);
+    const owner = owners[(slots[place + index] ?? 0) - 1];
+    if (owner !== undefined) found.push(owner);
   }
-  return owners;
+  return found;
 }
 
 /** Slot → place in the packed slots, -1 for none. */
@@ -201,8 +198,8 @@ function touching(slot: number, size: number, otherSize: number): readonly numbe
 }
 
 /** Asks once for each address. */
-function remember(lives: (address: Ipv4) => boolean): (address: Ipv4) => boolean {
-  const known = new Map<Ipv4, boolean>();
+function remember(lives: (address: Address) => boolean): (address: Address) => boolean {
+  const known = new Map<Address, boolean>();
   return (address) => {
     let answer = known.get(address);
     if (answer === undefined) {

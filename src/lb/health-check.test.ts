@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
+import type { Address } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
 import { createTable } from "../state/table.ts";
 import { createHealthChecks } from "./health-check.ts";
@@ -31,7 +32,7 @@ async function freePort(): Promise<number> {
 
 function setUp(t: TestContext) {
   const bench = createBench();
-  const addresses = createTable<number, NodeAddressRow>({
+  const addresses = createTable<Address, NodeAddressRow>({
     name: "node-addresses",
     key: ({ address }) => address,
   });

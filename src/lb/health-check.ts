@@ -3,7 +3,7 @@
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import { type Address, formatAddress, formatAddressPort } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
 import type { ReadTable } from "../state/table.ts";
 import { objectOf, type Service, type ServicePort } from "./rows.ts";
@@ -12,7 +12,7 @@ import type { LbRefusal } from "./writer.ts";
 export interface HealthCheckOptions {
   readonly services: ReadTable<string, Service>;
   readonly ports: ReadTable<string, ServicePort, "service">;
-  readonly addresses: ReadTable<number, NodeAddressRow>;
+  readonly addresses: ReadTable<Address, NodeAddressRow>;
   /** How often a port that can't be had is tried again. */
   readonly retryMs?: number;
 }
@@ -29,7 +29,7 @@ export interface HealthChecks extends AsyncDisposable {
 
 interface Check {
   readonly service: string;
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   readonly server: Server;
   problem: string | undefined;
@@ -119,7 +119,7 @@ class CheckServers implements HealthChecks {
     for (const { address, served } of this.#options.addresses.rows()) {
       if (!served) continue;
       for (const [service, port] of this.#wanted) {
-        const id = `${formatIpv4(address)}:${port}`;
+        const id = formatAddressPort(address, port);
         if (!wanted.has(id)) wanted.set(id, { service, address, port });
       }
     }
@@ -178,15 +178,16 @@ class CheckServers implements HealthChecks {
 
   /** Pods of this node that are ready for new connections to some port of a service. */
   #countReady(service: string): number {
-    const ready = new Set<Ipv4>();
-    for (const { local, backends } of this.#options.ports.by("service", service)) {
+    const ready = { ipv4: new Set<Address>(), ipv6: new Set<Address>() };
+    for (const { local, family, backends } of this.#options.ports.by("service", service)) {
       if (!local) continue;
-      for (const { address, state } of backends) if (state === "ready") ready.add(address);
+      for (const { address, state } of backends) if (state === "ready") ready[family].add(address);
     }
-    return ready.size;
+    // A pod with two addresses is one.
+    return Math.max(ready.ipv4.size, ready.ipv6.size);
   }
 }
 
 function listen({ server, address, port }: Check): void {
-  server.listen({ host: formatIpv4(address), port, exclusive: true });
+  server.listen({ host: formatAddress(address), port, exclusive: true });
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { Endpoint, HostPort } from "../endpoint/rows.ts";
 import { createEndpointWriter } from "../endpoint/writer.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { type Address, formatAddress } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
 import { createTable } from "../state/table.ts";
 import { servicePortEntries } from "./entries.ts";
@@ -16,7 +16,7 @@ const WEB = { port: 8080, podPort: 80, protocol: "tcp", address: undefined } as 
 function setUp(t: TestContext) {
   const bench = createBench();
   const pods = createEndpointWriter();
-  const addresses = createTable<number, NodeAddressRow>({
+  const addresses = createTable<Address, NodeAddressRow>({
     name: "node-addresses",
     key: ({ address }) => address,
   });
@@ -36,7 +36,7 @@ function setUp(t: TestContext) {
   ) =>
     pods.put({
       key: `default/${name}`,
-      address: ip(last),
+      addresses: [ip(last)],
       node: "n1",
       attachment: undefined,
       hostPorts: ports,
@@ -48,7 +48,7 @@ function setUp(t: TestContext) {
     await new Promise(setImmediate);
     await bench.settled();
     return [...writer.ports.rows()].map(({ key, addresses: outside, inside, backends }) => {
-      const at = [outside, inside].map((list) => list.map(formatIpv4).join(" ")).join("|");
+      const at = [outside, inside].map((list) => list.map(formatAddress).join(" ")).join("|");
       return `${key} at ${at}: ${show(backends)} :${backends[0]?.port}`;
     });
   };

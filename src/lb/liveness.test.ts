@@ -15,7 +15,7 @@ function setUp() {
   const endpoints = createTable<string, Endpoint, "address">({
     name: "endpoints",
     key: ({ key }) => key,
-    indexes: { address: ({ address }) => [address] },
+    indexes: { address: ({ addresses }) => addresses },
   });
   const nodes = createTable<string, Node>({ name: "nodes", key: ({ name }) => name });
   const slices = createTable<string, EndpointSlice, "address">({
@@ -25,7 +25,7 @@ function setUp() {
   });
   const addNode = (name: string): void => nodes.set({ name, addresses: [], podPrefixes: [] });
   const addPod = (key: string, node: string): void =>
-    endpoints.set({ key, address: POD, node, attachment: undefined, hostPorts: undefined });
+    endpoints.set({ key, addresses: [POD], node, attachment: undefined, hostPorts: undefined });
   const liveness = new Liveness({ endpoints, nodes, slices });
   return { endpoints, nodes, slices, addNode, addPod, liveness };
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Endpoint } from "../endpoint/rows.ts";
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import type { ReadTable } from "../state/table.ts";
 import type { EndpointSlice } from "./rows.ts";
@@ -28,7 +28,7 @@ const MAX_LOST = 262_144;
 export class Liveness {
   readonly #tables: LivenessTables;
   /** Addresses that were named once: until when they count as alive without a name. */
-  readonly #lost = new Map<Ipv4, { readonly node: string; readonly untilMs: number }>();
+  readonly #lost = new Map<Address, { readonly node: string; readonly untilMs: number }>();
   #nextMs = Number.POSITIVE_INFINITY;
 
   constructor(tables: LivenessTables) {
@@ -41,7 +41,7 @@ export class Liveness {
     return name === "" || nodes.size === 0 || nodes.has(name);
   }
 
-  lives(address: Ipv4, nowMs: number): boolean {
+  lives(address: Address, nowMs: number): boolean {
     const { endpoints, slices } = this.#tables;
     const pods = endpoints.by("address", address);
     if (pods.length > 0) return pods.some(({ node }) => this.hasNode(node));
@@ -51,12 +51,12 @@ export class Liveness {
   }
 
   /** The node that a pod is on, by its Pod row; empty when it has none. */
-  nodeOfPod(address: Ipv4): string {
+  nodeOfPod(address: Address): string {
     return this.#tables.endpoints.by("address", address)[0]?.node ?? "";
   }
 
   /** A slice has stopped to name a pod. */
-  leftSlice(address: Ipv4, node: string, nowMs: number): void {
+  leftSlice(address: Address, node: string, nowMs: number): void {
     const { endpoints, slices } = this.#tables;
     if (slices.hasBy("address", address) || endpoints.hasBy("address", address)) return;
     if (this.#lost.has(address)) this.#nextMs = Math.min(this.#nextMs, nowMs + GRACE_MS);
@@ -64,12 +64,12 @@ export class Liveness {
   }
 
   /** A pod's row is there. */
-  podSeen(address: Ipv4): void {
+  podSeen(address: Address): void {
     this.#lost.delete(address);
   }
 
   /** A pod's row has gone. */
-  podGone(address: Ipv4, node: string, nowMs: number): void {
+  podGone(address: Address, node: string, nowMs: number): void {
     if (this.#tables.endpoints.hasBy("address", address)) return;
     this.#lose(address, node, nowMs + GRACE_MS);
   }
@@ -80,8 +80,8 @@ export class Liveness {
   }
 
   /** Forgets what has run out, and tells whom. */
-  expire(nowMs: number): Ipv4[] {
-    const dead: Ipv4[] = [];
+  expire(nowMs: number): Address[] {
+    const dead: Address[] = [];
     this.#nextMs = Number.POSITIVE_INFINITY;
     for (const [address, { untilMs }] of this.#lost) {
       // While a slice names it, it must be remembered that its Pod row has gone.
@@ -96,13 +96,13 @@ export class Liveness {
     return dead;
   }
 
-  #lose(address: Ipv4, node: string, untilMs: number): void {
+  #lose(address: Address, node: string, untilMs: number): void {
     if (this.#lost.size >= MAX_LOST) return;
     this.#lost.set(address, { node, untilMs });
     this.#nextMs = Math.min(this.#nextMs, untilMs);
   }
 
-  #nodeInSlices(address: Ipv4): string {
+  #nodeInSlices(address: Address): string {
     for (const { endpoints } of this.#tables.slices.by("address", address)) {
       for (const endpoint of endpoints) {
         if (endpoint.address === address && endpoint.node !== "") return endpoint.node;

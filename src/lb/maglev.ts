@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, compareAddress, isIpv4 } from "../net/address.ts";
 
 // Maglev hashing (Eisenbud et al., NSDI 2016): every backend walks the slots in an order of its
 // own and takes the next free one in turn. A ring depends on its members and its size only, so
@@ -33,7 +33,7 @@ const STEP = 65_536;
 
 /** A backend as far as the ring cares. */
 export interface RingMember {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   /** Share of flows relative to the other members', 1 to MAX_WEIGHT. */
   readonly weight: number;
@@ -47,7 +47,7 @@ export function ringSizeFor(backends: number): number {
 
 /** Orders members as every node does: by address, then port. */
 export function compareMembers(a: RingMember, b: RingMember): number {
-  return a.address - b.address || a.port - b.port;
+  return compareAddress(a.address, b.address) || a.port - b.port;
 }
 
 /**
@@ -73,7 +73,7 @@ export function* createRingInSteps(
   if (members.length === 0) return new Uint16Array(0);
   const hashes = new Uint32Array(members.length);
   for (const [index, { address, port }] of members.entries()) {
-    hashes[index] = mix(address ^ Math.imul(port, 0x9e3779b1));
+    hashes[index] = mix(fold(address) ^ Math.imul(port, 0x9e3779b1));
   }
   let ring: Uint16Array = new Uint16Array(BASE).fill(FREE);
   const base = new Turns(ring, hashes, sharesOf(members, hashes, BASE));
@@ -194,6 +194,16 @@ function skipOf(hash: number, size: number): number {
   if (size === BASE) return (bits % (BASE - 1)) + 1;
   const odd = (bits % (size / 2)) * 2 + 1;
   return odd % BASE === 0 ? odd - 2 : odd;
+}
+
+/** An address as 32 bits. */
+function fold(address: Address): number {
+  if (isIpv4(address)) return address;
+  let bits = 0;
+  for (let shift = 96n; shift >= 0n; shift -= 32n) {
+    bits = mix(bits ^ Number((address >> shift) & 0xffffffffn));
+  }
+  return bits;
 }
 
 /** Spreads 32 bits over 32 bits (the finalizer of MurmurHash3). */

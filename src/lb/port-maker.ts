@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServiceId } from "../datapath/gen/abi.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, compareAddress } from "../net/address.ts";
 import type { Table } from "../state/table.ts";
 import { changeRingInSteps, countSlots, type OwnedRing, withoutDead } from "./former-owners.ts";
 import type { Liveness } from "./liveness.ts";
@@ -68,7 +68,7 @@ interface Before {
   readonly ring: OwnedRing | undefined;
   readonly former: FormerOwners | undefined;
   /** Undefined for a port that is new. */
-  readonly pods: ReadonlyMap<Ipv4, Known> | undefined;
+  readonly pods: ReadonlyMap<Address, Known> | undefined;
 }
 
 const NOTHING_BEFORE: Before = {
@@ -95,7 +95,7 @@ export class PortMaker {
   /** Of ports without a backend, the ring that they had last. */
   readonly #lastRings = new Map<string, OwnedRing>();
   /** Pods that wait to be used, by port: until when. */
-  readonly #joining = new Map<string, Map<Ipv4, number>>();
+  readonly #joining = new Map<string, Map<Address, number>>();
   /** Slots with former owners by port, in the order in which their counts changed. */
   readonly #formerSlots = new Map<string, number>();
   /** Ports whose former owners found no room since their rings last changed. */
@@ -133,7 +133,7 @@ export class PortMaker {
   ): Promise<number> {
     const { key, spec, local } = plan;
     let before = this.#before(plan, round, sibling);
-    const all = findCandidates(spec, slices, service.policy.publishNotReady);
+    const all = findCandidates(spec, plan.family, slices, service.policy.publishNotReady);
     const candidates = local ? all.filter((pod) => this.#isLocal(pod)) : all;
     this.#noteStrangers(key, service, candidates);
     const selection = this.#select(plan, before, candidates, round);
@@ -179,7 +179,7 @@ export class PortMaker {
       return { ...NOTHING_BEFORE, ring: { ring: sibling.ring, owners }, former: sibling.former };
     }
     const { id, former } = row;
-    const pods = new Map<Ipv4, Known>();
+    const pods = new Map<Address, Known>();
     for (const backend of [...row.backends, ...row.draining]) {
       const { address, port, counter, local } = backend;
       pods.set(address, { port, counter, local, backend });
@@ -193,7 +193,7 @@ export class PortMaker {
     const { port, protocol } = plan.spec;
     const restored = this.#options.restored.find(scopedFrontends({ ...plan, port, protocol }));
     if (restored === undefined) return NOTHING_BEFORE;
-    const pods = new Map<Ipv4, Known>();
+    const pods = new Map<Address, Known>();
     for (const [address, { port: at, counter, local }] of restored.backends) {
       pods.set(address, { port: at, counter, local, backend: undefined });
     }
@@ -220,7 +220,7 @@ export class PortMaker {
     // What only this node knows, no other one has to hear of.
     const joinMs = local ? 0 : round.joinMs;
     const waiting = this.#joining.get(key);
-    const still = new Map<Ipv4, number>();
+    const still = new Map<Address, number>();
     for (const { address } of candidates) {
       const untilMs = waiting?.get(address);
       const isNew = before.pods !== undefined && !before.pods.has(address);
@@ -251,7 +251,7 @@ export class PortMaker {
     round: Round,
   ): Promise<FormerOwners | undefined> {
     const { nowMs, udpMs } = round;
-    const lives = (address: Ipv4): boolean => this.#options.liveness.lives(address, nowMs);
+    const lives = (address: Address): boolean => this.#options.liveness.lives(address, nowMs);
     const former = (before.former?.expiresAtMs ?? 0) > nowMs ? before.former : undefined;
     const isSame = before.row?.ring === to.ring || to.ring.length === 0;
     if (isSame || before.ring === undefined) return former && withoutDead(former, lives);
@@ -294,7 +294,7 @@ export class PortMaker {
       if (!local || named.has(address) || !liveness.lives(address, round.nowMs)) continue;
       draining.push(make({ address, port, weight: 0, node: thisNode, local, state: "left" }));
     }
-    return { backends, draining: draining.sort((a, b) => a.address - b.address) };
+    return { backends, draining: draining.sort((a, b) => compareAddress(a.address, b.address)) };
   }
 
   #isLocal({ address, node }: Pick<Candidate, "address" | "node">): boolean {
@@ -353,6 +353,7 @@ function makeRow(
     name: spec.name,
     port: spec.port,
     protocol: spec.protocol,
+    family: plan.family,
     local: plan.local,
     addresses: plan.addresses,
     inside: plan.inside,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, type Family, ofFamily } from "../net/address.ts";
 import {
   HOST_PORT_TYPE,
   type PortFrontends,
@@ -24,7 +24,7 @@ export interface PortRange {
   readonly last: number;
 }
 
-const NONE: readonly Ipv4[] = [];
+const NONE: readonly Address[] = [];
 
 /** Whether node ports of the range can be served. */
 export function isNodePort(range: PortRange | undefined, port: number): boolean {
@@ -41,26 +41,43 @@ export function formatRange({ first, last }: PortRange): string {
  * externalTrafficPolicy says, a cluster IP what internalTrafficPolicy says; pods and nodes that use
  * a way for clients outside get any pod, as if they had gone out and come back.
  */
-export function planPorts(service: Service, nodePorts: PortRange | undefined): PortPlan[] {
+export function planPorts(
+  service: Service,
+  families: readonly Family[],
+  nodePorts: PortRange | undefined,
+): PortPlan[] {
+  return families
+    .filter((family) => service.families.includes(family))
+    .flatMap((family) => planFamily(service, family, nodePorts));
+}
+
+function planFamily(
+  service: Service,
+  family: Family,
+  nodePorts: PortRange | undefined,
+): PortPlan[] {
+  const addresses = ofFamily(service.addresses, family);
+  const clusterAddresses = ofFamily(service.clusterAddresses, family);
   return service.ports.flatMap((spec) => {
     const served = isNodePort(nodePorts, spec.nodePort) ? spec.nodePort : 0;
-    const { addresses, clusterAddresses, policy } = service;
-    const { externalLocal, internalLocal } = policy;
+    const { externalLocal, internalLocal } = service.policy;
     const everyPod = {
+      family,
       addresses: externalLocal ? NONE : addresses,
       inside: unite(externalLocal ? addresses : NONE, internalLocal ? NONE : clusterAddresses),
       nodePort: externalLocal ? 0 : served,
       insideNodePort: externalLocal ? served : 0,
     };
     const ownPods = {
+      family,
       addresses: externalLocal ? addresses : NONE,
       inside: internalLocal ? clusterAddresses : NONE,
       nodePort: externalLocal ? served : 0,
       insideNodePort: 0,
     };
     const atNode = service.type === HOST_PORT_TYPE;
-    const key = servicePortKey(service.key, spec.port, spec.protocol);
-    const localKey = servicePortKey(service.key, spec.port, spec.protocol, true);
+    const key = servicePortKey(service.key, spec.port, spec.protocol, family, false);
+    const localKey = servicePortKey(service.key, spec.port, spec.protocol, family, true);
     return [
       { ...everyPod, key, sibling: localKey, spec, atNode, local: false },
       { ...ownPods, key: localKey, sibling: key, spec, atNode, local: true },
@@ -69,7 +86,7 @@ export function planPorts(service: Service, nodePorts: PortRange | undefined): P
 }
 
 /** One of the two mostly has nothing, and then no list is made. */
-function unite(one: readonly Ipv4[], other: readonly Ipv4[]): readonly Ipv4[] {
+function unite(one: readonly Address[], other: readonly Address[]): readonly Address[] {
   if (one.length === 0) return other;
   return other.length === 0 ? one : [...one, ...other];
 }

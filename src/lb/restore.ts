@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServiceId } from "../datapath/gen/abi.ts";
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import { type OwnedRing, packSlots } from "./former-owners.ts";
 import type { PortNumbers } from "./port-numbers.ts";
 import { type CounterId, type FormerOwners, type ScopedFrontend, scopedNumber } from "./rows.ts";
@@ -20,7 +20,7 @@ export interface KernelService {
 }
 
 export interface KernelBackend {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   readonly counter: CounterId;
 }
@@ -34,7 +34,7 @@ export interface KernelTarget extends KernelBackend {
 export interface KernelFormerOwners {
   readonly service: ServiceId;
   readonly slot: number;
-  readonly owners: readonly Ipv4[];
+  readonly owners: readonly Address[];
 }
 
 export interface KernelState {
@@ -50,7 +50,7 @@ export const NO_KERNEL_STATE: KernelState = { services: [], targets: [], formerO
 export interface RestoredPort {
   readonly id: ServiceId;
   readonly ring: OwnedRing;
-  readonly backends: ReadonlyMap<Ipv4, RestoredBackend>;
+  readonly backends: ReadonlyMap<Address, RestoredBackend>;
   readonly former: FormerOwners | undefined;
   readonly snat: boolean;
   readonly wasOther: boolean;
@@ -64,7 +64,7 @@ export interface RestoredBackend extends KernelBackend {
 /** Service ports from before, each to be taken by who has its frontends now. */
 export class Restored {
   readonly #ports = new Map<ServiceId, RestoredPort>();
-  readonly #byFrontend = new Map<number, ServiceId>();
+  readonly #byFrontend = new Map<number | bigint, ServiceId>();
 
   /** Their numbers are in use from now on; what can't be had is not gone on from. */
   constructor(state: KernelState, numbers: PortNumbers) {
@@ -72,7 +72,7 @@ export class Restored {
     const formerOwners = Map.groupBy(state.formerOwners, ({ service }) => service);
     for (const { id, ring, backends, frontends, snat, wasOther } of state.services) {
       if (!numbers.claimId(id)) continue;
-      const known = new Map<Ipv4, RestoredBackend>();
+      const known = new Map<Address, RestoredBackend>();
       for (const backend of backends) known.set(backend.address, { ...backend, local: false });
       for (const { address, port, counter } of targets.get(id) ?? []) {
         known.set(address, { address, port, counter, local: true });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServiceId } from "../datapath/gen/abi.ts";
-import { ANY_IPV4, type Ipv4 } from "../net/address.ts";
-import type { Prefix4 } from "../net/prefix.ts";
+import { type Address, anyOf, type Family, isIpv4 } from "../net/address.ts";
+import type { Prefix } from "../net/prefix.ts";
 
 export type Protocol = "tcp" | "udp";
 
@@ -18,10 +18,12 @@ export interface Service {
   readonly name: string;
   /** As Kubernetes calls it: ClusterIP, LoadBalancer, …; HostPort for the ports of a pod. */
   readonly type: string;
+  /** Of its addresses and of its clients at node ports, IPv4 first. */
+  readonly families: readonly Family[];
   /** Addresses for clients outside: load balancer and external IPs, sorted, each once. */
-  readonly addresses: readonly Ipv4[];
+  readonly addresses: readonly Address[];
   /** Addresses for pods and nodes only: cluster IPs, sorted, each once. */
-  readonly clusterAddresses: readonly Ipv4[];
+  readonly clusterAddresses: readonly Address[];
   readonly ports: readonly ServicePortSpec[];
   readonly policy: ServicePolicy;
   /** Where nodes tell whether they have a backend; 0: nowhere. */
@@ -44,7 +46,7 @@ export interface ServicePolicy {
   /** For how long a client keeps its backend after its last connection, in ms; 0: not at all. */
   readonly affinityMs: number;
   /** Clients outside that may use the service, or may not; undefined: all may. */
-  readonly sourceRanges: readonly Prefix4[] | undefined;
+  readonly sourceRanges: readonly Prefix[] | undefined;
   /** Whether the source ranges are those that may not. */
   readonly sourceDeny: boolean;
   /** Undefined: as the node's file says. */
@@ -81,6 +83,8 @@ export interface EndpointSlice {
   readonly key: ObjectKey;
   /** The Service that it is a part of. */
   readonly service: ObjectKey;
+  /** Of all its endpoints. */
+  readonly family: Family;
   readonly ports: readonly SlicePort[];
   readonly endpoints: readonly SliceEndpoint[];
 }
@@ -92,7 +96,7 @@ export interface SlicePort {
 }
 
 export interface SliceEndpoint {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly ready: boolean;
   readonly serving: boolean;
   readonly terminating: boolean;
@@ -117,7 +121,7 @@ export type BackendState =
 
 /** A pod in its role for one service port. */
 export interface Backend {
-  readonly address: Ipv4;
+  readonly address: Address;
   /** Where the pod serves it; may differ from the service's port. */
   readonly port: number;
   readonly weight: number;
@@ -129,8 +133,9 @@ export interface Backend {
 }
 
 /**
- * One port of a service as it is in force: what the packet path has a row for. A port has a second
- * one when a traffic policy says that some clients get pods of this node only. Key: `key`.
+ * One port of a service as it is in force for clients of one family: what the packet path has a row
+ * for. It has a second one when a traffic policy says that some clients get pods of this node only.
+ * Key: `key`.
  */
 export interface ServicePort extends PortFrontends {
   readonly key: string;
@@ -164,14 +169,16 @@ export const MAX_FORMER_OWNERS = 3;
 /** Words that one slot takes in `FormerOwners.slots`. */
 export const FORMER_WORDS = MAX_FORMER_OWNERS + 1;
 
-/**
- * Which backends owned slots before their present owner. Packed, as a service can have thousands:
- * for each such slot, in order of slots, its number and MAX_FORMER_OWNERS addresses, newest first,
- * 0 for none.
- */
+/** Which backends owned slots before their present owner. */
 export interface FormerOwners {
   /** The ring size by which slots are counted: that of the present ring. */
   readonly size: number;
+  /** Everyone who owned some slot, each once. */
+  readonly owners: readonly Address[];
+  /**
+   * Packed, as a service can have thousands: for each such slot, in order of slots, its number and
+   * MAX_FORMER_OWNERS indexes into `owners` plus one, newest first, 0 for none.
+   */
   readonly slots: Uint32Array;
   /** On the writer's clock, when no flow of a UDP service can need it any more; else Infinity. */
   readonly expiresAtMs: number;
@@ -179,10 +186,12 @@ export interface FormerOwners {
 
 /** Where a row's clients find it. */
 export interface PortFrontends {
+  /** Of its clients, of its addresses and of its backends. */
+  readonly family: Family;
   /** For clients outside; for pods and nodes too, unless another row has them for these. */
-  readonly addresses: readonly Ipv4[];
+  readonly addresses: readonly Address[];
   /** For pods and nodes. */
-  readonly inside: readonly Ipv4[];
+  readonly inside: readonly Address[];
   /** At every node, as `addresses`; 0: none. */
   readonly nodePort: number;
   /** At every node, as `inside`; 0: none. */
@@ -193,8 +202,8 @@ export interface PortFrontends {
 
 /** Where clients find a service port. */
 export interface Frontend {
-  /** 0 for a node port. */
-  readonly address: Ipv4;
+  /** 0.0.0.0 or :: for a node port. */
+  readonly address: Address;
   readonly port: number;
   readonly protocol: Protocol;
 }
@@ -215,10 +224,14 @@ export function objectOf({ type, namespace, name }: Service): string {
 
 /** Every frontend of a service, each once. */
 export function frontendsOf(service: Service): Frontend[] {
-  const { addresses, clusterAddresses, ports } = service;
+  const { addresses, clusterAddresses, ports, families } = service;
   return ports.flatMap(({ port, protocol, nodePort }) => [
     ...[...addresses, ...clusterAddresses].map((address) => ({ address, port, protocol })),
-    ...(nodePort === 0 ? [] : [{ address: ANY_IPV4, port: nodePort, protocol }]),
+    ...(nodePort === 0 ? [] : families.map(anyOf)).map((address) => ({
+      address,
+      port: nodePort,
+      protocol,
+    })),
   ]);
 }
 
@@ -226,8 +239,8 @@ export function frontendsOf(service: Service): Frontend[] {
 export function scopedFrontends(
   row: PortFrontends & { readonly port: number; readonly protocol: Protocol },
 ): ScopedFrontend[] {
-  const { addresses, inside, nodePort, insideNodePort, port, protocol } = row;
-  const at = (address: Ipv4, where: number, isInside: boolean): ScopedFrontend => ({
+  const { family, addresses, inside, nodePort, insideNodePort, port, protocol } = row;
+  const at = (address: Address, where: number, isInside: boolean): ScopedFrontend => ({
     address,
     port: where,
     protocol,
@@ -236,28 +249,35 @@ export function scopedFrontends(
   return [
     ...addresses.map((address) => at(address, port, false)),
     ...inside.map((address) => at(address, port, true)),
-    ...(nodePort === 0 ? [] : [at(ANY_IPV4, nodePort, false)]),
-    ...(insideNodePort === 0 ? [] : [at(ANY_IPV4, insideNodePort, true)]),
+    ...(nodePort === 0 ? [] : [at(anyOf(family), nodePort, false)]),
+    ...(insideNodePort === 0 ? [] : [at(anyOf(family), insideNodePort, true)]),
   ];
 }
 
-/** `default/web:80/tcp`; of the row with pods of this node only: `default/web:80/tcp/local`. */
+/**
+ * `default/web:80/tcp`; for clients of IPv6: `default/web:80/tcp/ipv6`; of the row with pods of
+ * this node only: `default/web:80/tcp/local`.
+ */
 export function servicePortKey(
   service: ObjectKey,
   port: number,
   protocol: Protocol,
-  local = false,
+  family: Family,
+  local: boolean,
 ): string {
-  return `${service}:${port}/${protocol}${local ? "/local" : ""}`;
+  const suffix = `${family === "ipv6" ? "/ipv6" : ""}${local ? "/local" : ""}`;
+  return `${service}:${port}/${protocol}${suffix}`;
 }
 
 /** A frontend as one number, different for each. */
-export function frontendNumber(frontend: Frontend): number {
-  const word = frontend.port * 2 + (frontend.protocol === "udp" ? 1 : 0);
-  return frontend.address * 2 ** 17 + word;
+export function frontendNumber({ address, port, protocol }: Frontend): number | bigint {
+  const word = port * 2 + (protocol === "udp" ? 1 : 0);
+  return isIpv4(address) ? address * 2 ** 17 + word : (address << 17n) | BigInt(word);
 }
 
 /** The same, different for who it is for. */
-export function scopedNumber(frontend: ScopedFrontend): number {
-  return frontendNumber(frontend) * 2 + (frontend.inside ? 1 : 0);
+export function scopedNumber(frontend: ScopedFrontend): number | bigint {
+  const number = frontendNumber(frontend);
+  if (typeof number === "bigint") return (number << 1n) | (frontend.inside ? 1n : 0n);
+  return number * 2 + (frontend.inside ? 1 : 0);
 }

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import type { Address } from "../net/address.ts";
 import { findCandidates, selectBackends } from "./selection.ts";
-import { slice } from "./testing.ts";
+import { lastByte, slice } from "./testing.ts";
 
 const PORT = { name: "", port: 80, protocol: "tcp" } as const;
 const EVERYONE = { hasNode: () => true, hasJoined: () => true };
@@ -30,7 +31,7 @@ test("neither the order of slices nor of endpoints changes who is selected", () 
       const make = ([endpoints, port]: [string[], number], index: number) =>
         slice(`web-${index}`, endpoints, { port });
       const select = (from: [string[], number][]) =>
-        selectBackends(findCandidates(PORT, from.map(make)), EVERYONE);
+        selectBackends(findCandidates(PORT, "ipv4", from.map(make)), EVERYONE);
       const other = shuffle(list).map(([endpoints, port]): [string[], number] => [
         shuffle(endpoints),
         port,
@@ -41,12 +42,12 @@ test("neither the order of slices nor of endpoints changes who is selected", () 
 });
 
 test("a pod that has not joined waits, but not when it would be alone", () => {
-  const candidates = findCandidates(PORT, [slice("web", ["1 terminating", "2", "3"])]);
+  const candidates = findCandidates(PORT, "ipv4", [slice("web", ["1 terminating", "2", "3"])]);
   const told = (joined: readonly number[]): string => {
-    const hasJoined = (address: number): boolean => joined.includes(address & 0xff);
+    const hasJoined = (address: Address): boolean => joined.includes(lastByte(address));
     const { ring, others } = selectBackends(candidates, { hasNode: () => true, hasJoined });
     return [ring, others]
-      .map((list) => list.map(({ address, state }) => `${address & 0xff} ${state}`).join(", "))
+      .map((list) => list.map(({ address, state }) => `${lastByte(address)} ${state}`).join(", "))
       .join(" | ");
   };
   assert.equal(told([1, 2]), "2 ready | 1 terminating, 3 joining");
@@ -57,16 +58,16 @@ test("a pod that has not joined waits, but not when it would be alone", () => {
 test("pods that terminate get new flows even if they have not joined, if they still serve", () => {
   const web = slice("web", ["1 terminating", "2 down"]);
   const endpoints = web.endpoints.map((endpoint) => ({ ...endpoint, serving: true }));
-  const candidates = findCandidates(PORT, [{ ...web, endpoints }]);
+  const candidates = findCandidates(PORT, "ipv4", [{ ...web, endpoints }]);
   const { ring } = selectBackends(candidates, { hasNode: () => true, hasJoined: () => false });
   assert.deepEqual(
-    ring.map(({ address }) => address & 0xff),
+    ring.map(({ address }) => lastByte(address)),
     [1],
   );
 });
 
 test("a protocol or a name that no slice has finds nobody", () => {
   const slices = [slice("web", ["1"])];
-  assert.equal(findCandidates({ ...PORT, protocol: "udp" }, slices).length, 0);
-  assert.equal(findCandidates({ ...PORT, name: "http" }, slices).length, 0);
+  assert.equal(findCandidates({ ...PORT, protocol: "udp" }, "ipv4", slices).length, 0);
+  assert.equal(findCandidates({ ...PORT, name: "http" }, "ipv4", slices).length, 0);
 });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
+import type { Address, Family } from "../net/address.ts";
 import { compareMembers } from "./maglev.ts";
 import type { BackendState, EndpointSlice, ServicePortSpec } from "./rows.ts";
 
 /** A pod that slices name for one port of a service. */
 export interface Candidate {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   readonly weight: number;
   readonly node: string;
@@ -29,21 +29,23 @@ export interface SelectionContext {
   /** Whether a node is part of the cluster; always true for the empty name. */
   hasNode(name: string): boolean;
   /** Whether the other nodes have had the time to hear of a pod. */
-  hasJoined(address: Ipv4): boolean;
+  hasJoined(address: Address): boolean;
 }
 
 /**
- * The pods that slices name for one port of a service, each address once. A pod is told from
- * others by its address: where slices name it twice, ready wins, then the lower port. With
- * `publishNotReady` all count as ready.
+ * The pods of a family that slices name for one port of a service, each address once. A pod is
+ * told from others by its address: where slices name it twice, ready wins, then the lower port.
+ * With `publishNotReady` all count as ready.
  */
 export function findCandidates(
   port: Pick<ServicePortSpec, "name" | "protocol">,
+  family: Family,
   slices: Iterable<EndpointSlice>,
   publishNotReady = false,
 ): Candidate[] {
-  const found = new Map<Ipv4, Candidate>();
-  for (const { ports, endpoints } of slices) {
+  const found = new Map<Address, Candidate>();
+  for (const { ports, endpoints, family: theirs } of slices) {
+    if (theirs !== family) continue;
     const match = ports.find(
       ({ name, protocol }) => name === port.name && protocol === port.protocol,
     );

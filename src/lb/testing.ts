@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Endpoint } from "../endpoint/rows.ts";
-import type { Ipv4 } from "../net/address.ts";
-import { formatIpv4, parseIpv4 } from "../net/address.ts";
+import { type Address, formatAddress, type Ipv4, isIpv4, parseIpv4 } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import { createSyncGate } from "../state/gate.ts";
 import { createTable } from "../state/table.ts";
@@ -27,6 +26,11 @@ export function ip(text: string | number): Ipv4 {
   return parseIpv4(typeof text === "number" ? `10.0.0.${text}` : text);
 }
 
+/** The last byte of an address, by which tests tell pods apart. */
+export function lastByte(address: Address): number {
+  return isIpv4(address) ? address & 0xff : Number(address & 0xffn);
+}
+
 export function service(name: string, options: Partial<Service> & { port?: string } = {}): Service {
   const [port = "80", protocol = "tcp"] = (options.port ?? "80/tcp").split("/");
   return {
@@ -34,6 +38,7 @@ export function service(name: string, options: Partial<Service> & { port?: strin
     namespace: "default",
     name,
     type: "LoadBalancer",
+    families: ["ipv4"],
     addresses: [ip("192.0.2.10")],
     clusterAddresses: [],
     ports: [{ name: "", port: Number(port), protocol: protocol as Protocol, nodePort: 0 }],
@@ -69,6 +74,7 @@ export function slice(
   return {
     key: objectKey("default", name),
     service: objectKey("default", options.service ?? "web"),
+    family: "ipv4",
     ports: [{ name: "", port, protocol }],
     endpoints: endpoints.map(endpoint),
   };
@@ -88,7 +94,7 @@ export function createBench(
   const endpoints = createTable<string, Endpoint, "address">({
     name: "endpoints",
     key: ({ key }) => key,
-    indexes: { address: ({ address }) => [address] },
+    indexes: { address: ({ addresses }) => addresses },
   });
   const nodes = createTable<string, Node>({ name: "nodes", key: ({ name }) => name });
   const loaded = createSyncGate();
@@ -132,16 +138,16 @@ export function createBench(
 /** Backends as `1 ready, 2 joining`; addresses of 10.0.0.x by their last byte. */
 export function show(backends: readonly Backend[] | undefined): string {
   return (backends ?? [])
-    .map(({ address, state }) => `${formatIpv4(address).replace("10.0.0.", "")} ${state}`)
+    .map(({ address, state }) => `${formatAddress(address).replace("10.0.0.", "")} ${state}`)
     .join(", ");
 }
 
 /** The owner of every slot, and who owned it before: `3 < 1 2`, by last bytes. */
 export function owners(port: ServicePort | undefined): string[] {
-  const last = (address: Ipv4 | undefined): string => String((address ?? 0) & 0xff);
+  const last = (address: Address | undefined): string => String(lastByte(address ?? ip("0.0.0.0")));
   const lines = [...(port?.ring ?? [])].map((index) => last(port?.backends[index]?.address));
   for (const { slot, owners: former } of port?.former ? eachSlot(port.former) : []) {
-    lines[slot] = `${lines[slot] ?? ""} < ${former.map(last).join(" ")}`;
+    lines[slot] = `${lines[slot] ?? ""} < ${former.map((owner) => last(owner)).join(" ")}`;
   }
   return lines;
 }

@@ -27,7 +27,7 @@ test("pods whose Pod row has gone are no former owners, after a moment's grace",
     const key = `default/web-${last}`;
     endpoints.set({
       key,
-      address: ip(last),
+      addresses: [ip(last)],
       node: "n2",
       attachment: undefined,
       hostPorts: undefined,
@@ -69,7 +69,7 @@ test("a pod whose Pod row went while a slice named it is dead when no slice does
   const { writer, endpoints, settled, advance, port } = createBench();
   endpoints.set({
     key: "default/web-2",
-    address: ip(2),
+    addresses: [ip(2)],
     node: "n2",
     attachment: undefined,
     hostPorts: undefined,
@@ -155,7 +155,13 @@ test("a pod of this node that left the service is still delivered to while it li
     [2, "n2"],
   ] as const) {
     const key = `default/web-${last}`;
-    endpoints.set({ key, address: ip(last), node, attachment: undefined, hostPorts: undefined });
+    endpoints.set({
+      key,
+      addresses: [ip(last)],
+      node,
+      attachment: undefined,
+      hostPorts: undefined,
+    });
   }
   writer.putService(service("web"));
   writer.putSlice(slice("web", ["1", "2", "3@n2"]));
@@ -253,7 +259,7 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
   again.writer.deleteSlice(gone.key);
   again.endpoints.set({
     key: "default/1",
-    address: ip(1),
+    addresses: [ip(1)],
     node: "n1",
     attachment: undefined,
     hostPorts: undefined,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatIpv4 } from "../net/address.ts";
+import { formatAddress } from "../net/address.ts";
 import {
   DEFAULT_POLICY,
   type Service,
@@ -25,7 +25,7 @@ function web(policy: Partial<ServicePolicy> = {}, more: Partial<Service> = {}): 
 function found(row: ServicePort | undefined): string {
   return (row === undefined ? [] : scopedFrontends(row))
     .map(({ address, port, inside }) => {
-      const at = `${address === 0 ? "" : formatIpv4(address)}:${port}`;
+      const at = `${address === 0 ? "" : formatAddress(address)}:${port}`;
       return inside ? `in:${at}` : at;
     })
     .join(" ");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createRing } from "./maglev.ts";
 import { DEFAULT_POLICY } from "./rows.ts";
-import { createBench, endpoint, ip, service, show, slice } from "./testing.ts";
+import { createBench, endpoint, ip, lastByte, service, show, slice } from "./testing.ts";
 
 test("a service and its slices make a service port, backends in order of address", async () => {
   const { writer, settled, port } = createBench();
@@ -19,6 +19,7 @@ test("a service and its slices make a service port, backends in order of address
     name: "",
     port: 80,
     protocol: "tcp",
+    family: "ipv4",
     local: false,
     addresses: [ip("192.0.2.10")],
     inside: [],
@@ -85,7 +86,7 @@ test("a pod that slices name twice counts once, as ready if any says so", async 
   writer.putSlice(slice("web-b", ["1", "2"], { port: 8081 }));
   await settled();
   assert.deepEqual(
-    port()?.backends.map((backend) => [backend.address & 0xff, backend.port]),
+    port()?.backends.map((backend) => [lastByte(backend.address), backend.port]),
     [
       [1, 8081],
       [2, 8080],

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isDeepStrictEqual } from "node:util";
 import type { Endpoint } from "../endpoint/rows.ts";
-import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import { type Address, FAMILIES, type Family, formatAddress } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import { createBreather } from "../state/breathe.ts";
 import type { SyncGate } from "../state/gate.ts";
 import { type Cursor, createTable, type ReadTable } from "../state/table.ts";
 import { FrontendClaims, formatFrontend } from "./claims.ts";
-import { formerAddresses } from "./former-owners.ts";
 import { Liveness } from "./liveness.ts";
 import { PortMaker, type Round, type ServiceDefaults } from "./port-maker.ts";
 import { PortNumbers } from "./port-numbers.ts";
@@ -40,6 +39,8 @@ export interface LbWriterOptions {
   readonly kernel?: KernelState;
   /** Undefined: node ports are not served. */
   readonly nodePorts?: PortRange | undefined;
+  /** Why services are not served to clients of IPv6; undefined: they are. */
+  readonly ipv6Off?: string | undefined;
   readonly defaults?: ServiceDefaults;
   readonly limits: LbLimits;
   readonly timing?: Partial<LbTiming>;
@@ -114,13 +115,15 @@ export class LbWriter {
       service: ({ service }) => [service],
       // Whose life or death changes the row, although no slice names them.
       watched: ({ former, draining }) => [
-        ...formerAddresses(former),
+        ...(former?.owners ?? []),
         ...draining.filter(({ state }) => state === "left").map(({ address }) => address),
       ],
     },
   });
   readonly #loaded: SyncGate;
   readonly #nodePorts: PortRange | undefined;
+  readonly #ipv6Off: string | undefined;
+  readonly #families: readonly Family[];
   #timing: LbTiming;
   #defaults: ServiceDefaults;
   readonly #clock: WriterClock;
@@ -131,7 +134,7 @@ export class LbWriter {
   readonly #serviceRows: Cursor<string, Service>;
   readonly #podRows: Cursor<string, Endpoint>;
   readonly #nodeRows: Cursor<string, Node>;
-  readonly #pods = new Map<string, { readonly address: Ipv4; readonly node: string }>();
+  readonly #pods = new Map<string, Pick<Endpoint, "addresses" | "node">>();
   readonly #knownNodes = new Set<string>();
   readonly #dirty = new Set<string>();
   readonly #alarms = new Map<string, number>();
@@ -147,6 +150,8 @@ export class LbWriter {
     this.#loaded = options.loaded;
     this.#timing = { ...TIMING, ...options.timing };
     this.#nodePorts = options.nodePorts;
+    this.#ipv6Off = options.ipv6Off;
+    this.#families = options.ipv6Off === undefined ? FAMILIES : ["ipv4"];
     this.#defaults = options.defaults ?? DEFAULTS;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     const { endpoints, nodes } = options;
@@ -207,19 +212,20 @@ export class LbWriter {
     }
   }
 
-  /** What is in force but for a part of it: pods of unknown nodes, node ports out of range. */
+  /** What is in force but for a part of it: pods of unknown nodes, stray node ports, IPv6. */
   *warnings(): Generator<LbRefusal> {
     for (const { port, service, pods } of this.#maker.strangers()) {
       for (const [node, [first, ...others] = []] of Map.groupBy(pods, (pod) => pod.node)) {
         if (first === undefined) continue;
         const more = others.length === 0 ? "" : ` and ${others.length} more`;
         const text =
-          `backend ${formatIpv4(first.address)}${more} of ${port} left out: there is no Node ` +
+          `backend ${formatAddress(first.address)}${more} of ${port} left out: there is no Node ` +
           `"${node}": apply its Node object, or correct nodeName in the EndpointSlice`;
         yield { id: this.#objectOf(service), field: "", text, kept: false };
       }
     }
     yield* this.#strayNodePorts();
+    yield* this.#strayFamilies();
   }
 
   #objectOf(key: string): string {
@@ -241,8 +247,18 @@ export class LbWriter {
     }
   }
 
+  /** Services of IPv6 where none are served. */
+  *#strayFamilies(): Generator<LbRefusal> {
+    if (this.#ipv6Off === undefined) return;
+    for (const service of this.#services.rows()) {
+      if (!service.families.includes("ipv6")) continue;
+      const text = `IPv6 is left out: ${this.#ipv6Off}`;
+      yield { id: objectOf(service), field: "spec.ipFamilies", text, kept: false };
+    }
+  }
+
   /** Whether a pod still has its connections, on whichever node it is. */
-  lives(address: Ipv4): boolean {
+  lives(address: Address): boolean {
     return this.#liveness.lives(address, this.#clock.nowMs());
   }
 
@@ -374,16 +390,14 @@ export class LbWriter {
   #podChanged(key: string, row: Endpoint | undefined): void {
     const before = this.#pods.get(key);
     if (row === undefined) this.#pods.delete(key);
-    else {
-      this.#pods.set(key, row);
-      this.#liveness.podSeen(row.address);
+    else this.#pods.set(key, row);
+    const [old, now] = [before?.addresses ?? [], row?.addresses ?? []];
+    for (const address of now) this.#liveness.podSeen(address);
+    for (const address of old) {
+      if (now.includes(address)) continue;
+      this.#liveness.podGone(address, before?.node ?? "", this.#clock.nowMs());
     }
-    if (before !== undefined && before.address !== row?.address) {
-      this.#liveness.podGone(before.address, before.node, this.#clock.nowMs());
-    }
-    for (const pod of [before, row]) {
-      if (pod === undefined) continue;
-      const { address } = pod;
+    for (const address of new Set([...old, ...now])) {
       this.#touchWatching(address);
       // Its node says whether it is a pod of this node, where slices don't.
       for (const { service, endpoints } of this.#slices.by("address", address)) {
@@ -394,7 +408,7 @@ export class LbWriter {
     }
   }
 
-  #touchWatching(address: Ipv4): void {
+  #touchWatching(address: Address): void {
     for (const { service } of this.#ports.by("watched", address)) this.#dirty.add(service);
   }
 
@@ -417,7 +431,7 @@ export class LbWriter {
 
   async #makeService(key: string, round: Round): Promise<void> {
     const service = this.#services.get(key);
-    const plans = service === undefined ? [] : planPorts(service, this.#nodePorts);
+    const plans = service === undefined ? [] : planPorts(service, this.#families, this.#nodePorts);
     const wanted = new Set(plans.map((plan) => plan.key));
     const before = this.#ports.by("service", key);
     for (const row of before) {

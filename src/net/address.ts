@@ -18,6 +18,8 @@ export type Address = Ipv4 | Ipv6;
 
 export type Family = "ipv4" | "ipv6";
 
+export const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
+
 /** Text that is not what it was taken for: an address, a prefix or a MAC. */
 export class AddressError extends Error {
   override readonly name = "AddressError";
@@ -54,6 +56,21 @@ export function isIpv4(address: Address): address is Ipv4 {
 
 export function familyOf(address: Address): Family {
   return isIpv4(address) ? "ipv4" : "ipv6";
+}
+
+/** 0.0.0.0 or ::. */
+export function anyOf(family: Family): Address {
+  return family === "ipv4" ? ANY_IPV4 : ANY_IPV6;
+}
+
+export function isAny(address: Address): boolean {
+  return address === ANY_IPV4 || address === ANY_IPV6;
+}
+
+/** Those of one family, in their order. */
+export function ofFamily(addresses: readonly Address[], family: Family): readonly Address[] {
+  if (addresses.every((address) => familyOf(address) === family)) return addresses;
+  return addresses.filter((address) => familyOf(address) === family);
 }
 
 /**
@@ -176,6 +193,11 @@ export function formatIpv6(address: Ipv6): string {
 /** The one right spelling of an address of either family. */
 export function formatAddress(address: Address): string {
   return isIpv4(address) ? formatIpv4(address) : formatIpv6(address);
+}
+
+/** `10.0.0.1:80`, `[2001:db8::1]:80`. */
+export function formatAddressPort(address: Address, port: number): string {
+  return isIpv4(address) ? `${formatIpv4(address)}:${port}` : `[${formatIpv6(address)}]:${port}`;
 }
 
 /** The address in the four bytes at `offset`, network order. */

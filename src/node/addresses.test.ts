@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DeviceChanges } from "../device/devices.ts";
 import type { DeviceAddress } from "../kernel/netlink/address.ts";
-import { formatIpv4, parseIpv4 } from "../net/address.ts";
+import { formatAddress, parseIpv4 } from "../net/address.ts";
 import { hostPrefix, parsePrefix4 } from "../net/prefix.ts";
 import { createNodeAddresses } from "./addresses.ts";
 import { nodeAddressEntries } from "./entries.ts";
@@ -37,12 +37,12 @@ function setUp() {
     listener({ ...NOTHING, addresses: true });
   };
   const address = parseIpv4("10.0.0.1");
-  const made = createNodeAddresses({ devices, nodes: nodes.nodes, address });
+  const made = createNodeAddresses({ devices, nodes: nodes.nodes, known: [address] });
   const show = (): string[] =>
     [...made.addresses.rows()]
       .map((row) => {
         const word = row.served ? "served" : row.own ? "own" : "other";
-        return `${formatIpv4(row.address)} ${word}`;
+        return `${formatAddress(row.address)} ${word}`;
       })
       .sort();
   const put = async (name: string, ...addresses: readonly string[]): Promise<void> => {

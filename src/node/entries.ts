@@ -5,29 +5,30 @@ import {
   Trust,
   type Trusted,
   type TrustedKey,
+  type TrustedKey6,
 } from "../datapath/gen/abi.ts";
-import type { Ipv4 } from "../net/address.ts";
+import { type Address, isIpv4 } from "../net/address.ts";
 import type { NodeAddressRow, TrustedSource } from "./rows.ts";
 
-/** A prefix in the table of trusted sources. */
-export interface TrustedEntry {
-  readonly target: "trusted";
-  readonly key: TrustedKey;
-  readonly value: Trusted;
-}
+/** A prefix in its family's table of trusted sources. */
+export type TrustedEntry =
+  | { readonly target: "trusted"; readonly key: TrustedKey; readonly value: Trusted }
+  | { readonly target: "trusted6"; readonly key: TrustedKey6; readonly value: Trusted };
 
 /** What a trusted source needs in the kernel. */
 export function trustedEntries({ prefix, trust }: TrustedSource): TrustedEntry[] {
   const { address, length: prefixLength } = prefix;
   const kind = trust === "node" ? Trust.node : Trust.loadBalancer;
-  return [{ target: "trusted", key: { prefixLength, address }, value: { kind } }];
+  return isIpv4(address)
+    ? [{ target: "trusted", key: { prefixLength, address }, value: { kind } }]
+    : [{ target: "trusted6", key: { prefixLength, address }, value: { kind } }];
 }
 
 /** A node's address among what packets are looked up by. */
 export interface NodeAddressEntry {
   readonly target: "frontends";
   readonly key: {
-    readonly address: Ipv4;
+    readonly address: Address;
     readonly port: 0;
     readonly protocol: 0;
     readonly kind: FrontendKind;

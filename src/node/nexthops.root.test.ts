@@ -10,7 +10,7 @@ import { check } from "../kernel/error.ts";
 import * as sys from "../kernel/ffi.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { createNamespace, deleteNamespace } from "../kernel/netns.ts";
-import { type Ipv4, parseIpv4 } from "../net/address.ts";
+import { type Address, parseIpv4 } from "../net/address.ts";
 import { checksumOf } from "../net/checksum.ts";
 import { formatMac } from "../net/mac.ts";
 import { createNexthops } from "./nexthops.ts";
@@ -57,7 +57,7 @@ function open(existing?: TypedMap<number, Nexthop>, toPeers = false) {
   const map = existing ?? new TypedMap(BpfMap.create(spec), spec);
   const failed = (error: Error): void => assert.fail(error);
   const devices = openDevices({ failed });
-  const moved: (readonly [Ipv4, number])[] = [];
+  const moved: (readonly [Address, number])[] = [];
   const edge = new Set<number>();
   const nexthops = createNexthops({
     edgeSendsBy: (ifindex) => edge.has(ifindex),

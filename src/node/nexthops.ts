@@ -8,24 +8,33 @@
 // It is raised when the row gets another device or gateway, and when some address is routed by
 // another row: the flows that were made before ask the FIB from then on.
 
-import { type Ifindex, Nexthop, NexthopFlag } from "../datapath/gen/abi.ts";
+import { type Ifindex, NexthopFlag } from "../datapath/gen/abi.ts";
 import type { TypedMap } from "../datapath/maps.ts";
 import type { NexthopSource } from "../datapath/tables/images.ts";
 import { type Grace, Quarantine } from "../datapath/tables/quarantine.ts";
 import { type DeviceChanges, type Devices, neighbourKey } from "../device/devices.ts";
+import type { Codec } from "../kernel/codec.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { MapMapping } from "../kernel/map-memory.ts";
 import { manageNeighbour, resolveNeighbour } from "../kernel/netlink/neighbour.ts";
-import { ANY_IPV4, formatIpv4, type Ipv4 } from "../net/address.ts";
-import { ZERO_MAC } from "../net/mac.ts";
+import {
+  type Address,
+  anyOf,
+  type Family,
+  familyOf,
+  formatAddress,
+  isAny,
+  isIpv4,
+} from "../net/address.ts";
 import { prefixContains } from "../net/prefix.ts";
+import { emptyRow, type NexthopRow, textOf } from "./nexthop-row.ts";
 import { outerChecksum } from "./outer.ts";
 
 /** One way out of this node, for status. */
 export interface NexthopStatus {
   readonly row: number;
   readonly device: string;
-  readonly gateway: Ipv4;
+  readonly gateway: Address;
   readonly mtu: number;
   /** Backends that it leads to. */
   readonly backends: number;
@@ -34,11 +43,12 @@ export interface NexthopStatus {
   readonly reason: string;
 }
 
-export interface NexthopOptions {
-  readonly map: TypedMap<number, Nexthop>;
+export interface NexthopOptions<A extends Address = Address> {
+  /** Of one family. */
+  readonly map: TypedMap<number, NexthopRow<A>>;
   readonly devices: Devices;
   /** This node's address: the outer source, and the one by which rows differ from hashed ones. */
-  readonly outerSource: Ipv4;
+  readonly outerSource: A;
   /** Outer sources are made from the flow's hash: only the packet path knows them. */
   readonly hashedSource: boolean;
   /** The largest IP packet between nodes in bytes, where it is configured. */
@@ -59,7 +69,7 @@ export interface Nexthops extends NexthopSource, Disposable {
    * Looks again at which node each backend is, where ways lead to nodes. Until the first call, it
    * is what the rows of before say.
    */
-  lead(peerOf: (backend: Ipv4) => Ipv4 | undefined): void;
+  lead(peerOf: (backend: Address) => Address | undefined): void;
   /** Looks again by which devices XDP can send. */
   refresh(): void;
   /** Frees rows of before that nobody asked for; to be called once the hot tables are open. */
@@ -77,12 +87,12 @@ const MAX_MTU = 0xffff;
 interface Row {
   readonly row: number;
   readonly device: number;
-  readonly gateway: Ipv4;
+  readonly gateway: Address;
   /** The backends' node, where ways lead to nodes. */
-  readonly peer: Ipv4;
+  readonly peer: Address;
   /** The smallest of the routes that lead here, undefined for none. */
   mtu: number | undefined;
-  readonly addresses: Set<Ipv4>;
+  readonly addresses: Set<Address>;
   /** What is in memory now, "" while it isn't resolved. */
   written: string;
   /** The flag has gone and the grace period is not over. */
@@ -93,16 +103,20 @@ interface Destination {
   wanters: number;
   row: Row | undefined;
   /** The backend's node, as far as it is known. */
-  peer: Ipv4;
+  peer: Address;
 }
 
 /** Takes the map over: rows that are there are used for the same device and gateway. */
-export function createNexthops(options: NexthopOptions): Nexthops {
+export function createNexthops<A extends Address>(options: NexthopOptions<A>): Nexthops {
   return new NexthopTable(options);
 }
 
-class NexthopTable implements Nexthops {
-  readonly #options: NexthopOptions;
+class NexthopTable<A extends Address> implements Nexthops {
+  readonly #options: NexthopOptions<A>;
+  readonly #codec: Codec<NexthopRow>;
+  readonly #family: Family;
+  /** Bytes from one row to the next. */
+  readonly #stride: number;
   readonly #quarantine: Quarantine;
   readonly #mapping: MapMapping;
   readonly #view: DataView;
@@ -110,7 +124,7 @@ class NexthopTable implements Nexthops {
   /** Of each row, as its flags have them. */
   readonly #generations: Uint8Array;
   readonly #limit: number;
-  readonly #destinations = new Map<Ipv4, Destination>();
+  readonly #destinations = new Map<Address, Destination>();
   readonly #rows = new Map<string, Row>();
   readonly #free: number[] = [];
   /** Rows from before this process that nobody has asked for yet, as #rows. */
@@ -118,13 +132,16 @@ class NexthopTable implements Nexthops {
   readonly #unlisten: () => void;
   readonly #timer: NodeJS.Timeout;
   #managed = true;
-  #peerOf: ((backend: Ipv4) => Ipv4) | undefined;
-  #rerouted: (rows: ReadonlyMap<Ipv4, number>) => void = () => undefined;
+  #peerOf: ((backend: Address) => Address) | undefined;
+  #rerouted: (rows: ReadonlyMap<Address, number>) => void = () => undefined;
 
-  constructor(options: NexthopOptions) {
+  constructor(options: NexthopOptions<A>) {
     this.#options = options;
+    this.#codec = options.map.spec.value;
+    this.#family = familyOf(options.outerSource);
     this.#quarantine = new Quarantine(options.grace);
     this.#mapping = options.map.raw.mmap();
+    this.#stride = this.#mapping.stride;
     this.#view = new DataView(this.#mapping.buffer);
     this.#flags = new Uint16Array(this.#mapping.buffer);
     this.#limit = options.map.raw.info.maxEntries;
@@ -138,10 +155,10 @@ class NexthopTable implements Nexthops {
     for (const row of this.#rows.values()) this.#refresh(row);
   }
 
-  lead(peerOf: (backend: Ipv4) => Ipv4 | undefined): void {
+  lead(peerOf: (backend: Address) => Address | undefined): void {
     if (!this.#options.toPeers) return;
-    this.#peerOf = (address) => peerOf(address) ?? ANY_IPV4;
-    const moved = new Map<Ipv4, number>();
+    this.#peerOf = (address) => peerOf(address) ?? anyOf(this.#family);
+    const moved = new Map<Address, number>();
     for (const [address, destination] of this.#destinations) {
       const peer = this.#peerOf(address);
       if (destination.peer === peer) continue;
@@ -152,7 +169,7 @@ class NexthopTable implements Nexthops {
     if (moved.size > 0) this.#rerouted(moved);
   }
 
-  acquire(address: Ipv4, before = UNRESOLVED): number {
+  acquire(address: Address, before = UNRESOLVED): number {
     const known = this.#destinations.get(address);
     if (known !== undefined) {
       known.wanters++;
@@ -165,14 +182,14 @@ class NexthopTable implements Nexthops {
     return destination.row?.row ?? UNRESOLVED;
   }
 
-  release(address: Ipv4): void {
+  release(address: Address): void {
     const destination = this.#destinations.get(address);
     if (destination === undefined || --destination.wanters > 0) return;
     this.#destinations.delete(address);
     this.#leave(address, destination);
   }
 
-  follow(rerouted: (rows: ReadonlyMap<Ipv4, number>) => void): void {
+  follow(rerouted: (rows: ReadonlyMap<Address, number>) => void): void {
     this.#rerouted = rerouted;
   }
 
@@ -214,9 +231,9 @@ class NexthopTable implements Nexthops {
 
   /** Old rows stay in force until backends have been asked for; the rest is given out anew. */
   #restore(): void {
-    this.#flags.fill(0, 0, Nexthop.size / 2);
+    this.#flags.fill(0, 0, this.#stride / 2);
     for (let row = this.#limit - 1; row > UNRESOLVED; row--) {
-      const it = Nexthop.decode(this.#view, row * Nexthop.size);
+      const it = this.#codec.decode(this.#view, row * this.#stride);
       this.#generations[row] = it.flags / NexthopFlag.generation;
       const key = rowKey(it.ifindex, it.gateway, it.peer);
       if (it.ifindex === 0 || this.#found.has(key)) this.#free.push(row);
@@ -225,13 +242,14 @@ class NexthopTable implements Nexthops {
   }
 
   /** The node to which a row of before led. */
-  #peerBefore(row: number): Ipv4 {
-    if (!this.#options.toPeers || row === UNRESOLVED || row >= this.#limit) return ANY_IPV4;
-    return Nexthop.decode(this.#view, row * Nexthop.size).peer;
+  #peerBefore(row: number): Address {
+    if (!this.#options.toPeers || row === UNRESOLVED || row >= this.#limit)
+      return anyOf(this.#family);
+    return this.#codec.decode(this.#view, row * this.#stride).peer;
   }
 
   /** Gives an address the row of the way that its route says. */
-  #route(address: Ipv4, destination: Destination): void {
+  #route(address: Address, destination: Destination): void {
     const { devices } = this.#options;
     const { peer } = destination;
     const target = targetOf(address, destination);
@@ -253,7 +271,7 @@ class NexthopTable implements Nexthops {
     return link?.up === true && link.hardware === ETHERNET && link.mac !== undefined;
   }
 
-  #rowOf(device: number, gateway: Ipv4, peer: Ipv4): Row | undefined {
+  #rowOf(device: number, gateway: Address, peer: Address): Row | undefined {
     const key = rowKey(device, gateway, peer);
     const known = this.#rows.get(key);
     if (known !== undefined) return known;
@@ -262,7 +280,7 @@ class NexthopTable implements Nexthops {
     this.#found.delete(key);
     if (number === undefined) return undefined;
     // Where the FIB is asked for the way, the row still says to whom.
-    if (found === undefined) this.#write(number, { ...EMPTY, peer });
+    if (found === undefined) this.#write(number, { ...emptyRow(this.#family), peer });
     const row: Row = {
       row: number,
       device,
@@ -279,7 +297,7 @@ class NexthopTable implements Nexthops {
   }
 
   /** The last address that leaves takes the row along, once no program reads it any more. */
-  #leave(address: Ipv4, destination: Destination): void {
+  #leave(address: Address, destination: Destination): void {
     const { row } = destination;
     destination.row = undefined;
     if (row === undefined) return;
@@ -299,7 +317,7 @@ class NexthopTable implements Nexthops {
     this.#setFlags(row, 0);
     this.#raise(row);
     this.#quarantine.retire(() => {
-      this.#write(row, EMPTY);
+      this.#write(row, emptyRow(this.#family));
       this.#free.push(row);
     });
   }
@@ -309,12 +327,12 @@ class NexthopTable implements Nexthops {
   }
 
   #flagsOf(row: number): number {
-    return (this.#flags[row * (Nexthop.size / 2) + 3] ?? 0) % NexthopFlag.generation;
+    return (this.#flags[row * (this.#stride / 2) + 3] ?? 0) % NexthopFlag.generation;
   }
 
   #setFlags(row: number, flags: number): void {
     const generation = (this.#generations[row] ?? 0) * NexthopFlag.generation;
-    Atomics.store(this.#flags, row * (Nexthop.size / 2) + 3, flags | generation);
+    Atomics.store(this.#flags, row * (this.#stride / 2) + 3, flags | generation);
   }
 
   /** Takes the row from flows that remember it. */
@@ -328,10 +346,10 @@ class NexthopTable implements Nexthops {
     this.#setFlags(row.row, 0);
   }
 
-  #write(row: number, value: Nexthop): void {
+  #write(row: number, value: NexthopRow): void {
     if (this.#flags.length === 0) return;
     const generation = (this.#generations[row] ?? 0) * NexthopFlag.generation;
-    Nexthop.encode(this.#view, row * Nexthop.size, { ...value, flags: generation });
+    this.#codec.encode(this.#view, row * this.#stride, { ...value, flags: generation });
     this.#setFlags(row, value.flags);
   }
 
@@ -341,7 +359,7 @@ class NexthopTable implements Nexthops {
   }
 
   /** What the row should be; undefined while the neighbour isn't resolved. */
-  #wanted(row: Row): Nexthop | undefined {
+  #wanted(row: Row): NexthopRow | undefined {
     const { devices, outerSource, hashedSource, edgeSendsBy } = this.#options;
     const link = devices.links.get(row.device);
     // The kernel tells a MAC only while it is good, if only until it is proved otherwise.
@@ -355,7 +373,8 @@ class NexthopTable implements Nexthops {
       source: link.mac,
       gateway: row.gateway,
       outerSource,
-      checksum: outerChecksum(hashedSource ? undefined : outerSource),
+      // IPv6's outer header has none.
+      checksum: isIpv4(outerSource) ? outerChecksum(hashedSource ? undefined : outerSource) : 0,
       peer: row.peer,
     };
   }
@@ -364,7 +383,7 @@ class NexthopTable implements Nexthops {
     const wanted = this.#wanted(row);
     const text = wanted === undefined ? "" : textOf(wanted);
     if (row.written === "before" && text !== "") {
-      const there = Nexthop.decode(this.#view, row.row * Nexthop.size);
+      const there = this.#codec.decode(this.#view, row.row * this.#stride);
       const same = textOf({ ...there, flags: this.#flagsOf(row.row) }) === text;
       row.written = same ? text : "other";
     }
@@ -412,7 +431,7 @@ class NexthopTable implements Nexthops {
 
   #follow({ all, links, routes, neighbours }: DeviceChanges): void {
     if (all || routes.length > 0 || links.size > 0) {
-      const moved = new Map<Ipv4, number>();
+      const moved = new Map<Address, number>();
       for (const [address, destination] of this.#destinations) {
         const target = targetOf(address, destination);
         const near = routes.some((prefix) => prefixContains(prefix, target));
@@ -440,31 +459,15 @@ class NexthopTable implements Nexthops {
     if (link === undefined) return "its device is gone";
     if (!link.up) return `device ${link.name} is down`;
     const state = devices.neighbour(device, gateway)?.state ?? "none";
-    return `${formatIpv4(gateway)} has no MAC on ${link.name} yet (neighbour ${state})`;
+    return `${formatAddress(gateway)} has no MAC on ${link.name} yet (neighbour ${state})`;
   }
 }
 
-const EMPTY: Nexthop = {
-  ifindex: 0 as Ifindex,
-  mtu: 0,
-  flags: 0,
-  destination: ZERO_MAC,
-  source: ZERO_MAC,
-  gateway: ANY_IPV4,
-  outerSource: ANY_IPV4,
-  checksum: 0,
-  peer: ANY_IPV4,
-};
-
 /** Where a backend's packets are routed to. */
-function targetOf(address: Ipv4, { peer }: Destination): Ipv4 {
-  return peer === ANY_IPV4 ? address : peer;
+function targetOf(address: Address, { peer }: Destination): Address {
+  return isAny(peer) ? address : peer;
 }
 
-function rowKey(device: number, gateway: Ipv4, peer: Ipv4): string {
+function rowKey(device: number, gateway: Address, peer: Address): string {
   return `${device} ${gateway} ${peer}`;
-}
-
-function textOf(row: Nexthop): string {
-  return Object.values(row).join(" ");
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Ipv4 } from "../net/address.ts";
-import type { Prefix4 } from "../net/prefix.ts";
+import type { Address } from "../net/address.ts";
+import type { Prefix } from "../net/prefix.ts";
 
 /** A node of the cluster. Key: `name`. */
 export interface Node {
   readonly name: string;
   /** By which the other nodes reach it, the first one preferred. */
-  readonly addresses: readonly Ipv4[];
-  readonly podPrefixes: readonly Prefix4[];
+  readonly addresses: readonly Address[];
+  readonly podPrefixes: readonly Prefix[];
 }
 
 /** Whose encapsulated packets are believed: a node of ours, or a balancer that is none. */
@@ -17,13 +17,13 @@ export type Trust = "node" | "load-balancer";
 export interface TrustedSource {
   /** The prefix as text. */
   readonly key: string;
-  readonly prefix: Prefix4;
+  readonly prefix: Prefix;
   readonly trust: Trust;
 }
 
 /** An address of a node. Key: `address`. */
 export interface NodeAddressRow {
-  readonly address: Ipv4;
+  readonly address: Address;
   /** Whether it is this node's. */
   readonly own: boolean;
   /** Whether this node serves node ports there. */

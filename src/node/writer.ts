@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { formatPrefix, hostPrefix, type Prefix4 } from "../net/prefix.ts";
+import { isIpv4 } from "../net/address.ts";
+import { formatPrefix, hostPrefix, type Prefix } from "../net/prefix.ts";
 import { createTable, type ReadTable } from "../state/table.ts";
 import type { Node, TrustedSource } from "./rows.ts";
 
@@ -10,7 +11,7 @@ export interface NodeWriter {
   put(node: Node): void;
   delete(name: string): void;
   /** Replaces the prefixes that the configuration trusts besides the nodes. */
-  trustPrefixes(prefixes: readonly Prefix4[]): void;
+  trustPrefixes(prefixes: readonly Prefix[]): void;
 }
 
 export function createNodeWriter(): NodeWriter {
@@ -20,12 +21,13 @@ export function createNodeWriter(): NodeWriter {
     indexes: { address: ({ addresses }) => addresses },
   });
   const trusted = createTable<string, TrustedSource>({ name: "trusted", key: ({ key }) => key });
-  let configured: ReadonlyMap<string, Prefix4> = new Map();
+  let configured: ReadonlyMap<string, Prefix> = new Map();
 
   /** A node's address is trusted as a node's, whatever the configuration says of it. */
-  const settle = (prefix: Prefix4): void => {
+  const settle = (prefix: Prefix): void => {
     const key = formatPrefix(prefix);
-    const isNode = prefix.length === 32 && nodes.hasBy("address", prefix.address);
+    const isWhole = prefix.length === (isIpv4(prefix.address) ? 32 : 128);
+    const isNode = isWhole && nodes.hasBy("address", prefix.address);
     if (!isNode && !configured.has(key)) {
       trusted.delete(key);
       return;

@@ -6,7 +6,7 @@ import type { SocketPeer, SocketPeerKey } from "../datapath/gen/abi.ts";
 import type { Endpoint } from "../endpoint/rows.ts";
 import type { EndpointSlice } from "../lb/rows.ts";
 import { ip, slice } from "../lb/testing.ts";
-import { formatIpv4, type Ipv4 } from "../net/address.ts";
+import { type Address, formatIpv4, type Ipv4 } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import { createSyncGate } from "../state/gate.ts";
 import { createTable } from "../state/table.ts";
@@ -32,7 +32,7 @@ function setUp(t: TestContext) {
   const endpoints = createTable<string, Endpoint, "address">({
     name: "endpoints",
     key: ({ key }) => key,
-    indexes: { address: ({ address }) => [address] },
+    indexes: { address: ({ addresses }) => addresses },
   });
   const slices = createTable<string, EndpointSlice, "address">({
     name: "slices",
@@ -41,7 +41,7 @@ function setUp(t: TestContext) {
   });
   const nodes = createTable<string, Node>({ name: "nodes", key: ({ name }) => name });
   const complete = createSyncGate();
-  const dead = new Set<Ipv4>();
+  const dead = new Set<Address>();
   const closings: string[][] = [];
   const follower = followEnded({
     closer: {
@@ -66,7 +66,13 @@ function setUp(t: TestContext) {
   };
   putPort();
   const putPod = (key: string, address: Ipv4): void => {
-    endpoints.set({ key, address, node: "n1", attachment: undefined, hostPorts: undefined });
+    endpoints.set({
+      key,
+      addresses: [address],
+      node: "n1",
+      attachment: undefined,
+      hostPorts: undefined,
+    });
   };
   putPod("default/a", POD);
   putPod("default/b", OTHER);

@@ -4,7 +4,7 @@
 import type { ServiceId, SocketPeer, SocketPeerKey } from "../datapath/gen/abi.ts";
 import type { Endpoint } from "../endpoint/rows.ts";
 import type { EndpointSlice, ServicePort } from "../lb/rows.ts";
-import type { Ipv4 } from "../net/address.ts";
+import type { Address } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import type { SyncGate } from "../state/gate.ts";
 import type { Cursor, ReadTable } from "../state/table.ts";
@@ -17,7 +17,7 @@ export interface EndedOptions {
   readonly slices: ReadTable<string, EndpointSlice, "address">;
   readonly nodes: ReadTable<string, Node>;
   /** Whether a pod of any node may still have its connections. */
-  readonly lives: (address: Ipv4) => boolean;
+  readonly lives: (address: Address) => boolean;
   /** Opens when nothing of before can be missing any more: what is not there is gone. */
   readonly complete: SyncGate;
   /** When the kernel's tables are as the rows want them: nobody is sent to who is gone. */
@@ -41,9 +41,9 @@ class Follower implements Disposable {
   readonly #ports: Cursor<string, ServicePort>;
   readonly #pods: Cursor<string, Endpoint>;
   readonly #nodes: Cursor<string, Node>;
-  readonly #addresses = new Map<string, Ipv4>();
+  readonly #addresses = new Map<string, readonly Address[]>();
   /** Pods whose row has gone, until it is known whether they have. */
-  readonly #suspects = new Set<Ipv4>();
+  readonly #suspects = new Set<Address>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -77,10 +77,12 @@ class Follower implements Disposable {
     }
     for (let change = this.#pods.take(); change; change = this.#pods.take()) {
       const { key, row } = change;
-      const before = this.#addresses.get(key);
+      const before = this.#addresses.get(key) ?? [];
       if (row === undefined) this.#addresses.delete(key);
-      else this.#addresses.set(key, row.address);
-      if (before !== undefined && before !== row?.address) this.#suspects.add(before);
+      else this.#addresses.set(key, row.addresses);
+      for (const address of before) {
+        if (row?.addresses.includes(address) !== true) this.#suspects.add(address);
+      }
     }
     // Whom a slice names is looked at again when the service's port has changed.
     for (const address of this.#suspects) ended ||= !slices.hasBy("address", address);
@@ -104,7 +106,7 @@ class Follower implements Disposable {
   async #close(): Promise<void> {
     const { ports, endpoints, slices, lives, settled, closer } = this.#options;
     await settled();
-    const gone = new Set<Ipv4>();
+    const gone = new Set<Address>();
     for (const address of this.#suspects) {
       if (endpoints.hasBy("address", address)) this.#suspects.delete(address);
       else if (!slices.hasBy("address", address)) gone.add(address);

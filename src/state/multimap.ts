@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Several values per key. A lone value is held without a Set around it: most keys have one. */
-export class Multimap<Key, Value extends string | number> {
+export class Multimap<Key, Value extends string | number | bigint> {
   readonly #held = new Map<Key, Value | Set<Value>>();
 
   add(key: Key, value: Value): void {

@@ -2,8 +2,8 @@
 import { deepFreeze, FREEZE_ROWS } from "./freeze.ts";
 import { Multimap } from "./multimap.ts";
 
-export type PrimaryKey = string | number;
-export type IndexKey = string | number;
+export type PrimaryKey = string | number | bigint;
+export type IndexKey = string | number | bigint;
 
 /** What happened to a key since its reader last looked; `row` is undefined when it is gone. */
 export interface Change<Key, Row> {

@@ -12,7 +12,7 @@ import { parseConfig } from "../../src/config/load.ts";
 import type { DatapathMaps, DatapathPrograms } from "../../src/datapath/load.ts";
 import { openDevices } from "../../src/device/devices.ts";
 import { listPins, unpin } from "../../src/kernel/bpffs.ts";
-import { type Family, formatIpv4 } from "../../src/net/address.ts";
+import { type Address, type Family, formatAddress } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { podDevice, UPLINKS } from "../differential/places.ts";
@@ -146,7 +146,7 @@ function inForce({ lb }: Services, moved: boolean): boolean {
         one.port === port &&
         one.protocol === protocol.toLowerCase(),
     );
-    const text = (list: readonly (typeof NODE)[]): string => list.map(formatIpv4).sort().join();
+    const text = (list: readonly Address[]): string => list.map(formatAddress).sort().join();
     return row !== undefined && text(row.backends.map((one) => one.address)) === text(wanted);
   });
 }

@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hash table from address, port and protocol to a row of services, in mapped memory.
 
-import { formatIpv4 } from "../../net/address.ts";
-import {
-  bucketOf,
-  type FrontendKey,
-  frontendId,
-  highWord,
-  keyOfWords,
-  leadsToService,
-  lowWord,
-} from "./hash.ts";
-import { BUCKET_SLOTS, FRONTEND, PROBES, type Region, WORDS } from "./memory.ts";
+import { formatAddressPort } from "../../net/address.ts";
+import type { TableFamily } from "./family.ts";
+import { type FrontendKey, frontendId, leadsToService } from "./hash.ts";
+import { BUCKET_SLOTS, PROBES, type Region } from "./memory.ts";
 import type { Quarantine } from "./quarantine.ts";
 
 /** No room for a key; `mayHelp` when slots near it only wait for their grace period. */
@@ -36,6 +29,7 @@ const SLOT = { free: 0, used: 1, quarantined: 2 } as const;
 
 /** Knows which slot has which key, and which slots lead to which service. */
 export class FrontendTable {
+  readonly #family: TableFamily;
   readonly #memory: Region;
   readonly #mask: number;
   readonly #quarantine: Quarantine;
@@ -46,10 +40,17 @@ export class FrontendTable {
   readonly #passed = new Map<number, number>();
 
   /** `idOf` says which service a row of services belongs to: for what memory holds already. */
-  constructor(memory: Region, quarantine: Quarantine, idOf: (row: number) => number) {
+  constructor(
+    family: TableFamily,
+    memory: Region,
+    quarantine: Quarantine,
+    idOf: (row: number) => number,
+  ) {
     if ((memory.rows & (memory.rows - 1)) !== 0) {
-      throw new Error(`table frontends has ${memory.rows} buckets, which is no power of two`);
+      const table = `table ${family.names.frontends}`;
+      throw new Error(`${table} has ${memory.rows} buckets, which is no power of two`);
     }
+    this.#family = family;
     this.#memory = memory;
     this.#mask = memory.rows - 1;
     this.#quarantine = quarantine;
@@ -102,7 +103,7 @@ export class FrontendTable {
     const placed = this.#placed.get(id);
     if (placed === undefined) return;
     const { slot } = placed;
-    Atomics.store(this.#memory.pairs, slot * 2, 0n);
+    this.#family.clearKey(this.#memory, slot);
     this.#placed.delete(id);
     this.#unlink(placed);
     this.#pass(placed.key, slot, -1);
@@ -113,13 +114,12 @@ export class FrontendTable {
   }
 
   #lead(slot: number, row: number): void {
-    Atomics.store(this.#memory.words, slot * WORDS.frontend + FRONTEND.service, row);
+    const { words, service } = this.#family.frontend;
+    Atomics.store(this.#memory.words, slot * words + service, row);
   }
 
   #insert(id: number | string, key: FrontendKey, service: number, row: number): void {
-    const low = lowWord(key);
-    const high = highWord(key);
-    const slot = this.#findFree(bucketOf(low, high, this.#mask), key);
+    const slot = this.#findFree(this.#family.bucketOf(key, this.#mask), key);
     const placed = { key, slot, service };
     this.#state[slot] = SLOT.used;
     this.#placed.set(id, placed);
@@ -127,7 +127,7 @@ export class FrontendTable {
     this.#lead(slot, row);
     this.#pass(key, slot, 1);
     // Last: with the key, everything behind it can be read.
-    Atomics.store(this.#memory.pairs, slot * 2, (BigInt(high) << 32n) | BigInt(low));
+    this.#family.publishKey(this.#memory, slot, key);
   }
 
   #findFree(home: number, key: FrontendKey): number {
@@ -140,7 +140,8 @@ export class FrontendTable {
       }
     }
     throw new TableFull(
-      `no room in table frontends for ${formatIpv4(key.address)}:${key.port}: ` +
+      `no room in table ${this.#family.names.frontends} for ` +
+        `${formatAddressPort(key.address, key.port)}: ` +
         `${this.size} of its ${this.slots} slots are taken; raise tables.services`,
       mayHelp,
     );
@@ -149,15 +150,19 @@ export class FrontendTable {
   /** Counts a key that stands `slot` past its own bucket, and marks the buckets that it passed. */
   #pass(key: FrontendKey, slot: number, by: 1 | -1): void {
     const standing = Math.floor(slot / BUCKET_SLOTS);
-    let bucket = bucketOf(lowWord(key), highWord(key), this.#mask);
+    let bucket = this.#family.bucketOf(key, this.#mask);
     for (; bucket !== standing; bucket = (bucket + 1) & this.#mask) {
       const count = (this.#passed.get(bucket) ?? 0) + by;
       if (count === 0) this.#passed.delete(bucket);
       else this.#passed.set(bucket, count);
-      const last = bucket * BUCKET_SLOTS + BUCKET_SLOTS - 1;
-      const word = last * WORDS.frontend + FRONTEND.spill;
-      Atomics.store(this.#memory.words, word, count === 0 ? 0 : 1);
+      Atomics.store(this.#memory.words, this.#spillOf(bucket), count === 0 ? 0 : 1);
     }
+  }
+
+  /** The word that says whether keys of a bucket stand in later ones. */
+  #spillOf(bucket: number): number {
+    const { words, spill } = this.#family.frontend;
+    return (bucket * BUCKET_SLOTS + BUCKET_SLOTS - 1) * words + spill;
   }
 
   #link({ slot, service }: Placed): void {
@@ -175,21 +180,20 @@ export class FrontendTable {
 
   /** What stands where no lookup would find it, or twice, is wiped: no program reads it. */
   #restore(idOf: (row: number) => number): void {
-    const { words, pairs } = this.#memory;
+    const { words } = this.#memory;
+    const { words: slotWords, rest, service: leads } = this.#family.frontend;
     for (let slot = 0; slot < this.slots; slot++) {
-      const at = slot * WORDS.frontend;
-      const low = words[at] ?? 0;
-      const high = words[at + FRONTEND.portProtocolKind] ?? 0;
-      if (low === 0 && high === 0) continue;
-      const key = keyOfWords(low, high);
+      const at = slot * slotWords;
+      if (words[at + rest] === 0) continue;
+      const key = this.#family.readKey(this.#memory, slot);
       const id = frontendId(key);
-      const home = bucketOf(low, high, this.#mask);
+      const home = this.#family.bucketOf(key, this.#mask);
       const distance = (Math.floor(slot / BUCKET_SLOTS) - home) & this.#mask;
       if (distance >= PROBES || this.#placed.has(id)) {
-        Atomics.store(pairs, slot * 2, 0n);
+        this.#family.clearKey(this.#memory, slot);
         continue;
       }
-      const service = leadsToService(key.kind) ? idOf(words[at + FRONTEND.service] ?? 0) : 0;
+      const service = leadsToService(key.kind) ? idOf(words[at + leads] ?? 0) : 0;
       const placed = { key, slot, service };
       this.#state[slot] = SLOT.used;
       this.#placed.set(id, placed);
@@ -204,7 +208,7 @@ export class FrontendTable {
     const { words } = this.#memory;
     for (let bucket = 0; bucket <= this.#mask; bucket++) {
       if (this.#passed.has(bucket)) continue;
-      const word = (bucket * BUCKET_SLOTS + BUCKET_SLOTS - 1) * WORDS.frontend + FRONTEND.spill;
+      const word = this.#spillOf(bucket);
       if (words[word] !== 0) Atomics.store(words, word, 0);
     }
   }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ipv4FromNumber } from "../../net/address.ts";
-import { Frontend, type FrontendKind, type Port } from "../gen/abi.ts";
+import { type Ipv4, ipv4FromNumber, ipv6FromBigInt } from "../../net/address.ts";
+import { Frontend, Frontend6, FrontendKind, type Port } from "../gen/abi.ts";
+import { IPV6_TABLES } from "./family.ts";
 import { bucketOf, type FrontendKey, frontendId, highWord, keyOfWords, lowWord } from "./hash.ts";
+import { regionOf } from "./memory.ts";
 
 const MULTIPLIER = 0x9e3779b97f4a7c15n;
 
 /** Some of everything, always the same. */
-function* someKeys(count: number): Generator<FrontendKey> {
+function* someKeys(count: number): Generator<FrontendKey & { readonly address: Ipv4 }> {
   let state = 12345;
   const next = (): number => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -46,4 +48,23 @@ test("different keys have different ids", () => {
   const keys = [...some, ...some.flatMap((key) => kinds.map((kind) => ({ ...key, kind })))];
   const texts = new Set(keys.map((key) => JSON.stringify(key)));
   assert.equal(new Set(keys.map(frontendId)).size, texts.size);
+});
+
+test("a key of IPv6 lies in memory as struct frontend6, its bucket is the packet path's", () => {
+  const region = regionOf(new ArrayBuffer(Frontend6.size * 4), 1);
+  for (const four of someKeys(200)) {
+    const address = (0x20010db8n << 96n) | (BigInt(four.address) * MULTIPLIER);
+    const key = { ...four, address: ipv6FromBigInt(address) };
+    IPV6_TABLES.publishKey(region, 2, key);
+    const there = Frontend6.decode(region.view, 2 * Frontend6.size);
+    assert.deepEqual({ ...there, service: 0, spill: 0 }, { ...key, service: 0, spill: 0 });
+    assert.deepEqual(IPV6_TABLES.readKey(region, 2), key);
+    const half = (offset: number): bigint =>
+      region.view.getBigUint64(2 * Frontend6.size + offset, true);
+    let x = BigInt.asUintN(64, (half(0) ^ (half(16) & 0xffffffffn)) * MULTIPLIER);
+    x = BigInt.asUintN(64, (x ^ (x >> 32n) ^ half(8)) * MULTIPLIER) >> 32n;
+    assert.equal(IPV6_TABLES.bucketOf(key, 0xffff), Number(x & 0xffffn));
+    IPV6_TABLES.clearKey(region, 2);
+    assert.equal(Frontend6.decode(region.view, 2 * Frontend6.size).kind, FrontendKind.empty);
+  }
 });

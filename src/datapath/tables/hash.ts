@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The frontends' keys and where they may stand: docs/packet-path.md, "Frontend lookup".
 
-import type { Ipv4 } from "../../net/address.ts";
+import { type Address, type Ipv4, isIpv4 } from "../../net/address.ts";
 import { FrontendKind } from "../gen/abi.ts";
 
 /** What clients send to; port and protocol are 0 for the kinds of addresses. */
 export interface FrontendKey {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   /** As in the IP header. */
   readonly protocol: number;
@@ -23,7 +23,8 @@ const MULTIPLIER = { low: 0x7f4a7c15, high: 0x9e3779b9 } as const;
 export function frontendId(key: FrontendKey): number | string {
   const { address, port, protocol, kind } = key;
   const code = protocol === TCP ? 1 : protocol === UDP ? 2 : protocol === 0 ? 0 : 3;
-  if (code === 3 || kind > MAX_KIND) return `${address}:${port}/${protocol}/${kind}`;
+  const isOdd = code === 3 || kind > MAX_KIND;
+  if (isOdd || !isIpv4(address)) return `${address.toString(36)}:${port}/${protocol}/${kind}`;
   return address * 2 ** 21 + port * 32 + code * 8 + kind;
 }
 
@@ -37,7 +38,8 @@ export function leadsToService(kind: number): boolean {
 }
 
 /** The key's first four bytes as they lie in memory, read as a little-endian number. */
-export function lowWord({ address }: FrontendKey): number {
+export function lowWord(key: FrontendKey): number {
+  const address = Number(key.address);
   const swapped = ((address & 0xff00ff) << 8) | ((address >>> 8) & 0xff00ff);
   return ((swapped << 16) | (swapped >>> 16)) >>> 0;
 }
@@ -69,6 +71,22 @@ export function bucketOf(low: number, high: number, mask: number): number {
     Math.imul(low, MULTIPLIER.high) +
     Math.imul(high, MULTIPLIER.low);
   return (middle & mask) >>> 0;
+}
+
+const MULTIPLIER_64 = 0x9e3779b97f4a7c15n;
+const halves = new DataView(new ArrayBuffer(16));
+
+/** The same of a key of IPv6. */
+export function bucketOf6(key: FrontendKey, mask: number): number {
+  const address = BigInt(key.address);
+  halves.setBigUint64(0, address >> 64n);
+  halves.setBigUint64(8, BigInt.asUintN(64, address));
+  const mixed = BigInt.asUintN(
+    64,
+    (halves.getBigUint64(0, true) ^ BigInt(highWord(key))) * MULTIPLIER_64,
+  );
+  const x = mixed ^ (mixed >> 32n) ^ halves.getBigUint64(8, true);
+  return (Number((BigInt.asUintN(64, x * MULTIPLIER_64) >> 32n) & 0xffffffffn) & mask) >>> 0;
 }
 
 /** The upper half of the product of two 32-bit numbers. */

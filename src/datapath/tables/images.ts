@@ -2,24 +2,18 @@
 // Services with their rings and backends in mapped memory. Nothing of an image changes in place,
 // but for a backend's next hop, which is one aligned half word.
 
-import type { Ipv4 } from "../../net/address.ts";
-import {
-  Backend,
-  BackendFlag,
-  type Jiffies,
-  type Port,
-  Service,
-  type ServiceId,
-} from "../gen/abi.ts";
+import { type Address, type Family, familyOf } from "../../net/address.ts";
+import { BackendFlag, type Jiffies, type Port, Service, type ServiceId } from "../gen/abi.ts";
 import { type Extent, Extents } from "./extents.ts";
+import type { BackendRow, TableFamily } from "./family.ts";
 import type { FrontendTable } from "./frontends.ts";
 import { TableFull } from "./frontends.ts";
-import { BACKEND_NEXTHOP, RING_ROW_SLOTS, type TableMemory } from "./memory.ts";
+import { type Region, RING_ROW_SLOTS, type TableMemory } from "./memory.ts";
 import type { Quarantine } from "./quarantine.ts";
 
 /** A backend as the hot tables have it. */
 export interface BackendImage {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly port: number;
   /** A pod of this node. */
   readonly local: boolean;
@@ -35,6 +29,7 @@ export interface ServiceImage {
   readonly affinityAge: number;
   /** Slot → index into `backends`; empty when there are none. */
   readonly ring: Uint16Array;
+  /** All of one family. */
   readonly backends: readonly BackendImage[];
 }
 
@@ -44,31 +39,46 @@ export interface NexthopSource {
    * The row of nexthops for an address, 0 for none known; changes are told from now on. `before`:
    * the row that it had in an earlier process.
    */
-  acquire(address: Ipv4, before?: number): number;
+  acquire(address: Address, before?: number): number;
   /** As often as acquire: the last one ends it. */
-  release(address: Ipv4): void;
+  release(address: Address): void;
   /** Calls `rerouted` when addresses have another row: address → row. One listener at a time. */
-  follow(rerouted: (rows: ReadonlyMap<Ipv4, number>) => void): void;
+  follow(rerouted: (rows: ReadonlyMap<Address, number>) => void): void;
 }
 
 /** Where a service's image is. */
 interface Placed {
   readonly row: number;
   readonly ring: Extent;
+  /** Whose table the backends are in. */
+  readonly family: Family;
   readonly backends: Extent;
 }
 
 const NOTHING: Extent = { start: 0, count: 0 };
-const EMPTY: Placed = { row: 0, ring: NOTHING, backends: NOTHING };
+const EMPTY: Placed = { row: 0, ring: NOTHING, family: "ipv4", backends: NOTHING };
 
 /** Row 0 of services is a service without backends, for frontends whose service isn't there. */
 export const NO_SERVICE_ROW = 0;
 
+/** What the images need of one family. */
+export interface ImageFamily {
+  readonly tables: TableFamily;
+  readonly backends: Region;
+  readonly nexthops: NexthopSource;
+}
+
+/** A row of services that some frontend of a family leads to. */
+export interface LiveRow {
+  readonly row: number;
+  readonly family: Family;
+}
+
 /** What the images need of the rest. */
 export interface ImageContext {
-  readonly memory: TableMemory;
+  readonly memory: Pick<TableMemory, "services" | "rings">;
+  readonly families: readonly ImageFamily[];
   readonly quarantine: Quarantine;
-  readonly nexthops: NexthopSource;
   /** The low half of the kernel's jiffies. */
   readonly now: () => number;
 }
@@ -78,35 +88,40 @@ export class ImageTable {
   readonly #context: ImageContext;
   readonly #rows: Extents;
   readonly #ringRows: Extents;
-  readonly #backendRows: Extents;
+  readonly #parts = new Map<Family, ImageFamily & { readonly rows: Extents }>();
   readonly #placed = new Map<number, Placed>();
   /** Older rows of a service that some frontend still led to when the predecessor died. */
   readonly #stale = new Map<number, Placed[]>();
   #idOfRow = new Map<number, number>();
-  #frontends: FrontendTable | undefined;
+  #frontends: readonly FrontendTable[] = [];
 
   /** Takes what frontends lead to, the rows `live`, for what is there; all else is free. */
-  constructor(context: ImageContext, live: Iterable<number>) {
+  constructor(context: ImageContext, live: Iterable<LiveRow>) {
     this.#context = context;
-    const found = readLive(context.memory, live);
+    const found = readLive(context, live);
     for (const { id, placed } of found) {
       this.#idOfRow.set(placed.row, id);
       const kept = this.#placed.get(id);
       if (kept === undefined) this.#placed.set(id, placed);
       else this.#stale.set(id, [...(this.#stale.get(id) ?? []), without(placed, kept)]);
     }
-    const { services, rings, backends } = context.memory;
+    const { services, rings } = context.memory;
     const rows = found.map(({ placed }) => ({ start: placed.row, count: 1 }));
     this.#rows = new Extents(services.rows, rows, NO_SERVICE_ROW + 1);
     this.#ringRows = new Extents(rings.rows, taken(found, "ring"));
-    this.#backendRows = new Extents(backends.rows, taken(found, "backends"));
+    for (const part of context.families) {
+      const { family } = part.tables;
+      const own = found.filter(({ placed }) => placed.family === family);
+      const rows = new Extents(part.backends.rows, taken(own, "backends"));
+      this.#parts.set(family, { ...part, rows });
+      part.nexthops.follow((moved) => this.#reroute(family, moved));
+    }
     services.words.fill(0, 0, Service.size / 4);
-    for (const placed of this.#placed.values()) this.#acquireAll(placed.backends);
-    context.nexthops.follow((moved) => this.reroute(moved));
+    for (const placed of this.#placed.values()) this.#acquireAll(placed);
   }
 
   /** The frontends are made later: they ask which service a row belongs to. */
-  set frontends(frontends: FrontendTable) {
+  set frontends(frontends: readonly FrontendTable[]) {
     this.#frontends = frontends;
     this.#idOfRow = new Map();
   }
@@ -126,12 +141,13 @@ export class ImageTable {
   }
 
   /** Rows in use of each table. */
-  get used(): { readonly services: number; readonly rings: number; readonly backends: number } {
-    return {
-      services: this.#rows.used,
-      rings: this.#ringRows.used,
-      backends: this.#backendRows.used,
-    };
+  get used(): { readonly services: number; readonly rings: number } {
+    return { services: this.#rows.used, rings: this.#ringRows.used };
+  }
+
+  /** Rows in use of a family's backends. */
+  usedBackends(family: Family): number {
+    return this.#part(family).rows.used;
   }
 
   /** What programs see of a service now, read from their memory. */
@@ -146,7 +162,7 @@ export class ImageTable {
       affinityAge: row.affinityAge,
       changed: row.changed,
       ring: rings.halves.slice(first, first + (placed.ring.count === 0 ? 0 : row.ringSize)),
-      backends: this.#readBackends(placed.backends),
+      backends: this.#readBackends(placed),
     };
   }
 
@@ -154,7 +170,7 @@ export class ImageTable {
   put(id: number, image: ServiceImage): void {
     const before = this.#placed.get(id);
     const old = before ?? EMPTY;
-    const sameBackends = before !== undefined && this.#hasBackends(old.backends, image.backends);
+    const sameBackends = before !== undefined && this.#hasBackends(old, image.backends);
     const sameRing = before !== undefined && this.#hasRing(old, image.ring);
     if (sameBackends && sameRing && this.#hasTerms(old.row, image)) {
       this.#settleStale(id);
@@ -163,18 +179,19 @@ export class ImageTable {
     const placed = this.#allocate(
       image,
       sameRing ? old.ring : undefined,
-      sameBackends ? old.backends : undefined,
+      sameBackends ? old : undefined,
     );
     const sameOwners = before !== undefined && this.#sameOwners(old, image);
     const changed = sameOwners ? this.#changedOf(old.row) : this.#context.now();
-    if (!sameBackends) this.#writeBackends(placed.backends.start, image.backends);
+    if (!sameBackends) this.#writeBackends(placed, image.backends);
     if (!sameRing)
       this.#context.memory.rings.halves.set(image.ring, placed.ring.start * RING_ROW_SLOTS);
     this.#writeRow(id, placed, image, changed);
     this.#placed.set(id, placed);
-    this.#frontends?.publish(id, placed.row);
+    this.#publish(id, placed.row);
     this.#retire({
       row: old.row,
+      family: old.family,
       ring: sameRing ? NOTHING : old.ring,
       backends: sameBackends ? NOTHING : old.backends,
     });
@@ -186,20 +203,33 @@ export class ImageTable {
     const placed = this.#placed.get(id);
     if (placed === undefined) return;
     this.#placed.delete(id);
-    this.#frontends?.publish(id, NO_SERVICE_ROW);
+    this.#publish(id, NO_SERVICE_ROW);
     this.#retire(placed);
     for (const stale of this.#stale.get(id) ?? []) this.#retire(stale);
     this.#stale.delete(id);
   }
 
+  #publish(id: number, row: number): void {
+    for (const frontends of this.#frontends) frontends.publish(id, row);
+  }
+
+  #part(family: Family): ImageFamily & { readonly rows: Extents } {
+    const part = this.#parts.get(family);
+    if (part === undefined) throw new Error(`there are no tables of ${family} on this node`);
+    return part;
+  }
+
   /** Gives every backend of these addresses another next hop: address → row. */
-  reroute(rows: ReadonlyMap<Ipv4, number>): void {
-    const { backends } = this.#context.memory;
-    for (const { backends: extent } of this.#placed.values()) {
-      for (let row = extent.start; row < extent.start + extent.count; row++) {
-        const nexthop = rows.get(backends.view.getUint32(row * Backend.size) as Ipv4);
-        if (nexthop === undefined || this.#isLocal(row)) continue;
-        Atomics.store(backends.halves, row * (Backend.size / 2) + BACKEND_NEXTHOP, nexthop);
+  #reroute(family: Family, rows: ReadonlyMap<Address, number>): void {
+    const part = this.#part(family);
+    for (const placed of this.#placed.values()) {
+      if (placed.family !== family) continue;
+      const { start, count } = placed.backends;
+      for (let row = start; row < start + count; row++) {
+        const { address, flags } = readBackend(part, row);
+        const nexthop = rows.get(address);
+        if (nexthop === undefined || isLocal(flags)) continue;
+        setNexthop(part, row, nexthop);
       }
     }
   }
@@ -207,8 +237,10 @@ export class ImageTable {
   #allocate(
     { ring, backends }: ServiceImage,
     sameRing: Extent | undefined,
-    sameBackends: Extent | undefined,
+    same: Placed | undefined,
   ): Placed {
+    const family = same?.family ?? familyOfBackends(backends);
+    const part = this.#part(family);
     const parts: [Extents, Extent][] = [];
     const take = (from: Extents, count: number, what: string, key: string): Extent => {
       if (count === 0) return NOTHING;
@@ -220,9 +252,11 @@ export class ImageTable {
     };
     try {
       const ringCount = Math.ceil(ring.length / RING_ROW_SLOTS);
+      const { names } = part.tables;
       return {
+        family,
         backends:
-          sameBackends ?? take(this.#backendRows, backends.length, "backends", "tables.backends"),
+          same?.backends ?? take(part.rows, backends.length, names.backends, "tables.backends"),
         ring: sameRing ?? take(this.#ringRows, ringCount, "rings", "tables.ringEntries"),
         row: take(this.#rows, 1, "services", "tables.services").start,
       };
@@ -232,13 +266,14 @@ export class ImageTable {
     }
   }
 
-  #writeBackends(start: number, backends: readonly BackendImage[]): void {
-    const { view } = this.#context.memory.backends;
+  #writeBackends(placed: Placed, backends: readonly BackendImage[]): void {
+    const { tables, nexthops, backends: region } = this.#part(placed.family);
+    const { start } = placed.backends;
     for (const [index, { address, port, local, counter }] of backends.entries()) {
-      Backend.encode(view, (start + index) * Backend.size, {
+      tables.backend.encode(region.view, (start + index) * tables.backendBytes, {
         address,
         port: port as Port,
-        nexthop: local ? 0 : this.#context.nexthops.acquire(address),
+        nexthop: local ? 0 : nexthops.acquire(address),
         counter,
         flags: local ? BackendFlag.local : 0,
       });
@@ -268,25 +303,20 @@ export class ImageTable {
     return Service.decode(this.#context.memory.services.view, row * Service.size).changed;
   }
 
-  #isLocal(row: number): boolean {
-    const { words } = this.#context.memory.backends;
-    return ((words[row * 4 + 3] ?? 0) & BackendFlag.local) !== 0;
-  }
-
-  #readBackends({ start, count }: Extent): BackendImage[] {
-    const { view } = this.#context.memory.backends;
+  #readBackends({ family, backends: { start, count } }: Placed): BackendImage[] {
+    const part = this.#part(family);
     return Array.from({ length: count }, (_, index) => {
-      const row = Backend.decode(view, (start + index) * Backend.size);
-      const local = (row.flags & BackendFlag.local) !== 0;
-      return { address: row.address, port: row.port, local, counter: row.counter };
+      const { address, port, counter, flags } = readBackend(part, start + index);
+      return { address, port, local: isLocal(flags), counter };
     });
   }
 
-  #hasBackends({ start, count }: Extent, backends: readonly BackendImage[]): boolean {
+  #hasBackends(placed: Placed, backends: readonly BackendImage[]): boolean {
+    const { start, count } = placed.backends;
     if (count !== backends.length) return false;
-    const { view } = this.#context.memory.backends;
+    const part = this.#part(placed.family);
     return backends.every(({ address, port, local, counter }, index) => {
-      const row = Backend.decode(view, (start + index) * Backend.size);
+      const row = readBackend(part, start + index);
       const flags = local ? BackendFlag.local : 0;
       return (
         row.address === address &&
@@ -312,23 +342,17 @@ export class ImageTable {
   #sameOwners(placed: Placed, { ring, backends }: ServiceImage): boolean {
     if (this.#ringSize(placed) !== ring.length) return false;
     const { halves } = this.#context.memory.rings;
-    const { view } = this.#context.memory.backends;
     const first = placed.ring.start * RING_ROW_SLOTS;
     const owners = backends.map(({ address }) => address);
-    const former = Array.from({ length: placed.backends.count }, (_, index) =>
-      view.getUint32((placed.backends.start + index) * Backend.size),
-    );
+    const former = this.#readBackends(placed).map(({ address }) => address);
     return ring.every((backend, slot) => owners[backend] === former[halves[first + slot] ?? 0]);
   }
 
-  #acquireAll(extent: Extent): void {
-    const { backends } = this.#context.memory;
-    for (let row = extent.start; row < extent.start + extent.count; row++) {
-      if (this.#isLocal(row)) continue;
-      const address = backends.view.getUint32(row * Backend.size) as Ipv4;
-      const at = row * (Backend.size / 2) + BACKEND_NEXTHOP;
-      const nexthop = this.#context.nexthops.acquire(address, backends.halves[at]);
-      Atomics.store(backends.halves, row * (Backend.size / 2) + BACKEND_NEXTHOP, nexthop);
+  #acquireAll({ family, backends: { start, count } }: Placed): void {
+    const part = this.#part(family);
+    for (let row = start; row < start + count; row++) {
+      const { address, flags, nexthop } = readBackend(part, row);
+      if (!isLocal(flags)) setNexthop(part, row, part.nexthops.acquire(address, nexthop));
     }
   }
 
@@ -336,26 +360,43 @@ export class ImageTable {
     const stale = this.#stale.get(id);
     if (stale === undefined) return;
     this.#stale.delete(id);
-    this.#frontends?.publish(id, this.rowOf(id));
+    this.#publish(id, this.rowOf(id));
     for (const placed of stale) this.#retire(placed, false);
   }
 
   /** After the grace period the rows are free, and nobody needs the way to the backends. */
   #retire(placed: Placed, acquired = true): void {
+    const part = this.#part(placed.family);
     if (acquired) {
-      const { view } = this.#context.memory.backends;
       const { start, count } = placed.backends;
       for (let row = start; row < start + count; row++) {
-        if (this.#isLocal(row)) continue;
-        this.#context.nexthops.release(view.getUint32(row * Backend.size) as Ipv4);
+        const { address, flags } = readBackend(part, row);
+        if (!isLocal(flags)) part.nexthops.release(address);
       }
     }
     this.#context.quarantine.retire(() => {
       if (placed.row !== NO_SERVICE_ROW) this.#rows.free({ start: placed.row, count: 1 });
       this.#ringRows.free(placed.ring);
-      this.#backendRows.free(placed.backends);
+      part.rows.free(placed.backends);
     });
   }
+}
+
+function readBackend({ tables, backends }: ImageFamily, row: number): BackendRow {
+  return tables.backend.decode(backends.view, row * tables.backendBytes);
+}
+
+function isLocal(flags: number): boolean {
+  return (flags & BackendFlag.local) !== 0;
+}
+
+function setNexthop({ tables, backends }: ImageFamily, row: number, nexthop: number): void {
+  Atomics.store(backends.halves, row * (tables.backendBytes / 2) + tables.nexthop, nexthop);
+}
+
+/** Without any it doesn't matter. */
+function familyOfBackends([first]: readonly BackendImage[]): Family {
+  return first === undefined ? "ipv4" : familyOf(first.address);
 }
 
 interface Found {
@@ -383,22 +424,32 @@ function taken(found: readonly Found[], part: "ring" | "backends"): Extent[] {
 function without(placed: Placed, kept: Placed): Placed {
   const rest = (part: "ring" | "backends"): Extent =>
     placed[part].start === kept[part].start ? NOTHING : placed[part];
-  return { row: placed.row, ring: rest("ring"), backends: rest("backends") };
+  const { row, family } = placed;
+  return { row, family, ring: rest("ring"), backends: rest("backends") };
 }
 
 /** The images that rows lead to; one that leads outside of a table, or into another's, is none. */
-function readLive(memory: TableMemory, live: Iterable<number>): Found[] {
-  const { services, rings, backends } = memory;
+function readLive({ memory, families }: ImageContext, live: Iterable<LiveRow>): Found[] {
+  const { services, rings } = memory;
   const found: Found[] = [];
-  for (const row of new Set(live)) {
-    if (row === NO_SERVICE_ROW || row >= services.rows) continue;
+  const seen = new Set<number>([NO_SERVICE_ROW]);
+  for (const { row, family } of live) {
+    if (seen.has(row) || row >= services.rows) continue;
+    seen.add(row);
+    const backends = families.find(({ tables }) => tables.family === family)?.backends;
     const it = Service.decode(services.view, row * Service.size);
     const ring = { start: it.ring, count: Math.ceil(it.ringSize / RING_ROW_SLOTS) };
     const extent = { start: it.backends, count: it.backendCount };
-    if (it.id === 0 || !fits(ring, rings.rows) || !fits(extent, backends.rows)) continue;
-    found.push({ id: it.id, placed: { row, ring, backends: extent } });
+    if (it.id === 0 || !fits(ring, rings.rows) || !fits(extent, backends?.rows ?? 0)) continue;
+    found.push({ id: it.id, placed: { row, ring, family, backends: extent } });
   }
-  return withoutOverlaps(withoutOverlaps(found, "ring"), "backends");
+  const apart = withoutOverlaps(found, "ring");
+  return families.flatMap(({ tables }) =>
+    withoutOverlaps(
+      apart.filter(({ placed }) => placed.family === tables.family),
+      "backends",
+    ),
+  );
 }
 
 function fits({ start, count }: Extent, rows: number): boolean {

@@ -11,19 +11,17 @@ export const PROBES = 4;
 /** RING_ROW_SLOTS of bpf/abi/maps.h. */
 export const RING_ROW_SLOTS = 32;
 
-/** Words of 4 bytes that a row takes. */
-export const WORDS = { frontend: 4, service: 8, backend: 4 } as const;
-/** Words of struct frontend. */
-export const FRONTEND = { address: 0, portProtocolKind: 1, service: 2, spill: 3 } as const;
-/** struct backend's nexthop, in half words. */
-export const BACKEND_NEXTHOP = 3;
-
-/** The maps of the hot tables. */
-export interface HotMaps {
+/** The maps with addresses of one family. */
+export interface FamilyMaps {
   readonly frontends: BpfMap;
+  readonly backends: BpfMap;
+}
+
+/** The maps of the hot tables; IPv6's where the node has it. */
+export interface HotMaps extends FamilyMaps {
   readonly services: BpfMap;
   readonly rings: BpfMap;
-  readonly backends: BpfMap;
+  readonly wide?: FamilyMaps | undefined;
 }
 
 /** One mapped table. */
@@ -36,12 +34,18 @@ export interface Region {
   readonly pairs: BigUint64Array<ArrayBuffer>;
 }
 
+/** Tables of one family, mapped. */
+export interface FamilyMemory {
+  readonly frontends: Region;
+  readonly backends: Region;
+}
+
 /** The hot tables, mapped. */
 export interface TableMemory extends Disposable {
-  readonly frontends: Region;
   readonly services: Region;
   readonly rings: Region;
-  readonly backends: Region;
+  readonly ipv4: FamilyMemory;
+  readonly ipv6: FamilyMemory | undefined;
 }
 
 /** A table of so many rows in this memory. */
@@ -67,11 +71,15 @@ export function mapTables(maps: HotMaps): TableMemory {
     for (const mapping of mappings) mapping.close();
   };
   try {
+    const family = ({ frontends, backends }: FamilyMaps): FamilyMemory => ({
+      frontends: region(frontends),
+      backends: region(backends),
+    });
     return {
-      frontends: region(maps.frontends),
       services: region(maps.services),
       rings: region(maps.rings),
-      backends: region(maps.backends),
+      ipv4: family(maps),
+      ipv6: maps.wide && family(maps.wide),
       [Symbol.dispose]: close,
     };
   } catch (error) {

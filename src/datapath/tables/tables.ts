@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hot tables as targets of a reconciler (src/state/target.ts), restored from what is in memory.
 
+import { type Family, familyOf } from "../../net/address.ts";
 import type { MapRefusal } from "../maps.ts";
+import { IPV4_TABLES, IPV6_TABLES, type TableFamily } from "./family.ts";
 import { FrontendTable, TableFull } from "./frontends.ts";
 import { type FrontendKey, frontendId, leadsToService } from "./hash.ts";
-import { type BackendImage, ImageTable, type NexthopSource, type ServiceImage } from "./images.ts";
-import { FRONTEND, type HotMaps, mapTables, type TableMemory, WORDS } from "./memory.ts";
+import {
+  type BackendImage,
+  type ImageFamily,
+  ImageTable,
+  type LiveRow,
+  type NexthopSource,
+  type ServiceImage,
+} from "./images.ts";
+import { type FamilyMemory, type HotMaps, mapTables, type Region } from "./memory.ts";
 import { type Grace, Quarantine } from "./quarantine.ts";
 
 /** The part of Target that a hot table is; src/state knows no kernel and is not known here. */
@@ -33,7 +42,7 @@ export interface FoundService {
 
 /** How full a table is. */
 export interface TableFill {
-  readonly table: "frontends" | "services" | "rings" | "backends";
+  readonly table: string;
   readonly used: number;
   readonly limit: number;
   /** The key of the node's file that makes it larger. */
@@ -43,6 +52,8 @@ export interface TableFill {
 export interface HotTablesOptions {
   readonly maps: HotMaps;
   readonly nexthops: NexthopSource;
+  /** Of IPv6, where there are tables of it. */
+  readonly wideNexthops?: NexthopSource | undefined;
   /** The low half of the kernel's jiffies. */
   readonly now: () => number;
   /** For tests: what is waited for before rows are used again. */
@@ -64,6 +75,11 @@ export interface HotTables extends Disposable {
   settled(): Promise<void>;
 }
 
+/** The tables of one family. */
+interface Part extends ImageFamily {
+  readonly keys: Region;
+}
+
 /**
  * Maps the tables and takes over what is in them: services that frontends lead to keep their ids
  * and places, everything else is free after a grace period, for which this waits.
@@ -71,51 +87,62 @@ export interface HotTables extends Disposable {
 export async function openTables(options: HotTablesOptions): Promise<HotTables> {
   const memory = mapTables(options.maps);
   const quarantine = new Quarantine(options.grace);
+  const { nexthops, wideNexthops, now } = options;
+  const parts = [partOf(IPV4_TABLES, memory.ipv4, nexthops)];
+  if (memory.ipv6 !== undefined && wideNexthops !== undefined) {
+    parts.push(partOf(IPV6_TABLES, memory.ipv6, wideNexthops));
+  }
   try {
-    const { nexthops, now } = options;
-    const images = new ImageTable({ memory, quarantine, nexthops, now }, liveRows(memory));
+    const images = new ImageTable({ memory, families: parts, quarantine, now }, liveRows(parts));
     const idOf = (row: number): number => images.idOfRow(row);
-    const frontends = new FrontendTable(memory.frontends, quarantine, idOf);
-    images.frontends = frontends;
+    const frontends = new Map<Family, FrontendTable>();
+    for (const { tables, keys } of parts) {
+      frontends.set(tables.family, new FrontendTable(tables, keys, quarantine, idOf));
+    }
+    images.frontends = [...frontends.values()];
     quarantine.retire(() => undefined);
     await quarantine.settled();
     if (quarantine.error !== undefined) throw quarantine.error;
-    const follow: NexthopSource["follow"] = (rerouted) => nexthops.follow(rerouted);
-    return assemble(memory, quarantine, images, frontends, follow);
+    return {
+      images: imageTarget(images, quarantine),
+      frontends: frontendTarget(frontends, images, quarantine),
+      found: () => findServices(images, frontends),
+      fill: () => {
+        const [frontendFill, backendFill, ...wide] = parts.flatMap((part) =>
+          fillOfFamily(part, images, frontends),
+        );
+        return [frontendFill, ...fillOf(memory, images), backendFill, ...wide].filter(
+          (one) => one !== undefined,
+        );
+      },
+      get error() {
+        return quarantine.error;
+      },
+      settled: () => quarantine.settled(),
+      [Symbol.dispose]: () => {
+        for (const part of parts) part.nexthops.follow(() => undefined);
+        memory[Symbol.dispose]();
+      },
+    };
   } catch (error) {
     memory[Symbol.dispose]();
     throw error;
   }
 }
 
-function assemble(
-  memory: TableMemory,
-  quarantine: Quarantine,
-  images: ImageTable,
-  frontends: FrontendTable,
-  follow: NexthopSource["follow"],
-): HotTables {
-  return {
-    images: imageTarget(images, quarantine),
-    frontends: frontendTarget(frontends, images, quarantine),
-    found: () => findServices(images, frontends),
-    fill: () => fillOf(memory, images, frontends),
-    get error() {
-      return quarantine.error;
-    },
-    settled: () => quarantine.settled(),
-    [Symbol.dispose]: () => {
-      follow(() => undefined);
-      memory[Symbol.dispose]();
-    },
-  };
+function partOf(tables: TableFamily, memory: FamilyMemory, nexthops: NexthopSource): Part {
+  return { tables, keys: memory.frontends, backends: memory.backends, nexthops };
 }
 
 /** Rows of services that some frontend leads to. */
-function* liveRows({ frontends: { words } }: TableMemory): Generator<number> {
-  for (let at = 0; at < words.length; at += WORDS.frontend) {
-    const high = words[at + FRONTEND.portProtocolKind] ?? 0;
-    if (leadsToService(high >>> 24)) yield words[at + FRONTEND.service] ?? 0;
+function* liveRows(parts: readonly Part[]): Generator<LiveRow> {
+  for (const { tables, keys } of parts) {
+    const { words: slotWords, rest, service } = tables.frontend;
+    const { words } = keys;
+    for (let at = 0; at < words.length; at += slotWords) {
+      if (!leadsToService((words[at + rest] ?? 0) >>> 24)) continue;
+      yield { row: words[at + service] ?? 0, family: tables.family };
+    }
   }
 }
 
@@ -136,25 +163,33 @@ function imageTarget(
   };
 }
 
+/** Each key stands in the table of its address's family. */
 function frontendTarget(
-  frontends: FrontendTable,
+  frontends: ReadonlyMap<Family, FrontendTable>,
   images: ImageTable,
   quarantine: Quarantine,
 ): TableTarget<FrontendKey, number> {
+  const tableOf = ({ address }: FrontendKey): FrontendTable => {
+    const table = frontends.get(familyOf(address));
+    if (table === undefined) throw new Error(`there is no table of ${familyOf(address)} frontends`);
+    return table;
+  };
   return {
     name: "frontends",
     idOf: frontendId,
     same: (a, b) => a === b,
     apply: (batch) =>
       putAll(batch, quarantine, (key, value) => {
-        if (leadsToService(key.kind)) frontends.put(key, value, images.rowOf(value));
-        else frontends.put(key, 0, value);
+        if (leadsToService(key.kind)) tableOf(key).put(key, value, images.rowOf(value));
+        else tableOf(key).put(key, 0, value);
       }),
     remove(batch) {
-      for (const { key } of batch) frontends.remove(key);
+      for (const { key } of batch) tableOf(key).remove(key);
       return [];
     },
-    keys: () => frontends.keys(),
+    *keys() {
+      for (const table of frontends.values()) yield* table.keys();
+    },
   };
 }
 
@@ -214,13 +249,18 @@ function sameBackend(a: BackendImage, b: BackendImage | undefined): boolean {
   );
 }
 
-function* findServices(images: ImageTable, frontends: FrontendTable): Generator<FoundService> {
+function* findServices(
+  images: ImageTable,
+  frontends: ReadonlyMap<Family, FrontendTable>,
+): Generator<FoundService> {
   const keys = new Map<number, FrontendKey[]>();
-  for (const [key, id] of frontends.entries()) {
-    if (!leadsToService(key.kind)) continue;
-    const list = keys.get(id);
-    if (list === undefined) keys.set(id, [key]);
-    else list.push(key);
+  for (const table of frontends.values()) {
+    for (const [key, id] of table.entries()) {
+      if (!leadsToService(key.kind)) continue;
+      const list = keys.get(id);
+      if (list === undefined) keys.set(id, [key]);
+      else list.push(key);
+    }
   }
   for (const id of images.ids()) {
     const image = images.read(id);
@@ -230,21 +270,25 @@ function* findServices(images: ImageTable, frontends: FrontendTable): Generator<
 }
 
 function fillOf(
-  memory: TableMemory,
-  images: ImageTable,
-  frontends: FrontendTable,
+  { services, rings }: { readonly services: Region; readonly rings: Region },
+  { used }: ImageTable,
 ): readonly TableFill[] {
-  const { used } = images;
-  const { services, rings, backends } = memory;
   return [
-    {
-      table: "frontends",
-      used: frontends.size,
-      limit: frontends.slots,
-      key: "tables.services",
-    },
     { table: "services", used: used.services, limit: services.rows, key: "tables.services" },
     { table: "rings", used: used.rings, limit: rings.rows, key: "tables.ringEntries" },
-    { table: "backends", used: used.backends, limit: backends.rows, key: "tables.backends" },
+  ];
+}
+
+function fillOfFamily(
+  { tables, backends }: Part,
+  images: ImageTable,
+  frontends: ReadonlyMap<Family, FrontendTable>,
+): readonly TableFill[] {
+  const { family, names } = tables;
+  const { size = 0, slots = 0 } = frontends.get(family) ?? {};
+  const used = images.usedBackends(family);
+  return [
+    { table: names.frontends, used: size, limit: slots, key: "tables.services" },
+    { table: names.backends, used, limit: backends.rows, key: "tables.backends" },
   ];
 }

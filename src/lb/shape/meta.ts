@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { isIPv6 } from "node:net";
 import { nearest } from "../../config/nearest.ts";
-import { type Ipv4, tryParseIpv4 } from "../../net/address.ts";
+import { type Address, isAny, tryParseAddress } from "../../net/address.ts";
 import type { Field } from "./field.ts";
 
 /** What our annotations begin with: all of these are known, or are slips. */
@@ -93,15 +92,13 @@ export function readAnnotations(
   return found;
 }
 
-/** An IPv4 address; undefined with a warning for IPv6, with a fault for anything else. */
-export function readAddress(field: Field): Ipv4 | undefined {
-  const text = field.text("an IPv4 address");
-  if (text === undefined) return field.absent ? field.refuse("an IPv4 address") : undefined;
-  const address = tryParseIpv4(text);
-  if (address !== undefined && address !== 0) return address;
-  if (!isIPv6(text)) return field.refuse("an IPv4 address such as 10.0.0.1");
-  field.warn(`${text} is left out: IPv6 is not supported yet`);
-  return undefined;
+/** An address of either family; undefined with a fault for anything else, and for 0.0.0.0 or ::. */
+export function readAddress(field: Field): Address | undefined {
+  const text = field.text("an IP address");
+  if (text === undefined) return field.absent ? field.refuse("an IP address") : undefined;
+  const address = tryParseAddress(text);
+  if (address !== undefined && !isAny(address)) return address;
+  return field.refuse("an IP address such as 10.0.0.1 or 2001:db8::1");
 }
 
 /** A port number that must be there. */

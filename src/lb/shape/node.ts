@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { AddressError } from "../../net/address.ts";
-import { type Prefix4, parsePrefix4 } from "../../net/prefix.ts";
+import { type Prefix, parsePrefix } from "../../net/prefix.ts";
 import type { Node } from "../../node/rows.ts";
 import type { Field } from "./field.ts";
 import { readAddress, readAnnotations, readMeta } from "./meta.ts";
@@ -23,15 +23,11 @@ export function readNode(root: Field): Node | undefined {
   return { name: meta.name, addresses: [...new Set(addresses)], podPrefixes };
 }
 
-function readPrefix(field: Field): Prefix4 | undefined {
-  const text = field.text("an IPv4 prefix");
+function readPrefix(field: Field): Prefix | undefined {
+  const text = field.text("a prefix");
   if (text === undefined || text === "") return undefined;
-  if (text.includes(":")) {
-    field.warn(`${text} is left out: IPv6 is not supported yet`);
-    return undefined;
-  }
   try {
-    return parsePrefix4(text);
+    return parsePrefix(text);
   } catch (error) {
     if (error instanceof AddressError) return field.fault(error.message);
     throw error;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Attachment, Endpoint, HostPort } from "../../endpoint/rows.ts";
+import { type Address, familyOf } from "../../net/address.ts";
 import { tryParseMac } from "../../net/mac.ts";
 import { objectKey } from "../rows.ts";
 import type { Field } from "./field.ts";
@@ -24,15 +25,30 @@ export function readPod(root: Field): Endpoint | undefined {
   const phase = status.get("phase").text();
   if (phase === "Succeeded" || phase === "Failed") return undefined;
   const podIp = status.get("podIP");
-  if (podIp.absent) {
-    if (attachment !== undefined) podIp.refuse("the pod's IPv4 address");
+  const podIps = status.get("podIPs").items();
+  const fields = [podIp, ...podIps.map((item) => item.get("ip"))].filter(({ absent }) => !absent);
+  if (fields.length === 0) {
+    if (attachment !== undefined) podIp.refuse("the pod's IP address");
     return undefined;
   }
-  const address = readAddress(podIp);
+  const addresses = readEach(fields);
   if (node === undefined || node === "") root.get("spec").get("nodeName").refuse("a node's name");
-  if (meta === undefined || node === undefined || address === undefined) return undefined;
+  if (meta === undefined || node === undefined || addresses.length === 0) return undefined;
   const key = objectKey(meta.namespace, meta.name);
-  return { key, address, node, attachment, hostPorts: readHostPorts(root.get("spec")) };
+  return { key, addresses, node, attachment, hostPorts: readHostPorts(root.get("spec")) };
+}
+
+/** One of each family at most, as in Kubernetes. */
+function readEach(fields: readonly Field[]): Address[] {
+  const found: Address[] = [];
+  for (const field of fields) {
+    const address = readAddress(field);
+    if (address === undefined || found.includes(address)) continue;
+    if (found.some((other) => familyOf(other) === familyOf(address))) {
+      field.fault("a second address of one family");
+    } else found.push(address);
+  }
+  return found;
 }
 
 function readAttachment(root: Field): Attachment | undefined {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatIpv4 } from "../../net/address.ts";
+import { formatAddress } from "../../net/address.ts";
 import { formatPrefix } from "../../net/prefix.ts";
 import { DEFAULT_POLICY, type Service } from "../rows.ts";
 import { Field, type Remarks } from "./field.ts";
@@ -34,7 +34,7 @@ function addressesOf(parts: Parts): string {
   const { row, said } = read(parts);
   assert.deepEqual(said, []);
   return [row.addresses, row.clusterAddresses]
-    .map((list) => list.map(formatIpv4).join(" "))
+    .map((list) => list.map(formatAddress).join(" "))
     .join(" | ");
 }
 
@@ -150,11 +150,33 @@ test("source ranges let in, or keep out, as the service says", () => {
   assert.equal(ranges({ spec, annotations: old }), "198.51.100.0/24 203.0.0.0/8");
 });
 
-test("a service whose ranges are all of IPv6 is open to nobody of IPv4", () => {
-  const { row, said } = read({ spec: { loadBalancerSourceRanges: ["2001:db8::/32"] } });
-  assert.deepEqual(row.policy.sourceRanges, []);
+test("source ranges are of either family", () => {
+  const { row, said } = read({
+    spec: { loadBalancerSourceRanges: ["2001:db8::/32", "10.0.0.1/8"] },
+  });
+  assert.deepEqual(row.policy.sourceRanges?.map(formatPrefix), ["2001:db8::/32", "10.0.0.0/8"]);
+  assert.deepEqual(said, []);
+});
+
+test("a service's families are those that it says, or else those of its addresses", () => {
+  const families = (spec: Record<string, unknown>) => read({ spec }).row.families;
+  assert.deepEqual(families({ clusterIPs: ["10.96.0.1", "fd00::1"] }), ["ipv4", "ipv6"]);
+  assert.deepEqual(families({ clusterIP: "fd00::1" }), ["ipv6"]);
+  assert.deepEqual(families({ type: "NodePort" }), ["ipv4"]);
+  assert.deepEqual(families({ type: "NodePort", ipFamilies: ["IPv6"] }), ["ipv6"]);
+  assert.deepEqual(families({ type: "NodePort", ipFamilyPolicy: "PreferDualStack" }), [
+    "ipv4",
+    "ipv6",
+  ]);
+});
+
+test("an address of a family that the service hasn't got is left out", () => {
+  const { row, said } = read({
+    spec: { ipFamilies: ["IPv4"], externalIPs: ["192.0.2.9", "2001:db8::1"] },
+  });
+  assert.deepEqual(row.addresses.map(formatAddress), ["192.0.2.9"]);
   assert.deepEqual(said, [
-    "spec.loadBalancerSourceRanges.0: 2001:db8::/32 is left out: IPv6 is not supported yet",
+    "spec.externalIPs.1: the address is left out: its family is not among spec.ipFamilies",
   ]);
 });
 

@@ -1,7 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isDeepStrictEqual } from "node:util";
-import { AddressError, type Ipv4, isIpv4 } from "../../net/address.ts";
-import { type Prefix4, parseInterfaceAddress, prefixOf } from "../../net/prefix.ts";
+import {
+  type Address,
+  AddressError,
+  compareAddress,
+  FAMILIES,
+  type Family,
+  familyOf,
+  isIpv4,
+} from "../../net/address.ts";
+import {
+  type Prefix,
+  parseInterfaceAddress,
+  parsePrefix,
+  prefixContains,
+  prefixOf,
+} from "../../net/prefix.ts";
 import { RING_SIZES } from "../maglev.ts";
 import {
   DEFAULT_POLICY,
@@ -113,7 +127,10 @@ function readHealthCheckPort(spec: Field, type: string, { externalLocal }: Servi
 }
 
 /** The addresses by which a service is found: none where it is left to others. */
-function readAddresses(root: Field, type: string): Pick<Service, "addresses" | "clusterAddresses"> {
+function readAddresses(
+  root: Field,
+  type: string,
+): Pick<Service, "families" | "addresses" | "clusterAddresses"> {
   const spec = root.get("spec");
   const clusterFields = [spec.get("clusterIP"), ...spec.get("clusterIPs").items()].filter(
     ({ absent, value }) => !absent && value !== "",
@@ -131,25 +148,55 @@ function readAddresses(root: Field, type: string): Pick<Service, "addresses" | "
     }
   }
   const isHeadless = clusterFields.some(({ value }) => value === "None");
-  if (type === "ExternalName" || isHeadless) return { addresses: [], clusterAddresses: [] };
-  const addresses = readEach(fields);
-  const clusterAddresses = readEach(clusterFields).filter((one) => !addresses.includes(one));
-  return { addresses, clusterAddresses };
+  if (type === "ExternalName" || isHeadless) {
+    return { families: IPV4_ONLY, addresses: [], clusterAddresses: [] };
+  }
+  const said = readFamilies(spec);
+  const addresses = readEach(fields, said);
+  const clusterAddresses = readEach(clusterFields, said).filter((one) => !addresses.includes(one));
+  const found = [...clusterAddresses, ...addresses].map(familyOf);
+  return { families: said ?? familiesIn(found), addresses, clusterAddresses };
+}
+
+const IPV4_ONLY: readonly Family[] = ["ipv4"];
+const IPV6_ONLY: readonly Family[] = ["ipv6"];
+
+/** Of lists that are the same there is one. */
+function familiesIn(found: readonly Family[]): readonly Family[] {
+  if (!found.includes("ipv6")) return IPV4_ONLY;
+  return found.includes("ipv4") ? FAMILIES : IPV6_ONLY;
+}
+
+/** As the object says; undefined where it leaves them to its addresses. */
+function readFamilies(spec: Field): readonly Family[] | undefined {
+  const policies = ["SingleStack", "PreferDualStack", "RequireDualStack"] as const;
+  const policy = readWord(spec.get("ipFamilyPolicy"), policies) ?? "SingleStack";
+  const words = spec.get("ipFamilies").items();
+  const said = words.map((item) => readWord(item, ["IPv4", "IPv6"]));
+  if (said.length > 0) return familiesIn(said.map((word) => (word === "IPv6" ? "ipv6" : "ipv4")));
+  return policy === "SingleStack" ? undefined : FAMILIES;
 }
 
 /** Sorted, each once. */
-function readEach(fields: readonly Field[]): Ipv4[] {
-  const found = new Set<Ipv4>();
+function readEach(fields: readonly Field[], families: readonly Family[] | undefined): Address[] {
+  const found = new Set<Address>();
   for (const field of fields) {
     const address = readAddress(field);
     if (address === undefined) continue;
-    if (isServable(address)) found.add(address);
-    else field.fault("loopback, multicast and broadcast addresses can't be a service's");
+    if (!isServable(address))
+      field.fault("loopback, multicast and broadcast addresses can't be a service's");
+    else if (families?.includes(familyOf(address)) === false) {
+      field.warn("the address is left out: its family is not among spec.ipFamilies");
+    } else found.add(address);
   }
-  return [...found].sort((a, b) => a - b);
+  return [...found].sort(compareAddress);
 }
 
-function isServable(address: Ipv4): boolean {
+/** Of the link (fe80::/10), multicast (ff00::/8), and ::/96 with loopback in it. */
+const UNSERVABLE6 = ["fe80::/10", "ff00::/8", "::/96"].map(parsePrefix);
+
+function isServable(address: Address): boolean {
+  if (!isIpv4(address)) return !UNSERVABLE6.some((prefix) => prefixContains(prefix, address));
   const first = address >>> 24;
   return first !== 0 && first !== 127 && first < 224;
 }
@@ -231,17 +278,14 @@ function readSourceRanges(
   if (policy !== undefined && !sourceDeny && policy.text !== "allow") {
     policy.field.refuse("allow or deny");
   }
-  // Ranges of which none can be read would be faults: those of IPv6 allow nobody here.
   return { sourceRanges: texts.length === 0 ? undefined : ranges, sourceDeny };
 }
 
 /** As Kubernetes reads it, which takes 10.0.0.1/8 for 10.0.0.0/8. */
-function readRange(field: Field, text: string): Prefix4 | undefined {
+function readRange(field: Field, text: string): Prefix | undefined {
   try {
     const { address, length } = parseInterfaceAddress(text);
-    if (isIpv4(address)) return prefixOf(address, length);
-    field.warn(`${text} is left out: IPv6 is not supported yet`);
-    return undefined;
+    return prefixOf(address, length);
   } catch (error) {
     if (error instanceof AddressError) return field.fault(error.message);
     throw error;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Ipv4, tryParseIpv4 } from "../../net/address.ts";
+import { type Address, type Family, familyOf, tryParseAddress } from "../../net/address.ts";
 import { MAX_WEIGHT } from "../maglev.ts";
 import { type EndpointSlice, objectKey, type SliceEndpoint, type SlicePort } from "../rows.ts";
 import type { Field } from "./field.ts";
@@ -51,12 +51,7 @@ export function readSlice(root: Field): EndpointSlice | undefined {
   const service = root.get("metadata").get("labels").get(SERVICE_LABEL);
   const serviceName = service.text();
   if (service.absent) service.fault("expected the name of the Service that the slice belongs to");
-  const family = root.get("addressType");
-  if (family.value === "IPv6") {
-    family.warn("the slice is left out: IPv6 is not supported yet");
-    return undefined;
-  }
-  if (family.value !== "IPv4") family.refuse("IPv4");
+  const family = readFamily(root.get("addressType"));
   const ports = readPorts(root.get("ports"));
   const weights = readWeights(root);
   const list = root.get("endpoints");
@@ -64,13 +59,14 @@ export function readSlice(root: Field): EndpointSlice | undefined {
   if (items.length > MAX_ENDPOINTS) {
     list.fault(`${items.length} endpoints: expected at most ${MAX_ENDPOINTS}`);
   }
-  const endpoints = items.flatMap((item) => readEndpoint(item, weights) ?? []);
+  const endpoints = items.flatMap((item) => readEndpoint(item, weights, family) ?? []);
   checkWeights(weights, endpoints);
-  if (meta === undefined || serviceName === undefined) return undefined;
+  if (meta === undefined || serviceName === undefined || family === undefined) return undefined;
   const { namespace, name } = meta;
   return {
     key: objectKey(namespace, name),
     service: objectKey(namespace, serviceName),
+    family,
     ports,
     endpoints,
   };
@@ -90,7 +86,17 @@ function readPorts(list: Field): SlicePort[] {
   });
 }
 
-function readEndpoint(item: Field, weights: Weights): SliceEndpoint | undefined {
+function readFamily(field: Field): Family | undefined {
+  const { value } = field;
+  if (value === "IPv4") return "ipv4";
+  return value === "IPv6" ? "ipv6" : field.refuse("IPv4 or IPv6");
+}
+
+function readEndpoint(
+  item: Field,
+  weights: Weights,
+  family: Family | undefined,
+): SliceEndpoint | undefined {
   item.only(ENDPOINT_KEYS);
   const conditions = item.get("conditions").only(CONDITION_KEYS);
   // Kubernetes: unknown readiness counts as ready, and serving follows ready.
@@ -103,12 +109,15 @@ function readEndpoint(item: Field, weights: Weights): SliceEndpoint | undefined 
   if (first === undefined) return addresses.absent ? addresses.refuse("an address") : undefined;
   const address = readAddress(first);
   if (address === undefined) return undefined;
+  if (family !== undefined && familyOf(address) !== family) {
+    return first.fault("an address of the other family than addressType says");
+  }
   const weight = weights.of.get(address) ?? weights.others;
   return { address, ready, serving, terminating, node, weight };
 }
 
 interface Weights {
-  readonly of: ReadonlyMap<Ipv4, number>;
+  readonly of: ReadonlyMap<Address, number>;
   readonly others: number;
   readonly field: Field | undefined;
 }
@@ -116,11 +125,11 @@ interface Weights {
 /** `10.0.1.10=200, 10.0.1.11=0, *=50`; `*` is for all that aren't named. */
 function readWeights(root: Field): Weights {
   const found = readAnnotations(root, [ANNOTATIONS.weights]).get(ANNOTATIONS.weights);
-  const of = new Map<Ipv4, number>();
+  const of = new Map<Address, number>();
   let others = DEFAULT_WEIGHT;
   for (const part of found?.text.split(",") ?? []) {
-    const match = /^\s*([0-9.]+|\*)\s*=\s*(\d{1,4})\s*$/.exec(part);
-    const address = match?.[1] === "*" ? "*" : tryParseIpv4(match?.[1] ?? "");
+    const match = /^\s*([0-9a-fA-F.:]+|\*)\s*=\s*(\d{1,4})\s*$/.exec(part);
+    const address = match?.[1] === "*" ? "*" : tryParseAddress(match?.[1] ?? "");
     const weight = Number(match?.[2]);
     if (address === undefined || !(weight <= MAX_WEIGHT)) {
       found?.field.refuse(`ADDRESS=WEIGHT pairs with weights of 0 to ${MAX_WEIGHT}`);

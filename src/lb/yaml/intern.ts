@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isDeepStrictEqual } from "node:util";
-import type { Ipv4 } from "../../net/address.ts";
+import { type Address, FAMILIES, type Family } from "../../net/address.ts";
 import {
   DEFAULT_POLICY,
   type EndpointSlice,
@@ -18,7 +18,9 @@ const texts = new Map<string, string>();
 /** Texts kept at most; beyond, they are merely not shared. */
 const MAX_TEXTS = 100_000;
 
-const NONE: readonly Ipv4[] = [];
+const NONE: readonly Address[] = [];
+
+const FAMILY_LISTS: readonly (readonly Family[])[] = [["ipv4"], ["ipv6"], FAMILIES];
 
 /**
  * What comes from another thread brings a copy of every text, in objects that take more room than
@@ -46,12 +48,13 @@ function internRow(content: ManifestRow): ManifestRow {
 }
 
 function internService(row: Service): Service {
-  const { key, namespace, name, type, addresses, clusterAddresses, ports, policy } = row;
+  const { key, namespace, name, type, families, addresses, clusterAddresses, ports, policy } = row;
   return {
     key,
     namespace: one(namespace),
     name,
     type: one(type),
+    families: FAMILY_LISTS.find((list) => isDeepStrictEqual(list, families)) ?? families,
     addresses: addresses.length === 0 ? NONE : addresses,
     clusterAddresses: clusterAddresses.length === 0 ? NONE : clusterAddresses,
     ports: ports.map(internServicePort),
@@ -62,10 +65,11 @@ function internService(row: Service): Service {
   };
 }
 
-function internSlice({ key, service, ports, endpoints }: EndpointSlice): EndpointSlice {
+function internSlice({ key, service, family, ports, endpoints }: EndpointSlice): EndpointSlice {
   return {
     key,
     service,
+    family: one(family),
     ports: ports.map(internPort),
     endpoints: endpoints.map(internEndpoint),
   };

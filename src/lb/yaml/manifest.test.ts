@@ -83,6 +83,7 @@ test("a Service gives its addresses, sorted and each once, and its ports", () =>
     namespace: "default",
     name: "web",
     type: "LoadBalancer",
+    families: ["ipv4"],
     addresses: ["192.0.2.9", "192.0.2.10"],
     clusterAddresses: [],
     ports: [
@@ -120,7 +121,7 @@ test("a Pod gives its address, its node and how it is attached", () => {
     "spec":{"nodeName":"n1","containers":[{"name":"c"}]},"status":{"podIP":"10.0.1.10"}}`;
   assert.deepEqual(rowOf(pod), {
     key: "shop/web-1",
-    address: "10.0.1.10",
+    addresses: ["10.0.1.10"],
     node: "n1",
     attachment: { device: "lxc1", mac: "02:00:00:00:00:0a", netns: "/run/netns/web-1" },
   });
@@ -207,7 +208,7 @@ const SLIPS: readonly (readonly [what: string, from: string, to: string, fault: 
     "an address",
     "192.0.2.9]",
     "192.0.2.999]",
-    '10 fault spec.externalIPs[0]: expected an IPv4 address such as 10.0.0.1, got "192.0.2.999"',
+    '10 fault spec.externalIPs[0]: expected an IP address such as 10.0.0.1 or 2001:db8::1, got "192.0.2.999"',
   ],
   [
     "a multicast address",
@@ -355,12 +356,12 @@ const SLICE_SLIPS: readonly (readonly [what: string, from: string, to: string, f
     "app: web",
     '5 fault metadata.labels["kubernetes.io/service-name"]: expected the name of the Service that the slice belongs to',
   ],
-  ["a family", "IPv4", "FQDN", '9 fault addressType: expected IPv4, got "FQDN"'],
+  ["a family", "IPv4", "FQDN", '9 fault addressType: expected IPv4 or IPv6, got "FQDN"'],
   [
     "an address",
     "10.0.1.11",
     "10.0.1",
-    '15 fault endpoints[1].addresses[0]: expected an IPv4 address such as 10.0.0.1, got "10.0.1"',
+    '15 fault endpoints[1].addresses[0]: expected an IP address such as 10.0.0.1 or 2001:db8::1, got "10.0.1"',
   ],
   [
     "a condition",
@@ -391,18 +392,6 @@ for (const [what, from, to, fault] of SLICE_SLIPS) {
 }
 
 test("what is left out for now is a warning, and the rest applies", () => {
-  const both = SERVICE.replace("192.0.2.9]", "192.0.2.9, 2001:db8::1]");
-  assert.deepEqual(read(both), [
-    "1 Service default/web row",
-    "  10 warning spec.externalIPs[1]: 2001:db8::1 is left out: IPv6 is not supported yet",
-  ]);
-  assert.deepEqual(read(SLICE.replace("addressType: IPv4", "addressType: IPv6")), [
-    "1 EndpointSlice default/web-abc no row",
-    "  9 warning addressType: the slice is left out: IPv6 is not supported yet",
-  ]);
-});
-
-test("a port of SCTP is left out, and the others apply", () => {
   assert.deepEqual(read(SERVICE.replace("UDP", "SCTP")), [
     "1 Service default/web row",
     "  13 warning spec.ports[1].protocol: the port is left out: SCTP is not balanced yet",

@@ -119,8 +119,8 @@ test("a bad object keeps its previous version until it is good again", async (t)
   write("a.yaml", node("n1", "172.16.0.300") + node("n2", "172.16.0.2") + node("n3", "x"));
   await until("problems are told", () => problems().length === 2);
   assert.deepEqual(problems(), [
-    'error d9/a.yaml:5 Node n1: expected an IPv4 address such as 10.0.0.1, got "172.16.0.300" (kept)',
-    'error d9/a.yaml:15 Node n3: expected an IPv4 address such as 10.0.0.1, got "x"',
+    'error d9/a.yaml:5 Node n1: expected an IP address such as 10.0.0.1 or 2001:db8::1, got "172.16.0.300" (kept)',
+    'error d9/a.yaml:15 Node n3: expected an IP address such as 10.0.0.1 or 2001:db8::1, got "x"',
   ]);
   assert.deepEqual([...rows.keys()], ["n1", "n2"]);
   write("a.yaml", node("n2"));
