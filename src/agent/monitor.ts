@@ -3,10 +3,10 @@ import { ApiError } from "../api/error.ts";
 import type { EventSink } from "../api/event-stream.ts";
 import type { PacketEvent as ApiEvent, MonitorRequest } from "../api/gen/ciliate.ts";
 import { nearest } from "../config/nearest.ts";
-import type { EventSource } from "../datapath/events.ts";
-import { type PacketEvent, verdictNames } from "../datapath/gen/abi.ts";
+import type { AnyPacketEvent, EventSource } from "../datapath/events.ts";
+import { verdictNames } from "../datapath/gen/abi.ts";
 import { placeText, protocolText, tcpFlagsText, verdictText } from "../flow/words.ts";
-import { formatIpv4, type Ipv4, tryParseIpv4 } from "../net/address.ts";
+import { type Address, formatAddress, tryParseAddress } from "../net/address.ts";
 
 /** Names for the numbers in an event; empty where there is none. */
 export interface EventNames {
@@ -32,14 +32,14 @@ export function monitorEvents(
   });
 }
 
-type Filter = (event: PacketEvent) => boolean;
+type Filter = (event: AnyPacketEvent) => boolean;
 
 function createFilter({ address, port, verdict }: MonitorRequest): Filter {
   const filters: Filter[] = [];
   if (address !== "") {
-    const wanted = tryParseIpv4(address);
+    const wanted = tryParseAddress(address);
     if (wanted === undefined) {
-      throw new ApiError("invalid", `address: expected an IPv4 address, got "${address}"`);
+      throw new ApiError("invalid", `address: expected an address, got "${address}"`);
     }
     filters.push((event) => addressesOf(event).includes(wanted));
   }
@@ -69,12 +69,12 @@ function verdictFilter(wanted: string): Filter {
   return (event) => matching.has(event.verdict);
 }
 
-function addressesOf(event: PacketEvent): readonly Ipv4[] {
+function addressesOf(event: AnyPacketEvent): readonly Address[] {
   const { source, destination, outerSource, outerDestination, backend } = event;
   return [source, destination, outerSource, outerDestination, backend];
 }
 
-function describe(event: PacketEvent, names: EventNames, sinceBootNs: bigint): ApiEvent {
+function describe(event: AnyPacketEvent, names: EventNames, sinceBootNs: bigint): ApiEvent {
   return {
     timeUnixNs: event.time + sinceBootNs,
     verdict: verdictText(event.verdict),
@@ -83,9 +83,9 @@ function describe(event: PacketEvent, names: EventNames, sinceBootNs: bigint): A
     device: names.device(event.ifindex),
     length: event.length,
     protocol: protocolText(event.protocol),
-    source: formatIpv4(event.source),
+    source: formatAddress(event.source),
     sourcePort: event.sourcePort,
-    destination: formatIpv4(event.destination),
+    destination: formatAddress(event.destination),
     destinationPort: event.destinationPort,
     tcpFlags: tcpFlagsText(event.tcpFlags),
     outerSource: orEmpty(event.outerSource),
@@ -95,6 +95,6 @@ function describe(event: PacketEvent, names: EventNames, sinceBootNs: bigint): A
   };
 }
 
-function orEmpty(address: Ipv4): string {
-  return address === 0 ? "" : formatIpv4(address);
+function orEmpty(address: Address): string {
+  return address ? formatAddress(address) : "";
 }

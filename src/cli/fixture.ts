@@ -154,6 +154,18 @@ const SERVICES = [
           { address: "10.2.0.10", port: 8080, condition: "terminating", weight: 1 },
         ],
       },
+      {
+        name: "http",
+        protocol: "TCP",
+        port: 80,
+        mode: "dsr",
+        frontends: [{ address: "2001:db8::10", port: 80, scope: "outside" }],
+        id: 3,
+        ringSize: 1021,
+        backendCount: 1,
+        activeBackends: 1,
+        backends: [{ address: "2001:db8:1::10", port: 8080, condition: "ready", weight: 1 }],
+      },
     ],
   }),
   Service.fromPartial({
@@ -243,7 +255,9 @@ const FIXED: AgentHandlers = {
   },
   monitor: (_, sink) => {
     sink.push(EVENT);
-    sink.push({ ...EVENT, verdict: "sent pod", outerSource: "", service: "", device: "" });
+    const wide = { source: "2001:db8::7", destination: "2001:db8::10", backend: "2001:db8:1::10" };
+    const plain = { outerSource: "", outerDestination: "", service: "", device: "" };
+    sink.push({ ...EVENT, ...wide, ...plain, verdict: "sent pod" });
     sink.overwritten(7);
     return () => {};
   },

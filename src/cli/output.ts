@@ -104,6 +104,11 @@ export function enumWord(value: string): string {
   return match?.[1] === undefined ? value : match[1].toLowerCase().replaceAll("_", "-");
 }
 
+/** `192.0.2.1:80`, `[2001:db8::1]:80`; `nodes:80` of what is no address. */
+export function endpointText(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
 /** `17.2 MiB`. */
 export function formatBytes(bytes: number | bigint): string {
   let value = Number(bytes);

@@ -3,12 +3,28 @@
 
 import type { BpfMap } from "../kernel/map.ts";
 import { RingStream } from "../kernel/ring-stream.ts";
-import { EventMask, PacketEvent, type Runtime } from "./gen/abi.ts";
+import { EventMask, PacketEvent, PacketEvent6, type Runtime } from "./gen/abi.ts";
 import type { TypedMap } from "./maps.ts";
+
+/** What happened to a packet of either family. */
+export type AnyPacketEvent = PacketEvent | PacketEvent6;
+
+/**
+ * Reads one record of the ring: those of IPv6 are longer. Undefined for one that is too short for
+ * either.
+ */
+export function decodeEvent(
+  view: DataView,
+  offset: number,
+  length: number,
+): AnyPacketEvent | undefined {
+  if (length >= PacketEvent6.size) return PacketEvent6.decode(view, offset);
+  return length >= PacketEvent.size ? PacketEvent.decode(view, offset) : undefined;
+}
 
 /** Some packets, in the order in which the ring got them. */
 export interface EventBatch {
-  readonly events: readonly PacketEvent[];
+  readonly events: readonly AnyPacketEvent[];
   /** Events thrown away since the batch before, because nobody read fast enough. */
   readonly lost: number;
 }
@@ -58,9 +74,10 @@ export function openEvents(
   const start = (): RingStream =>
     new RingStream(ring, {
       receive(batch) {
-        const events: PacketEvent[] = [];
+        const events: AnyPacketEvent[] = [];
         batch.each((offset, length) => {
-          if (length >= PacketEvent.size) events.push(PacketEvent.decode(batch.view, offset));
+          const event = decodeEvent(batch.view, offset, length);
+          if (event !== undefined) events.push(event);
         });
         receive({ events, lost: batch.lost });
       },

@@ -17,12 +17,11 @@ import { RingReader } from "../kernel/ring.ts";
 import type { Address } from "../net/address.ts";
 import { checkObject } from "./check.ts";
 import { writeConstants } from "./constants.ts";
+import { type AnyPacketEvent, decodeEvent } from "./events.ts";
 import {
   type Config,
   config,
   EventMask,
-  PacketEvent,
-  PacketEvent6,
   type Place,
   Runtime,
   maps as specs,
@@ -198,12 +197,11 @@ export class Rehearsal implements Disposable {
     return counts;
   }
 
-  #lastEvent(): PacketEvent | PacketEvent6 | undefined {
+  #lastEvent(): AnyPacketEvent | undefined {
     using ring = new RingReader(this.#map("events"));
-    let last: PacketEvent | PacketEvent6 | undefined;
+    let last: AnyPacketEvent | undefined;
     ring.read((view, offset, length) => {
-      const codec = length >= PacketEvent6.size ? PacketEvent6 : PacketEvent;
-      last = codec.decode(view, offset);
+      last = decodeEvent(view, offset, length) ?? last;
     });
     return last;
   }

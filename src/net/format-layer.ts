@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { formatAddress } from "./address.ts";
+import { formatAddress, formatAddressPort } from "./address.ts";
+import { readDsr } from "./dsr.ts";
 import { formatMac } from "./mac.ts";
 import type { ArpLayer, Ipv4Layer, Ipv6Layer, Layer } from "./packet.ts";
 import { TCP_FLAG } from "./protocol.ts";
@@ -37,6 +38,12 @@ function formatArpLayer(layer: ArpLayer): string {
 
 /** A layer in a few words for a person. */
 export function formatLayer(layer: Layer): string {
+  const told = readDsr(layer);
+  const text = formatFields(layer);
+  return told === undefined ? text : `${text} for ${formatAddressPort(told.address, told.port)}`;
+}
+
+function formatFields(layer: Layer): string {
   switch (layer.kind) {
     case "ethernet":
       return `eth ${formatMac(layer.source)} > ${formatMac(layer.target)}`;

@@ -2,6 +2,7 @@
 import {
   type Address,
   formatAddress,
+  formatAddressPort,
   isIpv4,
   parseAddress,
   tryParseAddress,
@@ -114,17 +115,12 @@ async function askNames(
   return undefined;
 }
 
-function endpoint(address: Address, port: number): string {
-  const text = formatAddress(address);
-  return isIpv4(address) ? `${text}:${port}` : `[${text}]:${port}`;
-}
-
 function asJson(question: Question, explanation: Explanation, names: Names | undefined) {
   const { service, backend, steps, ...rest } = explanation;
   return {
     protocol: question.protocol,
-    client: endpoint(question.client, question.clientPort),
-    destination: endpoint(question.address, question.port),
+    client: formatAddressPort(question.client, question.clientPort),
+    destination: formatAddressPort(question.address, question.port),
     ...rest,
     service: service && { name: names?.service ?? "", mode: names?.mode ?? "", ...service },
     backend: backend && {
@@ -152,7 +148,8 @@ function show(
 ): void {
   const { client, clientPort, address, port, protocol } = question;
   const { device, service, backend, steps, notes, isKnownFlow } = explanation;
-  const what = `${protocol} ${endpoint(client, clientPort)} -> ${endpoint(address, port)}`;
+  const from = formatAddressPort(client, clientPort);
+  const what = `${protocol} ${from} -> ${formatAddressPort(address, port)}`;
   output.write(`${output.paint("bold", what)}  by ${device}\n`);
   if (option("from") === undefined) {
     fact(
@@ -188,7 +185,7 @@ function backendText(
   service: Explanation["service"],
   names: Names | undefined,
 ): string {
-  const parts = [endpoint(address, port)];
+  const parts = [formatAddressPort(address, port)];
   if (names !== undefined && names.node !== "") parts.push(`on ${names.node}`);
   parts.push(slot === undefined ? "chosen for what is remembered" : `slot ${slot}`);
   const share = (slots / Math.max(1, service?.ringSize ?? 1)) * 100;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { PacketEvent } from "../../api/gen/ciliate.ts";
-import { tryParseIpv4 } from "../../net/address.ts";
+import { tryParseAddress } from "../../net/address.ts";
 import { connectAgent, countOption } from "../agent-api.ts";
 import type { Context, Run } from "../command.ts";
 import { CliError } from "../exit.ts";
-import type { Output } from "../output.ts";
+import { endpointText, type Output } from "../output.ts";
 
 export const monitor: Run = async (context) => {
   const request = readRequest(context);
@@ -26,8 +26,8 @@ export const monitor: Run = async (context) => {
 
 function readRequest(context: Context) {
   const address = context.option("address") ?? "";
-  if (address !== "" && tryParseIpv4(address) === undefined) {
-    throw new CliError("usage", `--address: expected an IPv4 address, got "${address}"`);
+  if (address !== "" && tryParseAddress(address) === undefined) {
+    throw new CliError("usage", `--address: expected an address, got "${address}"`);
   }
   const port = countOption(context, "port") ?? 0;
   if (port > 65_535) throw new CliError("usage", `--port: expected at most 65535, got "${port}"`);
@@ -58,8 +58,8 @@ function showText(output: Output, event: PacketEvent): void {
 }
 
 function describePacket(event: PacketEvent): string {
-  const source = `${event.source}:${event.sourcePort}`;
-  const destination = `${event.destination}:${event.destinationPort}`;
+  const source = endpointText(event.source, event.sourcePort);
+  const destination = endpointText(event.destination, event.destinationPort);
   const flags = event.tcpFlags === "" ? "" : ` [${event.tcpFlags}]`;
   const parts = [`${event.protocol} ${source} -> ${destination}${flags} ${event.length} B`];
   if (event.outerSource !== "") {

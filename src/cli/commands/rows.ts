@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Backend, type Sync, SyncState } from "../../api/gen/ciliate.ts";
-import { type Cell, type Column, enumWord, formatBytes } from "../output.ts";
+import { type Cell, type Column, endpointText, enumWord, formatBytes } from "../output.ts";
 
 export const BACKEND_COLUMNS: readonly Column[] = [
   { title: "BACKEND" },
@@ -16,7 +16,7 @@ export const BACKEND_COLUMNS: readonly Column[] = [
 export function backendCells(backend: Backend): Cell[] {
   const node = backend.local ? `${backend.node} (here)` : backend.node;
   return [
-    `${backend.address}:${backend.port}`,
+    endpointText(backend.address, backend.port),
     node.trim() || "-",
     conditionCell(backend.condition),
     backend.weight,

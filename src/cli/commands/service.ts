@@ -3,7 +3,7 @@ import type { Service, ServicePort } from "../../api/gen/ciliate.ts";
 import { connectAgent, parseServiceName } from "../agent-api.ts";
 import type { Run } from "../command.ts";
 import { CliError } from "../exit.ts";
-import { type Cell, formatBytes, type Output } from "../output.ts";
+import { type Cell, endpointText, formatBytes, type Output } from "../output.ts";
 import { BACKEND_COLUMNS, backendCells, syncCell } from "./rows.ts";
 
 export const listServices: Run = async (context) => {
@@ -120,7 +120,7 @@ function showService(output: Output, service: Service): void {
     const title = output.paint("bold", portText(port));
     output.write(`\nport ${title}, id ${port.id}${ring}${mode}${local}\n`);
     for (const { address, port: at, scope } of port.frontends) {
-      output.write(`  ${address || "any node"}:${at} from ${scope}\n`);
+      output.write(`  ${endpointText(address || "any node", at)} from ${scope}\n`);
     }
     const rows = port.backends.map(backendCells);
     output.table({ columns: BACKEND_COLUMNS, rows, empty: "no backends" });
