@@ -46,19 +46,20 @@ export function* changeRingInSteps(
   const places = placesOf(before);
   const slots = new PackedSlots();
   let gained = false;
+  // Nothing is made anew for each slot: a ring has thousands, and garbage makes later changes wait.
+  const others: number[] = [];
   for (let slot = 0; slot < size; slot++) {
     if (slot % STEP === STEP - 1) yield;
     const owner = ownerOf(to, slot);
     slots.begin(slot, owner);
-    for (const old of touching(slot, size, from.ring.length)) {
-      const former = ownerOf(from, old);
+    for (let at = 0, end = touching(slot, size, from.ring.length, others); at < end; at++) {
+      const former = ownerOf(from, others[at] ?? 0);
       if (former !== owner && lives(former)) gained = slots.add(former) || gained;
     }
     if (before === undefined) continue;
-    for (const old of touching(slot, size, before.size)) {
-      const place = places[old] ?? -1;
-      if (place < 0) continue;
-      for (const former of formerAt(before, place)) if (lives(former)) slots.add(former);
+    for (let at = 0, end = touching(slot, size, before.size, others); at < end; at++) {
+      const place = places[others[at] ?? 0] ?? -1;
+      if (place >= 0) addLiving(slots, before, place, lives);
     }
   }
   const expiresAtMs = gained ? change.expiresAtMs : (before?.expiresAtMs ?? change.expiresAtMs);
@@ -146,7 +147,7 @@ class PackedSlots {
   /** Undefined without any slot. */
   pack(size: number, expiresAtMs: number): FormerOwners | undefined {
     if (this.#words.length === 0) return undefined;
-    return { size, owners: this.#owners, slots: Uint32Array.from(this.#words), expiresAtMs };
+    return { size, owners: this.#owners, slots: new Uint32Array(this.#words), expiresAtMs };
   }
 
   #numberOf(owner: Address): number {
@@ -173,6 +174,19 @@ function formerAt({ owners, slots }: FormerOwners, place: number): Address[] {
   return found;
 }
 
+/** Adds those of the owners at a place that live. */
+function addLiving(
+  slots: PackedSlots,
+  before: FormerOwners,
+  place: number,
+  lives: (address: Address) => boolean,
+): void {
+  for (let index = 1; index <= MAX_FORMER_OWNERS; index++) {
+    const former = before.owners[(before.slots[place + index] ?? 0) - 1];
+    if (former !== undefined && lives(former)) slots.add(former);
+  }
+}
+
 /** Slot → place in the packed slots, -1 for none. */
 function placesOf(former: FormerOwners | undefined): Int32Array {
   const places = new Int32Array(former?.size ?? 0).fill(-1);
@@ -183,18 +197,21 @@ function placesOf(former: FormerOwners | undefined): Int32Array {
   return places;
 }
 
-const NONE: readonly number[] = [];
-
-/** The slots of another size that share hashes with a slot, those that share most first. */
-function touching(slot: number, size: number, otherSize: number): readonly number[] {
-  if (otherSize === size) return [slot];
-  if (otherSize === 0) return NONE;
+/**
+ * Puts the slots of another size that share hashes with a slot into a list, those that share most
+ * first, and tells how many they are.
+ */
+function touching(slot: number, size: number, otherSize: number, into: number[]): number {
+  into[0] = slot;
+  if (otherSize === size) return 1;
   const from = (slot * otherSize) / size;
   const to = ((slot + 1) * otherSize) / size;
   const others: number[] = [];
   for (let other = Math.floor(from); other < to; other++) others.push(other);
   const shared = (other: number): number => Math.min(other + 1, to) - Math.max(other, from);
-  return others.sort((a, b) => shared(b) - shared(a));
+  others.sort((a, b) => shared(b) - shared(a));
+  for (const [index, other] of others.entries()) into[index] = other;
+  return others.length;
 }
 
 /** Asks once for each address. */
