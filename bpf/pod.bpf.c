@@ -30,7 +30,7 @@ PROGRAM_TABLE(FAMILY(pod_programs));
  */
 __noinline int FAMILY(mss_clamp)(struct __sk_buff *skb, __u32 first, __u32 end, __u32 check)
 {
-	const __u16 largest = clamp_mss - MSS_LESS, limit = bpf_htons(largest);
+	const __u16 largest = clamp_mss - mss_less(), limit = bpf_htons(largest);
 	__u32 at = first;
 
 	for (__u32 i = 0; i < TCP_OPTION_BYTES; i++) {

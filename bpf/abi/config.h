@@ -41,8 +41,8 @@ CONFIG(__u8, dispatch, "enum dispatch: how packets to pods of other nodes say th
 CONFIG(__u8, accept_option,
        "1: a plain packet's own option is believed to say its service, and clients' are erased");
 CONFIG(__u16, clamp_mss,
-       "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave "
-       "it");
+       "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 less by what its "
+       "headers have more; 0: leave it");
 CONFIG(__u8, fragments_pass,
        "1: fragments for a service address pass to the kernel, 0: they are dropped");
 CONFIG(__u8, fragments_track,

@@ -46,6 +46,12 @@ static __always_inline __u32 address_change(ipv4_t from, ipv4_t to)
 	return checksum_change(from, to);
 }
 
+/* How much smaller than clamp_mss a segment has to be. */
+static __always_inline __u16 mss_less(void)
+{
+	return 0;
+}
+
 /* The header at `ip`, up to what it carries (RFC 791); `room` bytes of frame from there on. */
 static __always_inline enum parsed parse_header(struct packet *packet, const ip_t *ip, void *end,
 						__u32 room)

@@ -69,6 +69,15 @@ static __always_inline ipv6_t address_load(const struct in6_addr *from)
 	return address;
 }
 
+/* A segment's own header has 20 bytes more, and so much more is in front of it or in it: a header
+ * of IP, one and an address in Geneve's option, or the option's other layout. */
+static __always_inline __u16 mss_less(void)
+{
+	if (dispatch == DISPATCH_GENEVE)
+		return 20 + 32;
+	return dispatch == DISPATCH_OPTION ? 20 + 16 : 20 + 20;
+}
+
 /* How extension headers begin; what a fragment's and a routing header have there. */
 struct extension {
 	__u8 next;

@@ -15,7 +15,6 @@
 #define IPPROTO_OUTER 41 /* IPv6 in IPv6, RFC 2473 */
 #define IPPROTO_ICMP 58
 #define OUTER_BYTES 40
-#define MSS_LESS 40 /* than clamp_mss says: two headers have 20 bytes more each */
 /* Longest header of a packet of ours, extension headers included, and the lengths it can have:
  * tells the verifier what it forgot. */
 #define IP_HEADER_MAX 256
@@ -24,7 +23,6 @@
 #define IPPROTO_OUTER 4 /* IPv4 in IPv4, RFC 2003 */
 #define IPPROTO_ICMP 1
 #define OUTER_BYTES 20
-#define MSS_LESS 0
 #define IP_HEADER_MAX 60
 #define IP_HEADER_MASK 0x3c
 #endif

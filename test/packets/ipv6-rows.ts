@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only IPv6 has: extension headers, flow labels, neighbour discovery.
 
-import { parseIpv6 } from "../../src/net/address.ts";
+import { type Ipv6, parseIpv6 } from "../../src/net/address.ts";
 import { parseMac } from "../../src/net/mac.ts";
 import {
   buildPacket,
@@ -13,6 +13,7 @@ import {
   icmpv6,
   ipv6,
   type LayerInit,
+  mssOption,
   payload,
   routing,
   tcp,
@@ -42,6 +43,11 @@ const HOST = ["host"] as const;
 const POD = ["pod"] as const;
 const SEED = 42n;
 const TCP = 6;
+const MTU = 1500;
+/** Of IPv6 and TCP. */
+const HEADERS = 60;
+/** An MSS that is too large for any way. */
+const OFFERED = 8940;
 
 const client = widen(CLIENT);
 const far = widen(SERVICES.far.address);
@@ -227,6 +233,8 @@ const quoting: Row = {
   back: true,
 };
 
+type Offer = [Ipv6, Ipv6, port: number, mss: number, more?: Init<"ipv6">];
+
 /** A router's word on what a near pod has answered. */
 function told(quote: Packet, type = 2): Packet {
   return arriving([
@@ -323,4 +331,27 @@ const ROWS: readonly Row[] = [
   ...BROKEN,
 ];
 
-export const IPV6_ROWS: readonly Row[] = ROWS.map((row) => ({ ...row, only: "ipv6" }));
+const ofIpv6 = (rows: readonly Row[]): readonly Row[] =>
+  rows.map((row) => ({ ...row, only: "ipv6" }));
+
+export const IPV6_ROWS: readonly Row[] = ofIpv6(ROWS);
+
+/** What a pod offers its clients where their packets grow by so many bytes on the way. */
+export function mssRows(bytes: number): readonly Row[] {
+  const offers = (...[source, target, sourcePort, mss, more]: Offer): Packet => [
+    ipv6({ source, target, ...more }),
+    tcp({ sourcePort, targetPort: CLIENT_PORT, flags: SYN | ACK, options: mssOption(mss) }),
+  ];
+  return ofIpv6([
+    {
+      title: "an MSS is lowered by what clients' packets get",
+      places: POD,
+      before: known,
+      coming: {
+        packet: framed(NEAR_MAC, NEAR_NODE_MAC, offers(widen(NEAR), client, 8080, OFFERED)),
+      },
+      verdict: "SENT_REPLY",
+      leaving: viaGateway(offers(near, client, 80, MTU - HEADERS - bytes, { hopLimit: 63 })),
+    },
+  ]);
+}

@@ -14,7 +14,7 @@ import { DISPATCH_ROWS, GENEVE_ROWS, OPTION_ROWS } from "./dispatch-rows.ts";
 import { FOREIGN_ROWS } from "./foreign-rows.ts";
 import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
-import { IPV6_ROWS } from "./ipv6-rows.ts";
+import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
@@ -80,15 +80,15 @@ suiteOn(
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
   FIRST_ROWS,
 );
-suiteOn("a node that sends Geneve", "dispatch: geneve", GENEVE_ROWS);
-suiteOn("a node that sends options", "dispatch: opt", OPTION_ROWS);
+suiteOn("a node that sends Geneve", "dispatch: geneve", [...GENEVE_ROWS, ...mssRows(94)]);
+suiteOn("a node that sends options", "dispatch: opt", [...OPTION_ROWS, ...mssRows(24)]);
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
   [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS],
   serveBySnat,
 );
-suiteOn("a node", "fragments: drop", IPV6_ROWS);
+suiteOn("a node", "fragments: drop", [...IPV6_ROWS, ...mssRows(40)]);
 suiteOn("a node that tracks fragments", "", FRAGMENT_ROWS);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);

@@ -2309,7 +2309,7 @@ export interface Config {
   readonly dispatch: number;
   /** 1: a plain packet's own option is believed to say its service, and clients' are erased */
   readonly acceptOption: number;
-  /** largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave it */
+  /** largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 less by what its headers have more; 0: leave it */
   readonly clampMss: number;
   /** 1: fragments for a service address pass to the kernel, 0: they are dropped */
   readonly fragmentsPass: number;
@@ -2410,7 +2410,7 @@ export const config: { readonly [Key in keyof Config]: ConfigVar<Config[Key]> } 
     name: "clamp_mss",
     codec: u16Codec,
     initial: 0,
-    doc: "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 40 less; 0: leave it",
+    doc: "largest MSS a pod may offer to a client of IPv4 in bytes, to one of IPv6 less by what its headers have more; 0: leave it",
   },
   fragmentsPass: {
     name: "fragments_pass",
