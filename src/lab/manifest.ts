@@ -5,7 +5,15 @@ import { join } from "node:path";
 import { dump } from "js-yaml";
 import { cgroupPath } from "../kernel/cgroup.ts";
 import { namespacePath } from "../kernel/netns.ts";
-import { formatIpv4 } from "../net/address.ts";
+import {
+  type Address,
+  type Family,
+  familyOf,
+  formatAddress,
+  formatIpv4,
+  formatIpv6,
+  parseAddress,
+} from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { type LabPlan, type NodePlan, type PodPlan, podNamed } from "./plan.ts";
@@ -13,23 +21,31 @@ import { type LabPlan, type NodePlan, type PodPlan, podNamed } from "./plan.ts";
 /** A Kubernetes object, for YAML. */
 export type Document = Readonly<Record<string, unknown>>;
 
-function nodeDocument(node: NodePlan): Document {
+/** What a lab has of a thing: IPv4's, and IPv6's where it has that. */
+function ofLab<T>({ settings }: LabPlan, four: T, six: T): T[] {
+  return settings.ipv6 ? [four, six] : [four];
+}
+
+function nodeDocument(plan: LabPlan, node: NodePlan): Document {
+  const addresses: Address[] = ofLab<Address>(plan, node.address.address, node.address6.address);
+  const prefixes = ofLab(plan, formatPrefix(node.podCidr), formatPrefix(node.podCidr6));
   return {
     apiVersion: "v1",
     kind: "Node",
     metadata: { name: node.place.name },
-    spec: { podCIDR: formatPrefix(node.podCidr) },
+    spec: { podCIDR: prefixes[0], podCIDRs: prefixes },
     status: {
       addresses: [
-        { type: "InternalIP", address: formatIpv4(node.address.address) },
+        ...addresses.map((address) => ({ type: "InternalIP", address: formatAddress(address) })),
         { type: "Hostname", address: node.place.name },
       ],
     },
   };
 }
 
-function podDocument(pod: PodPlan): Document {
+function podDocument(plan: LabPlan, pod: PodPlan): Document {
   const [host, inside] = pod.wire;
+  const addresses = ofLab(plan, formatIpv4(pod.address), formatIpv6(pod.address6));
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -43,15 +59,19 @@ function podDocument(pod: PodPlan): Document {
       },
     },
     spec: { nodeName: pod.node },
-    status: { phase: "Running", podIP: formatIpv4(pod.address) },
+    status: {
+      phase: "Running",
+      podIP: addresses[0],
+      podIPs: addresses.map((ip) => ({ ip })),
+    },
   };
 }
 
 /** The manifests of every node: the whole cluster's nodes and pods, by file name. */
 export function clusterManifests(plan: LabPlan): Record<string, Document[]> {
   return {
-    "nodes.yaml": plan.nodes.map(nodeDocument),
-    "pods.yaml": plan.nodes.flatMap(({ pods }) => pods.map(podDocument)),
+    "nodes.yaml": plan.nodes.map((node) => nodeDocument(plan, node)),
+    "pods.yaml": plan.nodes.flatMap(({ pods }) => pods.map((pod) => podDocument(plan, pod))),
   };
 }
 
@@ -78,9 +98,12 @@ export interface ServiceSpec {
   readonly name: string;
   /** `default` unless said otherwise. */
   readonly namespace?: string;
-  /** LoadBalancer addresses. */
+  /** LoadBalancer addresses, of either family. */
   readonly addresses: readonly string[];
   readonly externalIps?: readonly string[];
+  readonly clusterIps?: readonly string[];
+  /** Those of its addresses unless said otherwise; IPv4 if it has none. */
+  readonly families?: readonly Family[];
   readonly ports: readonly ServicePort[];
   /** Pods by name, or with their conditions. */
   readonly backends: readonly (string | BackendSpec)[];
@@ -93,8 +116,22 @@ const protocolOf = ({ protocol }: ServicePort): string => protocol ?? "TCP";
 
 const named = ({ name }: ServicePort): { name?: string } => (name === undefined ? {} : { name });
 
+const WORDS = { ipv4: "IPv4", ipv6: "IPv6" } as const;
+
+/** Each once, in the order of its addresses. */
+function familiesOf(service: ServiceSpec): readonly Family[] {
+  const { addresses, externalIps = [], clusterIps = [], families } = service;
+  const all = [...clusterIps, ...addresses, ...externalIps].map((text) =>
+    familyOf(parseAddress(text)),
+  );
+  const found = new Set(families ?? all);
+  return found.size === 0 ? ["ipv4"] : [...found];
+}
+
 function serviceDocument(service: ServiceSpec): Document {
   const external = service.externalIps ?? [];
+  const families = familiesOf(service);
+  const [clusterIp] = service.clusterIps ?? [];
   return {
     apiVersion: "v1",
     kind: "Service",
@@ -105,6 +142,11 @@ function serviceDocument(service: ServiceSpec): Document {
     },
     spec: {
       type: "LoadBalancer",
+      ipFamilies: families.map((family) => WORDS[family]),
+      ipFamilyPolicy: families.length > 1 ? "RequireDualStack" : "SingleStack",
+      ...(clusterIp === undefined
+        ? {}
+        : { clusterIP: clusterIp, clusterIPs: [...(service.clusterIps ?? [])] }),
       ports: service.ports.map((port) => ({
         ...named(port),
         protocol: protocolOf(port),
@@ -119,37 +161,41 @@ function serviceDocument(service: ServiceSpec): Document {
   };
 }
 
-function endpointOf(plan: LabPlan, backend: string | BackendSpec): Document {
+function endpointOf(plan: LabPlan, backend: string | BackendSpec, family: Family): Document {
   const spec = typeof backend === "string" ? { pod: backend } : backend;
   const { ready = true, serving = ready, terminating = false } = spec;
   const pod = podNamed(plan, spec.pod);
   return {
-    addresses: [formatIpv4(pod.address)],
+    addresses: [formatAddress(family === "ipv4" ? pod.address : pod.address6)],
     conditions: { ready, serving, terminating },
     nodeName: pod.node,
     targetRef: { kind: "Pod", name: spec.pod, namespace: "default" },
   };
 }
 
-/** The Service and its EndpointSlice. */
-export function serviceDocuments(plan: LabPlan, service: ServiceSpec): Document[] {
-  const slice = {
+function sliceDocument(plan: LabPlan, service: ServiceSpec, family: Family): Document {
+  return {
     apiVersion: "discovery.k8s.io/v1",
     kind: "EndpointSlice",
     metadata: {
-      name: `${service.name}-lab`,
+      name: `${service.name}-${family}`,
       namespace: service.namespace ?? "default",
       labels: { "kubernetes.io/service-name": service.name },
     },
-    addressType: "IPv4",
+    addressType: WORDS[family],
     ports: service.ports.map((port) => ({
       ...named(port),
       protocol: protocolOf(port),
       port: port.targetPort,
     })),
-    endpoints: service.backends.map((backend) => endpointOf(plan, backend)),
+    endpoints: service.backends.map((backend) => endpointOf(plan, backend, family)),
   };
-  return [serviceDocument(service), slice];
+}
+
+/** The Service and an EndpointSlice for each of its families. */
+export function serviceDocuments(plan: LabPlan, service: ServiceSpec): Document[] {
+  const slices = familiesOf(service).map((family) => sliceDocument(plan, service, family));
+  return [serviceDocument(service), ...slices];
 }
 
 /** The file in a node's manifests that holds a service. */
@@ -172,8 +218,14 @@ function merge(base: Document, over: Document): Document {
 /** A node's configuration file. */
 export function nodeConfig(plan: LabPlan, node: NodePlan): Document {
   const { settings } = plan;
+  const [, address6] = ofLab(plan, undefined, formatIpv6(node.address6.address));
   const own = {
-    node: { name: node.place.name, address: formatIpv4(node.address.address) },
+    node: {
+      name: node.place.name,
+      address: formatIpv4(node.address.address),
+      ...(address6 === undefined ? {} : { address6 }),
+    },
+    ipv6: settings.ipv6 ? "auto" : "off",
     devices: [node.wire[0].device],
     acceleration: settings.acceleration,
     encapsulate: settings.encapsulate,

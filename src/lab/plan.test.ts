@@ -104,7 +104,15 @@ test("a node's configuration takes keys for all nodes and for one", () => {
   assert.deepEqual(config["tables"], { services: 32, backends: 65_536, ringEntries: 4_194_304 });
   assert.equal(config["acceleration"], "generic");
   assert.equal(nodeConfig(plan, nodeNamed(plan, "node1"))["acceleration"], "off");
-  assert.deepEqual(config["node"], { name: "node2", address: "10.0.2.1" });
+  const { node, ipv6 } = config;
+  assert.deepEqual(node, { name: "node2", address: "10.0.2.1", address6: "fd00:10:0:2::1" });
+  assert.equal(ipv6, "auto");
+  const four = planLab(settle({ name: "x", ipv6: false }));
+  const without = nodeConfig(four, nodeNamed(four, "node2"));
+  assert.deepEqual(
+    [without["ipv6"], without["node"]],
+    ["off", { name: "node2", address: "10.0.2.1" }],
+  );
 });
 
 test("the lab's own files are what the agent reads, without a fault or a warning", () => {
@@ -117,8 +125,9 @@ test("the lab's own files are what the agent reads, without a fault or a warning
   }
   const service = serviceDocuments(plan, {
     name: "web",
-    addresses: ["198.51.100.1"],
-    externalIps: ["198.51.100.2"],
+    addresses: ["198.51.100.1", "fd00:198:51:100::1"],
+    externalIps: ["198.51.100.2", "fd00:198:51:100::2"],
+    clusterIps: ["10.96.0.1", "fd00:10:96::1"],
     ports: [
       { name: "http", port: 80, targetPort: 8080 },
       { name: "dns", port: 53, targetPort: 5353, protocol: "UDP" },
@@ -137,7 +146,11 @@ test("the lab's own files are what the agent reads, without a fault or a warning
     [
       ...["Node node1", "Node node2"],
       ...["Pod default/pod1-1", "Pod default/pod1-2", "Pod default/pod2-1", "Pod default/pod2-2"],
-      ...["Service default/web", "EndpointSlice default/web-lab"],
+      ...[
+        "Service default/web",
+        "EndpointSlice default/web-ipv4",
+        "EndpointSlice default/web-ipv6",
+      ],
     ],
   );
 });
@@ -159,7 +172,11 @@ test("manifests are Kubernetes objects", () => {
       },
     },
     spec: { nodeName: "node2" },
-    status: { phase: "Running", podIP: "10.244.2.1" },
+    status: {
+      phase: "Running",
+      podIP: "10.244.2.1",
+      podIPs: [{ ip: "10.244.2.1" }, { ip: "fd00:10:244:2::1" }],
+    },
   });
   const [service, slice] = serviceDocuments(plan, {
     name: "web",

@@ -12,7 +12,7 @@ import { createLab, type Lab } from "../../src/lab/lab.ts";
 import type { LabOptions } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { removeLab } from "../../src/lab/state.ts";
-import type { Family } from "../../src/net/address.ts";
+import { FAMILIES, type Family } from "../../src/net/address.ts";
 import {
   type Conversation,
   conversation,
@@ -20,6 +20,7 @@ import {
   expectedLog,
   inLanes,
   Judge,
+  type Way,
 } from "./tools/conversation.ts";
 import { nodesOf, pinsOf } from "./tools/inspect.ts";
 import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
@@ -59,7 +60,7 @@ interface Row {
 }
 
 const ROWS: readonly Row[] = MODES.flatMap((mode) =>
-  mode.families.flatMap((family) =>
+  FAMILIES.flatMap((family) =>
     PROTOCOLS.flatMap((protocol) =>
       ACCELERATIONS.flatMap((acceleration) =>
         BACKENDS.flatMap((backend) =>
@@ -97,7 +98,7 @@ function publish(lab: Lab, mode: Mode): void {
   for (const backend of BACKENDS) {
     lab.publish({
       name: `${mode.name}-${backend}`,
-      addresses: mode.families.map((family) => addressOf({ mode, family, backend })),
+      addresses: FAMILIES.map((family) => addressOf({ mode, family, backend })),
       ports: PORTS.flatMap((ports) =>
         PROTOCOLS.map((protocol) => ({
           name: `${protocol}-${ports}`,
@@ -175,15 +176,19 @@ async function play(t: TestContext, { lab }: Scene, all: readonly Conversation[]
 
 /** What a switch saw of each way; a packet with options would be its slow path's. */
 async function assertCounted(lab: Lab, rows: readonly Row[]): Promise<void> {
-  const { options, options6, ipip, geneve } = await lab.counters();
-  const ways = new Set(
-    rows
-      .filter(({ family, backend }) => family === "ipv4" && backend === "far")
-      .map(({ mode, protocol }) => mode.ways[protocol]),
-  );
+  const { options, options6, ipip, ip6ip6, geneve } = await lab.counters();
+  const far = rows.filter(({ backend }) => backend === "far");
+  const goes = (family: Family, ...ways: readonly Way[]): boolean =>
+    far.some((row) => row.family === family && ways.includes(row.mode.ways[row.protocol]));
   assert.deepEqual(
-    [ipip, geneve, options, options6].map(({ packets }) => packets > 0),
-    [ways.has("ipip") || ways.has("ipip-first"), ways.has("geneve"), ways.has("option"), false],
+    [ipip, ip6ip6, options, options6, geneve].map(({ packets }) => packets > 0),
+    [
+      goes("ipv4", "ipip", "ipip-first"),
+      goes("ipv6", "ipip", "ipip-first"),
+      goes("ipv4", "option"),
+      goes("ipv6", "option"),
+      far.some(({ mode, protocol }) => mode.ways[protocol] === "geneve"),
+    ],
   );
 }
 

@@ -21,6 +21,8 @@ const DATAGRAM = "d".repeat(1200);
 /** From here on the client's ports are used, once each; SNAT keeps ports from 32768 on. */
 const FIRST_CLIENT_PORT = 40_000;
 const HEADER_BYTES = { ipv4: 20, ipv6: 40 } as const;
+/** Of the option that says the service. */
+const OPTION_BYTES = { ipv4: 8, ipv6: 24 } as const;
 /** Of a whole frame of the lab's MTU. */
 const WIRE_BYTES = 1514;
 const LANES = 6;
@@ -163,14 +165,15 @@ function expected(lab: Lab, one: Conversation): Seen {
       pod: [...both(`${masked} > ${pod}`), back],
     };
   }
-  const kind = address.includes(":") ? "ip6ip6" : "ipip";
+  const family = address.includes(":") ? "ipv6" : "ipv4";
+  const kind = family === "ipv6" ? "ip6ip6" : "ipip";
   const within = `${ends.balancer} > ${ends.pod} ${kind} 64 | ${client} > ${service}`;
   const toPod = `${client} > ${pod}`;
   const requests: Readonly<Record<Exclude<Way, "snat">, readonly string[]>> = {
     ipip: both(within),
     "ipip-first": [first(within), protocol === "tcp" ? toPod : within],
     geneve: both(`${ends.balancer} > ${ends.peer} geneve 64 | ${toPod}`),
-    option: both(`${toPod} option 8`),
+    option: both(`${toPod} option ${OPTION_BYTES[family]}`),
   };
   const sent = requests[way].map((text) => `${entry}: ${text}`);
   return { wires: [...sent, `${node}: ${answer}`], pod: direct };

@@ -2,7 +2,6 @@
 // The modes in which services are forwarded, for tests that go through all of them.
 
 import type { LabOptions } from "../../../src/lab/plan.ts";
-import type { Family } from "../../../src/net/address.ts";
 import type { Way } from "./conversation.ts";
 
 export const PROTOCOLS = ["tcp", "udp"] as const;
@@ -11,7 +10,6 @@ export type Protocol = (typeof PROTOCOLS)[number];
 /** A mode, and what makes it one. */
 export interface Mode {
   readonly name: string;
-  readonly families: readonly Family[];
   /** The annotation of its services. */
   readonly annotation: "dsr" | "snat" | "hybrid";
   readonly ways: Readonly<Record<Protocol, Way>>;
@@ -22,42 +20,36 @@ export interface Mode {
 export const MODES: readonly Mode[] = [
   {
     name: "snat",
-    families: ["ipv4"],
     annotation: "snat",
     ways: { tcp: "snat", udp: "snat" },
     settings: {},
   },
   {
     name: "hybrid",
-    families: ["ipv4"],
     annotation: "hybrid",
     ways: { tcp: "ipip", udp: "snat" },
     settings: {},
   },
   {
     name: "dsr-ipip-all",
-    families: ["ipv4"],
     annotation: "dsr",
     ways: { tcp: "ipip", udp: "ipip" },
     settings: {},
   },
   {
     name: "dsr-ipip-first",
-    families: ["ipv4"],
     annotation: "dsr",
     ways: { tcp: "ipip-first", udp: "ipip-first" },
     settings: { encapsulate: "first" },
   },
   {
     name: "dsr-geneve",
-    families: ["ipv4"],
     annotation: "dsr",
     ways: { tcp: "geneve", udp: "geneve" },
     settings: { dispatch: "geneve" },
   },
   {
     name: "dsr-opt",
-    families: ["ipv4"],
     annotation: "dsr",
     ways: { tcp: "option", udp: "option" },
     settings: { dispatch: "option" },

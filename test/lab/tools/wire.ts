@@ -18,7 +18,7 @@ export interface IpHeader {
   readonly dontFragment: boolean;
   readonly tos: number;
   readonly protocol: number;
-  /** With options of IPv4, without extension headers of IPv6. */
+  /** With options: of IPv4, and those of IPv6's for the destination. */
   readonly headerBytes: number;
   readonly totalBytes: number;
 }
@@ -57,6 +57,7 @@ const FIELDS = [
   "ipv6.tclass",
   "ipv6.nxt",
   "ipv6.plen",
+  "ipv6.dstopts.len_oct",
   "tcp.srcport",
   "tcp.dstport",
   "udp.srcport",
@@ -78,8 +79,9 @@ const CHECKS = ["ip", "tcp", "udp", "icmp", "icmpv6"] as const;
 const IPV6_HEADER_BYTES = 40;
 /** All but what nodes speak with their neighbours alone. */
 const USUAL = "ip or (ipv6 and not icmpv6.type >= 130)";
-/** What tshark calls a wrong checksum. */
+/** What tshark calls a wrong checksum, and one of zero where there has to be one. */
 const BAD = "0";
+const MISSING = "4";
 const OUTPUT_LIMIT_BYTES = 256 * 1024 * 1024;
 
 /** The frames of a capture, in order; `filter` as tshark's -Y has it. */
@@ -119,17 +121,24 @@ function readFrame(line: string): Frame {
             code: Number(values["icmp.code"][0]),
             mtu: Number(values["icmp.mtu"][0] ?? 0),
           },
-    wrong: CHECKS.filter((name) => isWrong(values, name)),
+    wrong: CHECKS.filter((name) => isWrong(values, name, protocols)),
   };
 }
 
 /**
  * Where Linux computes a checksum of TCP in place of a device it writes all ones for zero, as UDP
- * has it. Either is right to whoever adds up (RFC 1624), but tshark wants zero.
+ * has it. Either is right to whoever adds up (RFC 1624), but tshark wants zero. Geneve has none,
+ * in IPv6 too (RFC 6935).
  */
-function isWrong(values: Values, name: (typeof CHECKS)[number]): boolean {
+function isWrong(
+  values: Values,
+  name: (typeof CHECKS)[number],
+  protocols: readonly string[],
+): boolean {
   if (name === "tcp" && values["tcp.checksum"].includes("0xffff")) return false;
-  return values[`${name}.checksum.status`].includes(BAD);
+  const [first, ...others] = values[`${name}.checksum.status`];
+  if (others.includes(BAD) || others.includes(MISSING) || first === BAD) return true;
+  return first === MISSING && !protocols.includes("geneve");
 }
 
 function portsOf(values: Values, transport: "tcp" | "udp"): number[] {
@@ -139,10 +148,14 @@ function portsOf(values: Values, transport: "tcp" | "udp"): number[] {
 
 /** tshark tells a frame's fields of each family apart; their order is that of its protocols. */
 function readIps(values: Values, protocols: readonly string[]): IpHeader[] {
-  const read = { ip: 0, ipv6: 0 };
-  return protocols.flatMap((name) => {
+  const read = { ip: 0, ipv6: 0, options: 0 };
+  return protocols.flatMap((name, index) => {
     if (name === "ip") return readIpv4(values, read.ip++);
-    return name === "ipv6" ? readIpv6(values, read.ipv6++) : [];
+    if (name !== "ipv6") return [];
+    const header = readIpv6(values, read.ipv6++);
+    if (protocols[index + 1] !== "ipv6.dstopts") return header;
+    const options = Number(values["ipv6.dstopts.len_oct"][read.options++]);
+    return { ...header, headerBytes: header.headerBytes + options };
   });
 }
 
