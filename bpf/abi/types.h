@@ -7,7 +7,7 @@
 /* The vocabulary: a typedef is a promise that user space sees as a branded type. */
 
 typedef __be32 ipv4_t;	       /* an IPv4 address, network order */
-typedef __be16 port_t;	       /* a TCP or UDP port, network order */
+typedef __be16 port_t;	       /* a port of TCP, UDP or SCTP, network order */
 typedef __u32 ifindex_t;       /* a device of this node's namespace; 0 is none */
 typedef __u32 identity_t;      /* a security identity; 0 is unknown */
 typedef __u32 jiffies_t;       /* the low half of the kernel's jiffies: compare by difference */

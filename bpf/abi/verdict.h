@@ -42,9 +42,10 @@
 	X(DROP_FRAGMENT, 33, "a fragment for a service address") \
 	X(DROP_UNTRUSTED, 34, \
 	  "IPIP or Geneve for a pod from a source that is no node and no load balancer") \
-	X(DROP_INNER_INVALID, 35, "IPIP whose inner header is not a whole IPv4 TCP or UDP header") \
+	X(DROP_INNER_INVALID, 35, \
+	  "IPIP whose inner packet is not whole, up to the header of TCP, UDP or SCTP") \
 	X(DROP_INNER_PROTOCOL, 36, \
-	  "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply") \
+	  "IPIP with none of TCP, UDP and SCTP inside, nor an ICMP error about a reply") \
 	X(DROP_NO_SERVICE, 37, "IPIP whose inner destination is no service") \
 	X(DROP_NOT_A_BACKEND, 38, "IPIP to a pod that is no backend of the inner service") \
 	X(DROP_CONNTRACK_FULL, 39, "no room for a new flow") \

@@ -87,10 +87,10 @@ static __always_inline enum verdict skb_answer(struct __sk_buff *skb, struct pac
 		return DROP_ANSWER_LIMIT;
 	if (verdict == SENT_FRAG_NEEDED)
 		written = skb_unreachable(skb, packet, packet->mtu, action);
-	else if (packet->protocol == IPPROTO_UDP)
-		written = skb_unreachable(skb, packet, 0, action);
-	else
+	else if (packet->protocol == IPPROTO_TCP)
 		written = skb_reset(skb, packet, action);
+	else
+		written = skb_unreachable(skb, packet, 0, action);
 	return written ? verdict : DROP_REWRITE;
 }
 

@@ -96,7 +96,7 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 
 	if (from_pod)
 		both |= FLOW_REPLIED;
-	if (packet->protocol == IPPROTO_TCP) {
+	if (is_connected(packet)) {
 		if (!from_pod && !packet_is_syn(packet))
 			own |= FLOW_CONFIRMED;
 		if (packet->tcp_flags & TCP_FIN)
@@ -134,6 +134,8 @@ static __always_inline bool alias_choose(flow_t *flow, const struct packet *pack
 
 	if (!reply_key_taken(flow, &key))
 		return true;
+	if (ports_stay(packet->protocol))
+		return false;
 	for (__u32 i = 0; i < ALIAS_TRIES; i++) {
 		flow->alias_port = alias_candidate(packet, i);
 		key.destination_port = flow->alias_port;

@@ -68,7 +68,7 @@ static __noinline bool fragment_follow(struct packet *packet)
 static __always_inline enum parsed fragment_parse(struct packet *packet, void *ip, void *end)
 {
 	if (fragment_is_first(packet))
-		return parse_l4(packet, ip + (packet->header_bytes & IP_HEADER_MASK), end);
+		return parse_ports(packet, ip + (packet->header_bytes & IP_HEADER_MASK), end);
 	return fragment_follow(packet) ? PARSED_WHOLE : PARSED_FRAGMENT;
 }
 

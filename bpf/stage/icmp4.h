@@ -90,8 +90,8 @@ static __always_inline void echo_header(ip_t *ip, const struct packet *packet)
 }
 
 /*
- * Whether a quoted header is the beginning of TCP or UDP that the ICMP packet's destination sent.
- * `bytes`: of the header; `total`: of what it was.
+ * Whether a quoted header is the beginning of a packet with ports that the ICMP packet's
+ * destination sent. `bytes`: of the header; `total`: of what it was.
  */
 static __always_inline bool quote_header(const struct packet *packet, const ip_t *ip, __u32 *bytes,
 					 __u32 *total)
@@ -99,8 +99,7 @@ static __always_inline bool quote_header(const struct packet *packet, const ip_t
 	*bytes = ip->ihl * 4;
 	*total = bpf_ntohs(ip->tot_len);
 	return ip->version == 4 && *bytes >= sizeof(*ip) && !(ip->frag_off & IP_FRAGMENT_OFFSET) &&
-	       ip->saddr == packet->destination &&
-	       (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP);
+	       ip->saddr == packet->destination && has_ports(ip->protocol);
 }
 
 static __always_inline address_t quoted_destination(const ip_t *ip)

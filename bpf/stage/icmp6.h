@@ -78,7 +78,7 @@ static __always_inline bool quote_header(const struct packet *packet, const ip_t
 	*bytes = sizeof(*ip);
 	*total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	return ip->version == 6 && same_address(address_load(&ip->saddr), packet->destination) &&
-	       (ip->nexthdr == IPPROTO_TCP || ip->nexthdr == IPPROTO_UDP);
+	       has_ports(ip->nexthdr);
 }
 
 static __always_inline address_t quoted_destination(const ip_t *ip)

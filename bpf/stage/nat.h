@@ -31,6 +31,9 @@ static __always_inline bool nat_port_used(void *ctx, const flow_t *flow, __u8 pr
 	if (frontend_find(
 		frontend_key(own_address(), flow->alias_port, protocol, FRONTEND_SERVICE)))
 		return true;
+	/* The kernel tells nobody of sockets of SCTP. */
+	if (protocol == IPPROTO_SCTP)
+		return false;
 	if (protocol == IPPROTO_TCP)
 		sk = bpf_skc_lookup_tcp(ctx, find, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
 	else
@@ -61,13 +64,20 @@ static __always_inline int nat_take_port(const flow_t *flow, __u8 protocol)
 	return bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY);
 }
 
+/* Whether SNAT may use a port of this node's. */
+static __always_inline bool nat_port_fits(port_t port, __u8 protocol)
+{
+	return bpf_ntohs(port) >= nat_port_min || ports_stay(protocol);
+}
+
 /* The port of a try: the client's own first, if SNAT may use it; 0: none. */
 static __always_inline port_t nat_candidate(const struct packet *packet, __u32 try)
 {
 	__u32 ports = 65536 - nat_port_min;
 
 	if (!try)
-		return bpf_ntohs(packet->source_port) >= nat_port_min ? packet->source_port : 0;
+		return nat_port_fits(packet->source_port, packet->protocol) ? packet->source_port
+									    : 0;
 	return bpf_htons(nat_port_min +
 			 (((packet->hash + (try - 1) * 4099) & 0xffff) * ports >> 16));
 }
@@ -78,6 +88,8 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 	for (__u32 try = 0; try <= NAT_TRIES; try++) {
 		int failed;
 
+		if (try && ports_stay(packet->protocol))
+			break;
 		flow->alias_port = nat_candidate(packet, try);
 		if (!flow->alias_port || nat_port_used(ctx, flow, packet->protocol))
 			continue;
@@ -122,7 +134,7 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	enum verdict verdict;
 	flow_t *flow;
 
-	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
 		return DROP_UNKNOWN_FLOW;
 	if (!nexthop || !held)
 		return DROP_TABLE;
@@ -179,7 +191,7 @@ static __always_inline struct translation nat_to_pod(const struct packet *packet
 static __always_inline bool nat_may_be_reply(const struct packet *packet)
 {
 	return same_address(packet->destination, own_address()) &&
-	       bpf_ntohs(packet->destination_port) >= nat_port_min;
+	       nat_port_fits(packet->destination_port, packet->protocol);
 }
 
 /* The flow of a pod's reply to this node's address. */

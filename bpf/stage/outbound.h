@@ -51,7 +51,8 @@ static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow
 	struct bpf_sock *sk;
 	bool used;
 
-	if (!socket_lookup || !asker->sockets || same_address(flow->pod, flow->client))
+	if (!socket_lookup || !asker->sockets || protocol == IPPROTO_SCTP ||
+	    same_address(flow->pod, flow->client))
 		return false;
 	if (protocol == IPPROTO_TCP) {
 		sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), asker->netns, 0);
@@ -77,6 +78,8 @@ static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_
 	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
 		int failed;
 
+		if (try && ports_stay(packet->protocol))
+			break;
 		if (try)
 			flow->alias_port = alias_candidate(packet, try - 1);
 		if (outbound_port_used(skb, flow, packet->protocol, asker))
@@ -102,7 +105,7 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 
 	if (!service->backend_count)
 		return packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED;
-	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
 		return DROP_UNKNOWN_FLOW;
 	backend = backend_choose(service, packet);
 	if (!backend)

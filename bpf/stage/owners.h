@@ -176,7 +176,7 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->counter = target->counter;
 	flow->created = flow->seen = jiffies_now();
 	flow->flags = flags;
-	if (packet->protocol == IPPROTO_TCP && !packet_is_syn(packet))
+	if (is_connected(packet) && !packet_is_syn(packet))
 		flow->flags |= FLOW_CONFIRMED;
 	decision->verdict = flow_adopt(flow, packet);
 	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
@@ -193,9 +193,9 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 static __always_inline void decide_last(struct decision *decision, struct packet *packet,
 					address_t pod, const struct target *target, bool changing)
 {
-	if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
 		decide_verdict(decision, DROP_UNKNOWN_FLOW);
-	else if (packet->protocol == IPPROTO_TCP && changing)
+	else if (is_connected(packet) && changing)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else
 		decide_adopt(decision, packet, pod, target, 0);
@@ -205,7 +205,7 @@ static __always_inline void decide_final(struct decision *decision, struct packe
 					 address_t pod, const struct target *target,
 					 const struct service *service, bool changing)
 {
-	if (packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
+	if (is_connected(packet) && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
 	    jiffies_now() - service->changed < quiet_jiffies)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else

@@ -29,6 +29,7 @@
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_SCTP 132
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -41,8 +42,8 @@
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
 enum parsed {
-	PARSED_WHOLE,	 /* a whole TCP or UDP header */
-	PARSED_FRAGMENT, /* a fragment of TCP or UDP: no ports */
+	PARSED_WHOLE,	 /* a whole header of TCP, UDP or SCTP */
+	PARSED_FRAGMENT, /* a fragment of one of them: no ports */
 	PARSED_PROTOCOL, /* a valid packet of another protocol */
 	PARSED_INVALID,
 };
@@ -55,12 +56,12 @@ struct packet {
 	port_t source_port;
 	port_t destination_port;
 	__u8 protocol;
-	__u8 tcp_flags;
+	__u8 tcp_flags; /* of SCTP, those that its first chunk stands for */
 	__u8 tos;
 	__u8 ttl;
 	__u16 l3;	    /* offset of the IP header in the frame */
 	__u16 header_bytes; /* of the IP header, with its options or extension headers */
-	__u16 l4_bytes;	    /* of the TCP or UDP header */
+	__u16 l4_bytes;	    /* of the header of TCP, UDP or SCTP */
 	__u16 total_bytes;  /* IP header and what it carries */
 	__u16 fragment;	    /* flags and offset that make it one, network order */
 	__u8 outer_tos;
@@ -121,10 +122,27 @@ static __always_inline bool has_outer(const struct packet *packet)
 	return is_address(packet->outer_source);
 }
 
+static __always_inline bool has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+/* SCTP's checksum covers ports and is a CRC32c (RFC 9260, 6.8), which isn't mended word by word. */
+static __always_inline bool ports_stay(__u8 protocol)
+{
+	return protocol == IPPROTO_SCTP;
+}
+
+/* Whether connections begin and end by packets that say so; a datagram may be the first of any. */
+static __always_inline bool is_connected(const struct packet *packet)
+{
+	return packet->protocol != IPPROTO_UDP;
+}
+
+/* A SYN, or SCTP's INIT. */
 static __always_inline bool packet_is_syn(const struct packet *packet)
 {
-	return packet->protocol == IPPROTO_TCP &&
-	       (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	return (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
 #endif

@@ -16,7 +16,7 @@
 #define QUOTED_L4_BYTES 8
 
 /*
- * Whether the ICMP packet is an error about TCP or UDP that the packet's destination sent. Then
+ * Whether the ICMP packet is an error about a packet with ports that its destination sent. Then
  * `packet` speaks of that flow, as its client sends it.
  */
 static __always_inline bool quote_read(struct __sk_buff *skb, struct packet *packet,
@@ -106,7 +106,8 @@ static __always_inline bool quote_translate(struct __sk_buff *skb, const struct 
 		       address_change(packet->source, to->destination);
 
 	sum += of_ports;
-	return quote_checksum(skb, packet->protocol == IPPROTO_UDP, quote, change, &sum) &&
+	return (packet->protocol == IPPROTO_SCTP ||
+		quote_checksum(skb, packet->protocol == IPPROTO_UDP, quote, change, &sum)) &&
 	       quote_addresses(skb, quote->ip, packet, to->source, to->destination, &sum) &&
 	       !bpf_skb_store_bytes(skb, quote->l4, ports, sizeof(ports), 0) &&
 	       !bpf_l4_csum_replace(skb, quote->ip - ICMP_HEADER_BYTES + ICMP_CHECKSUM_OFFSET, 0,

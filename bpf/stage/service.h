@@ -196,8 +196,7 @@ static __always_inline bool travels_as_before(const struct service *service,
 {
 	if (!(service->flags & SERVICE_SNAT))
 		return true;
-	return service->flags & SERVICE_WAS_DSR && packet->protocol == IPPROTO_TCP &&
-	       !packet_is_syn(packet);
+	return service->flags & SERVICE_WAS_DSR && is_connected(packet) && !packet_is_syn(packet);
 }
 
 /* `encapsulate: first`: whether this packet travels without an outer header. */

@@ -99,11 +99,16 @@ static __always_inline int way_take(const struct way *way)
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 
+#define GSO_BY_FRAGMENTS 0xffff
+
 /* Bytes of IP that one packet on the wire will have: of a GSO packet, one segment's. */
 static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u32 segment = skb->gso_size;
 
+	/* Packets of SCTP that their sender has cut already, each as long as it is. */
+	if (segment == GSO_BY_FRAGMENTS)
+		return packet->header_bytes;
 	return segment ? packet->header_bytes + packet->l4_bytes + segment : packet->total_bytes;
 }
 
@@ -149,7 +154,7 @@ static __always_inline bool translate_l4_checksum(struct __sk_buff *skb,
 	__u32 at = l3 + packet->header_bytes +
 		   (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
 
-	if (packet_is_later(packet))
+	if (packet_is_later(packet) || packet->protocol == IPPROTO_SCTP)
 		return true;
 	if (bpf_l4_csum_replace(skb, at, 0, translation_addresses(packet, to),
 				BPF_F_PSEUDO_HDR | flags))

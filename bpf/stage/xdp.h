@@ -55,6 +55,8 @@ static __always_inline bool l4_checksum(void *l4, void *end, const struct packet
 		tcp->check = checksum_apply(tcp->check, change);
 		return true;
 	}
+	if (packet->protocol == IPPROTO_SCTP)
+		return true;
 	if ((void *)(udp + 1) > end)
 		return false;
 	if (!udp->check)

@@ -69,8 +69,8 @@ const services: Command = {
         {
           name: "protocol",
           value: "PROTOCOL",
-          choices: ["tcp", "udp"],
-          summary: "tcp (default) or udp",
+          choices: ["tcp", "udp", "sctp"],
+          summary: "tcp (default), udp or sctp",
         },
         { name: "device", value: "DEVICE", summary: "by which it comes (default the client's)" },
         { name: "hex", summary: "the bytes that leave, too" },

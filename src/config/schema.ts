@@ -209,17 +209,17 @@ export const schema = section("", {
     tcpEstablished: live(
       duration(SECOND, 30 * DAY),
       time("8000s"),
-      "An established TCP connection without traffic is forgotten after this time.",
+      "An established TCP or SCTP connection without traffic is forgotten after this time.",
     ),
     tcpSyn: live(
       duration(SECOND, DAY),
       time("60s"),
-      "A TCP connection whose handshake isn't complete.",
+      "A TCP or SCTP connection whose handshake isn't complete.",
     ),
     tcpClosing: live(
       duration(SECOND, DAY),
       time("10s"),
-      "A TCP connection after FIN from both sides, or RST.",
+      "A TCP connection after FIN from both sides, or RST; SCTP after SHUTDOWN or ABORT.",
     ),
     udp: live(duration(SECOND, DAY), time("60s"), "A UDP flow without traffic."),
     collectInterval: live(

@@ -4,7 +4,7 @@ import { FlowFlag } from "../datapath/gen/abi.ts";
 /** Where a flow is in its life, as far as its timeout goes. */
 export type FlowState = "syn" | "established" | "closing" | "udp" | "remote";
 
-/** For how long a flow without traffic is kept, in milliseconds. */
+/** For how long a flow without traffic is kept, in milliseconds; SCTP's as TCP's. */
 export interface FlowTimeouts {
   readonly tcpEstablishedMs: number;
   readonly tcpSynMs: number;
@@ -12,7 +12,7 @@ export interface FlowTimeouts {
   readonly udpMs: number;
 }
 
-const TCP = 6;
+const UDP = 17;
 const BOTH_FINS = FlowFlag.finClient | FlowFlag.finPod;
 
 /** A flow whose pod is elsewhere: its owner knows it, here it is only remembered who that is. */
@@ -21,7 +21,7 @@ const REMOTE_MS = { tcp: 300_000, udp: 60_000 } as const;
 /** The state of a flow; `flags` are those of both its entries together. */
 export function flowState(protocol: number, flags: number): FlowState {
   if ((flags & FlowFlag.remote) !== 0) return "remote";
-  if (protocol !== TCP) return "udp";
+  if (protocol === UDP) return "udp";
   if ((flags & FlowFlag.reset) !== 0 || (flags & BOTH_FINS) === BOTH_FINS) return "closing";
   return (flags & FlowFlag.confirmed) !== 0 ? "established" : "syn";
 }
@@ -30,7 +30,7 @@ export function flowState(protocol: number, flags: number): FlowState {
 export function flowTimeoutMs(protocol: number, flags: number, timeouts: FlowTimeouts): number {
   switch (flowState(protocol, flags)) {
     case "remote":
-      return protocol === TCP ? REMOTE_MS.tcp : REMOTE_MS.udp;
+      return protocol === UDP ? REMOTE_MS.udp : REMOTE_MS.tcp;
     case "udp":
       return timeouts.udpMs;
     case "closing":

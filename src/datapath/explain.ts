@@ -20,6 +20,8 @@ import {
   type LayerInit,
   mssOption,
   payload,
+  sctp,
+  sctpChunk,
   tcp,
   udp,
 } from "../net/packet.ts";
@@ -50,7 +52,7 @@ export interface Question {
   /** Of the service, of the same family as the client. */
   readonly address: Address;
   readonly port: number;
-  readonly protocol: "tcp" | "udp";
+  readonly protocol: "tcp" | "udp" | "sctp";
   /** The device by which the packet comes; found out when left out. */
   readonly device: string | undefined;
 }
@@ -102,7 +104,7 @@ export interface Explanation {
   readonly notes: readonly string[];
 }
 
-const PROTOCOLS = { tcp: 6, udp: 17 } as const;
+const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
 /** Stands for the router that brings the packet. */
 const ROUTER_MAC: Mac = parseMac("02:00:00:00:00:01");
 const MSS = 1460;
@@ -217,7 +219,10 @@ function endpointOf(pins: string, address: Address) {
   return endpoints.lookup({ address });
 }
 
-/** A SYN, or a short datagram. */
+/** Asks for one stream each way: tag, window, streams, TSN (RFC 9260, 3.3.2). */
+const INIT = sctpChunk(1, 0, Uint8Array.of(0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1));
+
+/** A SYN, an INIT, or a short datagram. */
 function madeFrame(question: Question, { sourceMac, targetMac }: Arrival): Uint8Array {
   const { client: source, address: target, clientPort: sourcePort, port: targetPort } = question;
   const layers: LayerInit[] = [ethernet({ source: sourceMac, target: targetMac })];
@@ -226,6 +231,8 @@ function madeFrame(question: Question, { sourceMac, targetMac }: Arrival): Uint8
   else throw new Error("the client's address and the service's are of different families");
   if (question.protocol === "tcp") {
     layers.push(tcp({ sourcePort, targetPort, flags: TCP_FLAG.syn, options: mssOption(MSS) }));
+  } else if (question.protocol === "sctp") {
+    layers.push(sctp({ sourcePort, targetPort }), payload(INIT));
   } else {
     layers.push(udp({ sourcePort, targetPort }), payload("ciliate"));
   }

@@ -110,10 +110,11 @@ export function openRows<V>(directory: string, spec: TypedMapSpec<number, V>): R
   };
 }
 
-/** `tcp`, `udp`, or the number. */
+/** `tcp`, `udp`, `sctp`, or the number. */
 export function protocolName(protocol: number): string {
   if (protocol === 6) return "tcp";
-  return protocol === 17 ? "udp" : String(protocol);
+  if (protocol === 17) return "udp";
+  return protocol === 132 ? "sctp" : String(protocol);
 }
 
 /** The names of the bits that are set. */

@@ -23,7 +23,7 @@ export interface HostPort {
   readonly port: number;
   /** Where the pod serves it. */
   readonly podPort: number;
-  readonly protocol: "tcp" | "udp";
+  readonly protocol: "tcp" | "udp" | "sctp";
   /** Undefined: all of the node's. */
   readonly address: Address | undefined;
 }

@@ -11,10 +11,11 @@ export function placeText(place: number): string {
   return placeNames[place] ?? `place ${place}`;
 }
 
-/** `tcp`, `udp`, or the number. */
+/** `tcp`, `udp`, `sctp`, or the number. */
 export function protocolText(protocol: number): string {
   if (protocol === 6) return "tcp";
-  return protocol === 17 ? "udp" : `protocol ${protocol}`;
+  if (protocol === 17) return "udp";
+  return protocol === 132 ? "sctp" : `protocol ${protocol}`;
 }
 
 const TCP_FLAGS = ["F", "S", "R", "P", ".", "U", "E", "W"] as const;

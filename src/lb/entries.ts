@@ -14,7 +14,7 @@ import {
 } from "../datapath/gen/abi.ts";
 import { type Address, anyOf, type Family, familyOf, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
-import type { Backend, FormerOwners, Protocol, ServicePort } from "./rows.ts";
+import { type Backend, type FormerOwners, PROTOCOL_NUMBERS, type ServicePort } from "./rows.ts";
 
 /** What clients send to; port and protocol are 0 for the kinds of addresses. */
 export interface FrontendKey {
@@ -67,8 +67,6 @@ export interface ServicePortOptions {
 
 /** The part of a key of source_ranges that always has to match. */
 const SERVICE_BITS = 32;
-
-const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17 };
 
 /**
  * What a service port needs in the kernel, in the order in which it is written: who gets a flow's

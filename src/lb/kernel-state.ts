@@ -7,9 +7,7 @@ import type { TypedMap } from "../datapath/maps.ts";
 import type { HotTables } from "../datapath/tables/tables.ts";
 import type { Address } from "../net/address.ts";
 import type { KernelState } from "./restore.ts";
-import type { CounterId } from "./rows.ts";
-
-const UDP = 17;
+import { type CounterId, protocolOf } from "./rows.ts";
 
 /** The maps of one family that a restart goes on from. */
 export interface FamilyState {
@@ -27,7 +25,7 @@ export function readKernelState(tables: HotTables, families: readonly FamilyStat
     frontends: frontends.map(({ address, port, protocol, kind }) => ({
       address,
       port,
-      protocol: protocol === UDP ? ("udp" as const) : ("tcp" as const),
+      protocol: protocolOf(protocol) ?? ("tcp" as const),
       inside: kind === FrontendKind.internal,
     })),
     ring: image.ring,

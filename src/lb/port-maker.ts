@@ -14,6 +14,7 @@ import {
   type EndpointSlice,
   type FormerOwners,
   type ForwardingMode,
+  keepsPorts,
   type Protocol,
   type Service,
   type ServicePort,
@@ -33,8 +34,8 @@ export interface PortMakerOptions {
   readonly restored: Restored;
 }
 
-/** Pods of a service port whose nodes aren't part of the cluster. */
-export interface Strangers {
+/** Pods of a service port that are left out. */
+export interface LeftOut {
   readonly port: string;
   readonly service: string;
   readonly pods: readonly Candidate[];
@@ -101,7 +102,9 @@ export class PortMaker {
   /** Ports whose former owners found no room since their rings last changed. */
   readonly #lost = new Set<string>();
   /** Ports with pods on nodes that aren't part of the cluster. */
-  readonly #strange = new Map<string, Strangers>();
+  readonly #strange = new Map<string, LeftOut>();
+  /** Ports with pods that serve them by a port to which no packet can be translated. */
+  readonly #moved = new Map<string, LeftOut>();
   #formerTotal = 0;
   #forgotten = 0;
 
@@ -116,8 +119,13 @@ export class PortMaker {
   }
 
   /** Pods that are left out as their nodes have no Node row. */
-  strangers(): Iterable<Strangers> {
+  strangers(): Iterable<LeftOut> {
     return this.#strange.values();
+  }
+
+  /** Pods that are left out as they serve SCTP by another port than the service's. */
+  movedPods(): Iterable<LeftOut> {
+    return this.#moved.values();
   }
 
   /**
@@ -134,7 +142,8 @@ export class PortMaker {
     const { key, spec, local } = plan;
     let before = this.#before(plan, round, sibling);
     const all = findCandidates(spec, plan.family, slices, service.policy.publishNotReady);
-    const candidates = local ? all.filter((pod) => this.#isLocal(pod)) : all;
+    const wanted = local ? all.filter((pod) => this.#isLocal(pod)) : all;
+    const candidates = this.#withoutMoved(plan, service, wanted);
     this.#noteStrangers(key, service, candidates);
     const selection = this.#select(plan, before, candidates, round);
     const size = service.ringSize ?? ringSizeFor(selection.ring.length + selection.others.length);
@@ -160,6 +169,7 @@ export class PortMaker {
     this.#joining.delete(key);
     this.#lastRings.delete(key);
     this.#strange.delete(key);
+    this.#moved.delete(key);
     this.#countFormer(key, undefined);
     if (row === undefined) return;
     this.#numbers.releaseId(row.id);
@@ -201,6 +211,21 @@ export class PortMaker {
     const former = restored.former && { ...restored.former, expiresAtMs };
     const ring = restored.ring.ring.length > 0 ? restored.ring : undefined;
     return { id: restored.id, row: undefined, restored, ring, former, pods };
+  }
+
+  /** Those of the pods that can be reached by the port to which clients send. */
+  #withoutMoved(
+    { key, spec }: PortPlan,
+    service: Service,
+    candidates: readonly Candidate[],
+  ): readonly Candidate[] {
+    this.#moved.delete(key);
+    if (!keepsPorts(spec.protocol)) return candidates;
+    const [stay = [], moved = []] = [true, false].map((isSame) =>
+      candidates.filter(({ port }) => (port === spec.port) === isSame),
+    );
+    if (moved.length > 0) this.#moved.set(key, { port: key, service: service.key, pods: moved });
+    return stay;
   }
 
   #noteStrangers(key: string, service: Service, candidates: readonly Candidate[]): void {

@@ -2,6 +2,7 @@
 import { type Address, type Family, ofFamily } from "../net/address.ts";
 import {
   HOST_PORT_TYPE,
+  keepsPorts,
   type PortFrontends,
   type Service,
   type ServicePortSpec,
@@ -29,6 +30,11 @@ const NONE: readonly Address[] = [];
 /** Whether node ports of the range can be served. */
 export function isNodePort(range: PortRange | undefined, port: number): boolean {
   return range !== undefined && port >= range.first && port <= range.last;
+}
+
+/** Whether the packet path can lead a node port to pods that serve the service's own port. */
+export function leadsToPods({ port, protocol, nodePort }: ServicePortSpec): boolean {
+  return nodePort === port || !keepsPorts(protocol);
 }
 
 /** `30000-32767`. */
@@ -59,7 +65,8 @@ function planFamily(
   const addresses = ofFamily(service.addresses, family);
   const clusterAddresses = ofFamily(service.clusterAddresses, family);
   return service.ports.flatMap((spec) => {
-    const served = isNodePort(nodePorts, spec.nodePort) ? spec.nodePort : 0;
+    const isServed = isNodePort(nodePorts, spec.nodePort) && leadsToPods(spec);
+    const served = isServed ? spec.nodePort : 0;
     const { externalLocal, internalLocal } = service.policy;
     const everyPod = {
       family,

@@ -3,7 +3,25 @@ import type { ServiceId } from "../datapath/gen/abi.ts";
 import { type Address, anyOf, type Family, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 
-export type Protocol = "tcp" | "udp";
+export type Protocol = "tcp" | "udp" | "sctp";
+
+/** As in the IP header. */
+export const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17, sctp: 132 };
+
+const PROTOCOLS: readonly Protocol[] = ["tcp", "udp", "sctp"];
+
+/** By its number in the IP header; undefined: none that services have. */
+export function protocolOf(number: number): Protocol | undefined {
+  return PROTOCOLS.find((name) => PROTOCOL_NUMBERS[name] === number);
+}
+
+/**
+ * Whether packets have to get to a pod by the port to which they were sent: SCTP's checksum covers
+ * ports, and the packet path can't mend it.
+ */
+export function keepsPorts(protocol: Protocol): boolean {
+  return protocol === "sctp";
+}
 
 /** A row of the counters table; 0 is none: what finds no room there is not counted. */
 export type CounterId = number & { readonly __brand: "CounterId" };
@@ -271,8 +289,8 @@ export function servicePortKey(
 
 /** A frontend as one number, different for each. */
 export function frontendNumber({ address, port, protocol }: Frontend): number | bigint {
-  const word = port * 2 + (protocol === "udp" ? 1 : 0);
-  return isIpv4(address) ? address * 2 ** 17 + word : (address << 17n) | BigInt(word);
+  const word = port * 4 + PROTOCOLS.indexOf(protocol);
+  return isIpv4(address) ? address * 2 ** 18 + word : (address << 18n) | BigInt(word);
 }
 
 /** The same, different for who it is for. */

@@ -321,3 +321,34 @@ test("pods on a node without a Node object are told of until there is one", asyn
   await settled();
   assert.deepEqual(warnings(), []);
 });
+
+test("SCTP keeps its ports: pods and node ports with others are told of and left out", async () => {
+  const { writer, settled, port } = createBench({ nodePorts: { first: 30_000, last: 32_767 } });
+  const warnings = (): string[] => [...writer.warnings()].map(({ field, text }) => field + text);
+  const spec = { name: "", port: 3868, protocol: "sctp", nodePort: 30_868 } as const;
+  writer.putService(service("web", { ports: [spec] }));
+  writer.putSlice(slice("web", ["1", "2"], { port: 3868, protocol: "sctp" }));
+  await settled();
+  assert.equal(show(port("default/web:3868/sctp")?.backends), "1 ready, 2 ready");
+  assert.equal(port("default/web:3868/sctp")?.nodePort, 0);
+  const stray =
+    "spec.ports[0].nodePortnode port 30868 is left out: SCTP's checksum covers ports, so that " +
+    "only node port 3868 can lead to port 3868";
+  assert.deepEqual(warnings(), [stray]);
+
+  writer.putSlice(slice("web", ["1", "2"], { port: 5000, protocol: "sctp" }));
+  await settled();
+  assert.equal(show(port("default/web:3868/sctp")?.backends), "");
+  assert.deepEqual(warnings(), [
+    "backend 10.0.0.1:5000 and 1 more of default/web:3868/sctp left out: SCTP's checksum covers " +
+      "ports, so that a targetPort has to be the service's port, and a container's port its hostPort",
+    stray,
+  ]);
+
+  const same = { ...spec, port: 30_868 };
+  writer.putService(service("web", { ports: [same] }));
+  writer.putSlice(slice("web", ["1"], { port: 30_868, protocol: "sctp" }));
+  await settled();
+  assert.equal(port("default/web:30868/sctp")?.nodePort, 30_868);
+  assert.deepEqual(warnings(), []);
+});

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isDeepStrictEqual } from "node:util";
 import type { Endpoint } from "../endpoint/rows.ts";
-import { type Address, FAMILIES, type Family, formatAddress } from "../net/address.ts";
+import {
+  type Address,
+  FAMILIES,
+  type Family,
+  formatAddress,
+  formatAddressPort,
+} from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import { createBreather } from "../state/breathe.ts";
 import type { SyncGate } from "../state/gate.ts";
@@ -10,7 +16,7 @@ import { FrontendClaims, formatFrontend } from "./claims.ts";
 import { Liveness } from "./liveness.ts";
 import { PortMaker, type Round, type ServiceDefaults } from "./port-maker.ts";
 import { PortNumbers } from "./port-numbers.ts";
-import { formatRange, isNodePort, type PortRange, planPorts } from "./port-plan.ts";
+import { formatRange, isNodePort, leadsToPods, type PortRange, planPorts } from "./port-plan.ts";
 import { type KernelState, NO_KERNEL_STATE, Restored } from "./restore.ts";
 import {
   type EndpointSlice,
@@ -212,7 +218,7 @@ export class LbWriter {
     }
   }
 
-  /** What is in force but for a part of it: pods of unknown nodes, stray node ports, IPv6. */
+  /** What is in force but for a part of it: pods and node ports without a way, IPv6. */
   *warnings(): Generator<LbRefusal> {
     for (const { port, service, pods } of this.#maker.strangers()) {
       for (const [node, [first, ...others] = []] of Map.groupBy(pods, (pod) => pod.node)) {
@@ -223,6 +229,16 @@ export class LbWriter {
           `"${node}": apply its Node object, or correct nodeName in the EndpointSlice`;
         yield { id: this.#objectOf(service), field: "", text, kept: false };
       }
+    }
+    for (const { port, service, pods } of this.#maker.movedPods()) {
+      const [first, ...others] = pods;
+      if (first === undefined) continue;
+      const more = others.length === 0 ? "" : ` and ${others.length} more`;
+      const at = formatAddressPort(first.address, first.port);
+      const text =
+        `backend ${at}${more} of ${port} left out: SCTP's checksum covers ports, so that a ` +
+        "targetPort has to be the service's port, and a container's port its hostPort";
+      yield { id: this.#objectOf(service), field: "", text, kept: false };
     }
     yield* this.#strayNodePorts();
     yield* this.#strayFamilies();
@@ -238,9 +254,14 @@ export class LbWriter {
     const range = this.#nodePorts;
     const where = range === undefined ? "none are served" : `served are ${formatRange(range)}`;
     for (const { key, ports } of this.#services.rows()) {
-      for (const [index, { nodePort }] of ports.entries()) {
-        if (nodePort === 0 || isNodePort(range, nodePort)) continue;
-        const text = `node port ${nodePort} is left out: ${where} (nodePort.range)`;
+      for (const [index, spec] of ports.entries()) {
+        const { port, nodePort } = spec;
+        const isServed = isNodePort(range, nodePort);
+        if (nodePort === 0 || (isServed && leadsToPods(spec))) continue;
+        const why = isServed
+          ? `SCTP's checksum covers ports, so that only node port ${port} can lead to port ${port}`
+          : `${where} (nodePort.range)`;
+        const text = `node port ${nodePort} is left out: ${why}`;
         const field = `spec.ports[${index}].nodePort`;
         yield { id: `Service ${key}`, field, text, kept: false };
       }

@@ -4,7 +4,7 @@
 import { type Arrival, isClosed, replyKeyOf, requestKey } from "./flow.ts";
 import type { Node } from "./node.ts";
 import { FLOW, PROTOCOL } from "./numbers.ts";
-import { isSyn } from "./packet.ts";
+import { isConnected, isSyn } from "./packet.ts";
 import type { Flow, Service, Target } from "./tables.ts";
 
 const CANDIDATES = 8;
@@ -25,7 +25,8 @@ export function adopt(
 ): Flow | "DROP_PORT_COLLISION" | "DROP_CONNTRACK_FULL" {
   const { ip, l4, hash } = arrival;
   const ports = [l4.sourcePort];
-  for (let i = 0; i < CANDIDATES; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
+  const others = ip.protocol === PROTOCOL.sctp ? 0 : CANDIDATES;
+  for (let i = 0; i < others; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
   const flows = ports.map((aliasPort) => newFlow(arrival, adoption, aliasPort));
   const flow = flows.find((candidate) => isFree(node, candidate, ip.protocol));
   if (flow === undefined) return "DROP_PORT_COLLISION";
@@ -55,7 +56,6 @@ function isFree(node: Node, flow: Flow, protocol: number): boolean {
 function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow {
   const { input, ip, l4 } = arrival;
   const { service, pod, target, flags } = adoption;
-  const isTcp = ip.protocol === PROTOCOL.tcp;
   return {
     client: ip.source,
     serviceAddress: ip.destination,
@@ -71,7 +71,7 @@ function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow 
     counter: target.counter,
     created: input.jiffies,
     seen: input.jiffies,
-    flags: isTcp && !isSyn(ip, l4) ? flags | FLOW.confirmed : flags,
+    flags: isConnected(ip) && !isSyn(ip, l4) ? flags | FLOW.confirmed : flags,
     packets: 1,
     bytes: input.frame.length,
   };

@@ -13,9 +13,9 @@ import { BACKEND, DIRECTION, FLOW, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from ".
 import { replyFromNetwork } from "./outbound.ts";
 import {
   encapsulate,
+  hasPorts,
   type Ipv4,
   isSyn,
-  isTcpOrUdp,
   type L4,
   OUTER,
   parseFrame,
@@ -66,7 +66,7 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
     if (place === "edge") return pass("PASS_NOT_OURS", frame);
     return relay(node, { input, outer: undefined, icmp: ip, hop: 0 });
   }
-  if (!isTcpOrUdp(ip.protocol)) return pass("PASS_NOT_OURS", frame);
+  if (!hasPorts(ip.protocol)) return pass("PASS_NOT_OURS", frame);
   // 2.
   if (ip.fragment) {
     if (!node.isServiceAddress(ip.destination)) return pass("PASS_NOT_OURS", frame);

@@ -16,7 +16,7 @@ import {
 } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
 import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE, TCP } from "./numbers.ts";
-import { changeIpv4, ETHERNET, isSyn, translate } from "./packet.ts";
+import { changeIpv4, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
 import { noteFor, passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
 
@@ -81,7 +81,7 @@ function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
   const target = node.tables.targets.get(pairKey(service.id, pod));
   if (target === undefined) return drop("DROP_NOT_A_BACKEND", frame);
   if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
-  if (ip.protocol === PROTOCOL.tcp && ownersOf(node, arrival, service)?.changing === true) {
+  if (isConnected(ip) && ownersOf(node, arrival, service)?.changing === true) {
     return drop("DROP_UNKNOWN_FINAL", frame);
   }
   return adoptFor(node, { arrival, service, pod }, target, 0);
@@ -102,7 +102,7 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   if (isRemembered(node, unknown)) return adoptFor(node, unknown, target, 0);
   if (hop !== FINAL) return askOwners(node, unknown);
   // 6.
-  if (ip.protocol === PROTOCOL.tcp) {
+  if (isConnected(ip)) {
     if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
     const quiet = elapsed(input.jiffies, service.changed) < node.config.quietJiffies;
     if (quiet || ownersOf(node, arrival, service)?.changing === true) {
@@ -114,15 +114,14 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
 
 /** 5: whether a balancer sent a client of UDP here whom the ring would lead elsewhere. */
 function isRemembered(node: Node, { arrival, service, pod, hop, round }: RoundOf): boolean {
-  if ((service.flags & SERVICE.affinity) === 0 || arrival.ip.protocol === PROTOCOL.tcp)
-    return false;
+  if ((service.flags & SERVICE.affinity) === 0 || isConnected(arrival.ip)) return false;
   const present = ownersOf(node, arrival, service)?.present;
   return round === 1 && hop === 0 && present !== undefined && present !== pod;
 }
 
 /** RST or FIN: nothing to take a flow up for. */
 function isEnd({ ip, l4 }: Arrival): boolean {
-  return ip.protocol === PROTOCOL.tcp && (l4.flags & (TCP.rst | TCP.fin)) !== 0;
+  return isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0;
 }
 
 function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boolean {

@@ -3,8 +3,8 @@
 
 import type { FlowHash } from "./hash.ts";
 import type { Input, Node, Outcome } from "./node.ts";
-import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
-import { type Ipv4, isSyn, type L4, writeMacs } from "./packet.ts";
+import { DIRECTION, FLOW, TCP } from "./numbers.ts";
+import { type Ipv4, isConnected, isSyn, type L4, writeMacs } from "./packet.ts";
 import type { Endpoint, Flow, FlowKey } from "./tables.ts";
 
 /** A client's packet on its way to a pod. */
@@ -76,8 +76,7 @@ export function touch(flow: Flow, input: Input): void {
 }
 
 /** The flags for a FIN of a side, and for an RST. */
-function endOf(protocol: number, tcpFlags: number, fin: number): number {
-  if (protocol !== PROTOCOL.tcp) return 0;
+function endOf(tcpFlags: number, fin: number): number {
   return ((tcpFlags & TCP.fin) !== 0 ? fin : 0) | ((tcpFlags & TCP.rst) !== 0 ? FLOW.reset : 0);
 }
 
@@ -94,14 +93,14 @@ function setBoth(node: Node, flow: Flow, protocol: number, flags: number): void 
 /** *Update* by a packet of the client; `flow` is the entry that it met. */
 export function updateFromClient(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
   touch(flow, input);
-  if (ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) flow.flags |= FLOW.confirmed;
-  setBoth(node, flow, ip.protocol, endOf(ip.protocol, l4.flags, FLOW.finClient));
+  if (isConnected(ip) && !isSyn(ip, l4)) flow.flags |= FLOW.confirmed;
+  setBoth(node, flow, ip.protocol, endOf(l4.flags, FLOW.finClient));
 }
 
 /** *Update* by a packet of the pod; `flow` is the REPLY entry. */
 export function updateFromPod(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
   touch(flow, input);
-  setBoth(node, flow, ip.protocol, FLOW.replied | endOf(ip.protocol, l4.flags, FLOW.finPod));
+  setBoth(node, flow, ip.protocol, FLOW.replied | endOf(l4.flags, FLOW.finPod));
 }
 
 /** The last step of *into the pod*, with a frame that has all but its MACs. */

@@ -9,8 +9,8 @@ import { drop, type Input, type Node, type Outcome } from "./node.ts";
 import { BACKEND, KIND, NODE_ADDRESS } from "./numbers.ts";
 import {
   changeIpv4,
+  hasPorts,
   type Ipv4,
-  isTcpOrUdp,
   type L4,
   parseIpv4,
   parseL4,
@@ -38,7 +38,7 @@ export function takeForeign(
   if (outer.fragment) return drop("DROP_OUTER_FRAGMENT", frame);
   const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
   if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
-  if (!isTcpOrUdp(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
+  if (!hasPorts(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
   const l4 = parseL4(frame, ip);
   if (l4 === undefined) return drop("DROP_INNER_INVALID", frame);

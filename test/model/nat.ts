@@ -28,7 +28,7 @@ import {
   SERVICE,
   TCP,
 } from "./numbers.ts";
-import { type Ipv4, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { type Ipv4, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 32;
@@ -59,7 +59,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   // 2.
   const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
   if ((service.flags & SERVICE.snat) === 0) return undefined;
-  if (wasDsr && ip.protocol === PROTOCOL.tcp && !isSyn(ip, l4)) return undefined;
+  if (wasDsr && isConnected(ip) && !isSyn(ip, l4)) return undefined;
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   const hash = hashOf(node, request);
@@ -70,8 +70,8 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
     return keepHere(node, place, request, { pod: backend.address, counter: backend.counter });
   }
   // 3.
-  const isTcp = ip.protocol === PROTOCOL.tcp;
-  if (isTcp && (l4.flags & (TCP.rst | TCP.fin)) !== 0) return drop("DROP_UNKNOWN_FLOW", frame);
+  if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
+    return drop("DROP_UNKNOWN_FLOW", frame);
   if (backend.nexthop >= node.limits.nexthops) return drop("DROP_TABLE", frame);
   // 4.
   const made = open(node, request, hash, backend);
@@ -109,8 +109,9 @@ function open(
 ): Flow | "DROP_NAT_EXHAUSTED" | "DROP_CONNTRACK_FULL" {
   const { ip, l4 } = request;
   const { natPortMin } = node.config;
-  const ports = l4.sourcePort >= natPortMin ? [l4.sourcePort] : [];
-  for (let i = 1; i <= CANDIDATES; i++) {
+  const keepsPorts = ip.protocol === PROTOCOL.sctp;
+  const ports = keepsPorts || l4.sourcePort >= natPortMin ? [l4.sourcePort] : [];
+  for (let i = 1; i <= (keepsPorts ? 0 : CANDIDATES); i++) {
     const spread = (hash.low + (i - 1) * 4099) % 65536;
     ports.push(natPortMin + Math.floor((spread * (65536 - natPortMin)) / 65536));
   }
@@ -134,7 +135,7 @@ function isFree(node: Node, flow: Flow, protocol: number): boolean {
   const { aliasAddress, aliasPort } = flow;
   if (node.frontend(aliasAddress, aliasPort, protocol, KIND.service) !== undefined) return false;
   const reply = replyKeyOf(flow, protocol);
-  if (node.around.hasOwnSocket(reply)) return false;
+  if (protocol !== PROTOCOL.sctp && node.around.hasOwnSocket(reply)) return false;
   const there = node.flow(reply);
   if (there === undefined) return true;
   if (!isClosed(there)) {
@@ -236,7 +237,8 @@ export function natReply(
   const { frame } = input;
   const { nodeAddress, natPortMin } = node.config;
   // 1.
-  if (ip.destination !== nodeAddress || l4.destinationPort < natPortMin) return undefined;
+  const isServed = l4.destinationPort >= natPortMin || ip.protocol === PROTOCOL.sctp;
+  if (ip.destination !== nodeAddress || !isServed) return undefined;
   const flow = node.flow({
     source: ip.source,
     destination: ip.destination,

@@ -17,7 +17,7 @@ import {
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
 import { FLOW, KIND, PROTOCOL, TCP } from "./numbers.ts";
-import { type Ipv4, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { type Ipv4, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Endpoint, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 8;
@@ -102,17 +102,18 @@ export function flowOf(node: Node, request: Request, asker: Asker): Flow | Outco
 function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
   const { input, ip, l4, service } = request;
   const { frame } = input;
-  const isTcp = ip.protocol === PROTOCOL.tcp;
   // 4.
   if (service.backendCount === 0) return tell(node, input, ip, l4, service.id);
-  if (isTcp && (l4.flags & (TCP.rst | TCP.fin)) !== 0) return drop("DROP_UNKNOWN_FLOW", frame);
+  if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
+    return drop("DROP_UNKNOWN_FLOW", frame);
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, request, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
   // 5.
   const ports = [l4.sourcePort];
-  for (let i = 0; i < CANDIDATES; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
+  const others = ip.protocol === PROTOCOL.sctp ? 0 : CANDIDATES;
+  for (let i = 0; i < others; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
   for (const port of ports) {
     const flow = newFlow(request, backend, port, asker.flags);
     if (!isFree(node, flow, ip.protocol, asker)) continue;
@@ -122,7 +123,7 @@ function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
       node.remove(replyKey);
       return drop("DROP_CONNTRACK_FULL", frame);
     }
-    if (!isTcp) node.count(backend.counter, { connections: 1 });
+    if (!isConnected(ip)) node.count(backend.counter, { connections: 1 });
     return flow;
   }
   return drop("DROP_PORT_COLLISION", frame);
@@ -131,7 +132,8 @@ function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
 /** Whether a flow may have its port; who had it and is over is forgotten. */
 function isFree(node: Node, flow: Flow, protocol: number, { netns }: Asker): boolean {
   const reply = replyKeyOf(flow, protocol);
-  if (flow.client !== flow.pod && node.config.socketLookup && netns !== undefined) {
+  const asksSockets = node.config.socketLookup && protocol !== PROTOCOL.sctp;
+  if (flow.client !== flow.pod && asksSockets && netns !== undefined) {
     const found = node.around.socket({ netns, ...reply });
     if (found === "other") return false;
   }

@@ -8,9 +8,9 @@ import { drop, type Input, type Node, type Outcome, pass, type Route } from "./n
 import { DIRECTION, FLOW } from "./numbers.ts";
 import { findInside, flowOf, intoPod, type Request, toClient } from "./outbound.ts";
 import {
+  hasPorts,
   type Ipv4,
   isSyn,
-  isTcpOrUdp,
   type L4,
   parseFrame,
   parseL4,
@@ -23,7 +23,7 @@ export function fromNode(node: Node, input: Input): Outcome {
   const { frame } = input;
   // 1.
   const ip = parseFrame(frame);
-  if (ip === undefined || !isTcpOrUdp(ip.protocol) || ip.fragment) {
+  if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
     return pass("PASS_NOT_OURS", frame);
   }
   const l4 = parseL4(frame, ip);

@@ -23,14 +23,14 @@ export interface Ipv4 {
   readonly fragment: boolean;
 }
 
-/** A whole TCP or UDP header. */
+/** A whole header of TCP, UDP or SCTP. */
 export interface L4 {
   readonly at: number;
-  /** 8 for UDP; TCP's with options, as its data offset says. */
+  /** 8 for UDP, 12 for SCTP; TCP's with options, as its data offset says. */
   readonly headerLength: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
-  /** 0 for UDP. */
+  /** 0 for UDP; for SCTP those of TCP that its first chunk stands for. */
   readonly flags: number;
 }
 
@@ -60,11 +60,25 @@ export function parseFrame(frame: Uint8Array): Ipv4 | undefined {
   return parseIpv4(frame, ETHERNET, frame.length);
 }
 
-/** The TCP or UDP header after an IPv4 header; undefined when it isn't whole. */
+/** Types of first chunks, and what they stand for. */
+const CHUNK_FLAGS: Readonly<Record<number, number>> = {
+  1: TCP.syn,
+  6: TCP.rst,
+  7: TCP.fin,
+  8: TCP.fin,
+  14: TCP.fin,
+};
+
+/** The TCP, UDP or SCTP header after an IPv4 header; undefined when it isn't whole. */
 export function parseL4(frame: Uint8Array, ip: Ipv4): L4 | undefined {
   const at = ip.at + ip.headerLength;
   const room = ip.totalLength - ip.headerLength;
   const isTcp = ip.protocol === PROTOCOL.tcp;
+  if (ip.protocol === PROTOCOL.sctp) {
+    if (room < 16) return undefined;
+    const ports = { sourcePort: get16(frame, at), destinationPort: get16(frame, at + 2) };
+    return { at, headerLength: 12, ...ports, flags: CHUNK_FLAGS[get8(frame, at + 12)] ?? 0 };
+  }
   if (room < (isTcp ? 20 : 8)) return undefined;
   return {
     at,
@@ -75,14 +89,20 @@ export function parseL4(frame: Uint8Array, ip: Ipv4): L4 | undefined {
   };
 }
 
-export function isTcpOrUdp(protocol: number): boolean {
-  return protocol === PROTOCOL.tcp || protocol === PROTOCOL.udp;
+/** TCP, UDP or SCTP. */
+export function hasPorts(protocol: number): boolean {
+  return [PROTOCOL.tcp, PROTOCOL.udp, PROTOCOL.sctp].some((one) => one === protocol);
 }
 
-/** TCP with SYN set and ACK, RST and FIN not set. */
+/** TCP or SCTP, whose connections begin and end by packets that say so. */
+export function isConnected({ protocol }: Ipv4): boolean {
+  return protocol !== PROTOCOL.udp;
+}
+
+/** TCP with SYN set and ACK, RST and FIN not set, or SCTP's INIT. */
 export function isSyn(ip: Ipv4, l4: L4): boolean {
   const { syn, ack, rst, fin } = TCP;
-  return ip.protocol === PROTOCOL.tcp && (l4.flags & (syn | ack | rst | fin)) === syn;
+  return isConnected(ip) && (l4.flags & (syn | ack | rst | fin)) === syn;
 }
 
 /** The sum of what TCP's or UDP's checksum covers, checksum included. */
@@ -130,7 +150,7 @@ export function translate(frame: Uint8Array, ip: Ipv4, l4: L4, to: Translation):
   if (to.sourcePort !== undefined) set16(frame, l4.at, to.sourcePort);
   if (to.destinationPort !== undefined) set16(frame, l4.at + 2, to.destinationPort);
   if (to.mss !== undefined) set16(frame, to.mss.at, to.mss.value);
-  if (unchecked) return;
+  if (unchecked || ip.protocol === PROTOCOL.sctp) return;
   set16(frame, checksumAt, 0);
   const checksum = checksumFor(coveredSum(frame, ip, l4), before);
   // RFC 768: 0 says that there is no checksum, so a computed 0 is sent as all ones.

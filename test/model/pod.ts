@@ -8,8 +8,8 @@ import { type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
 import { replyInside, request } from "./outbound.ts";
 import {
+  hasPorts,
   type Ipv4,
-  isTcpOrUdp,
   type L4,
   parseFrame,
   parseL4,
@@ -25,7 +25,7 @@ export function fromPod(node: Node, input: Input): Outcome {
   // 1.
   const ip = parseFrame(frame);
   if (ip?.protocol === PROTOCOL.icmp) return icmpOfPod(node, input, ip);
-  if (ip === undefined || !isTcpOrUdp(ip.protocol) || ip.fragment) {
+  if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
     return pass("PASS_NOT_OURS", frame);
   }
   const l4 = parseL4(frame, ip);

@@ -4,7 +4,7 @@
 import { checksumFor, get8, get16, get32, set16, set32, sum16 } from "./bytes.ts";
 import type { Input, Node } from "./node.ts";
 import { PROTOCOL } from "./numbers.ts";
-import { changeIpv4, type Ipv4, isTcpOrUdp, type L4 } from "./packet.ts";
+import { changeIpv4, hasPorts, type Ipv4, type L4 } from "./packet.ts";
 import type { Flow } from "./tables.ts";
 
 const ERRORS = new Set([3, 11, 12]);
@@ -37,7 +37,7 @@ export function quoteOf(frame: Uint8Array, icmp: Ipv4): Quote | undefined {
   if (!ERRORS.has(get8(frame, start)) || get8(frame, at) >>> 4 !== 4) return undefined;
   if (headerLength < 20 || totalLength < headerLength + QUOTED_L4) return undefined;
   if (end - l4At < QUOTED_L4 || (get16(frame, at + 6) & OFFSET) !== 0) return undefined;
-  if (!isTcpOrUdp(protocol) || get32(frame, at + 12) !== icmp.destination) return undefined;
+  if (!hasPorts(protocol) || get32(frame, at + 12) !== icmp.destination) return undefined;
   return {
     at,
     l4At,
@@ -103,7 +103,8 @@ export function translateQuote(frame: Uint8Array, icmp: Ipv4, quote: Quote, to: 
   set16(frame, l4At + 2, to.destinationPort);
   const isUdp = ip.protocol === PROTOCOL.udp;
   const checksumAt = l4At + (isUdp ? 6 : 16);
-  if (checksumAt + 2 <= end && !(isUdp && get16(frame, checksumAt) === 0)) {
+  const isCovered = ip.protocol !== PROTOCOL.sctp;
+  if (isCovered && checksumAt + 2 <= end && !(isUdp && get16(frame, checksumAt) === 0)) {
     const checksum = checksumFor(tuple(), tupleBefore + get16(frame, checksumAt));
     set16(frame, checksumAt, checksum === 0 && isUdp ? 0xffff : checksum);
   }

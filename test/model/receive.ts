@@ -10,7 +10,7 @@ import { isForeignTarget, takeForeign } from "./foreign.ts";
 import { flowHash } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { FLOW, HOP_TTL, PROTOCOL, TRUST } from "./numbers.ts";
-import { type Ipv4, isTcpOrUdp, type L4, parseIpv4, parseL4 } from "./packet.ts";
+import { hasPorts, type Ipv4, type L4, parseIpv4, parseL4 } from "./packet.ts";
 import { relay } from "./relay.ts";
 
 const NOT_ECT = 0;
@@ -38,7 +38,7 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
   const hop = trust === TRUST.loadBalancer ? 0 : hopOf(outer.ttl);
   if (ip.protocol === PROTOCOL.icmp && !isNote) return relay(node, { input, outer, icmp: ip, hop });
-  if (!isTcpOrUdp(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
+  if (!hasPorts(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
   const l4 = parseL4(frame, ip);
   if (l4 === undefined) return drop("DROP_INNER_INVALID", frame);

@@ -65,8 +65,8 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "unknown FINs are adopted",
-    from: "if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_RST | TCP_FIN))",
-    to: "if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & TCP_RST)",
+    from: "if (packet->tcp_flags & (TCP_RST | TCP_FIN))",
+    to: "if (packet->tcp_flags & TCP_RST)",
   },
   {
     name: "flows of SNAT are this node's pods'",
@@ -128,8 +128,8 @@ const OWNERS = inFile("stage/owners.h", [
 const NAT = inFile("stage/nat.h", [
   {
     name: "SNAT: the client's port is kept even if it is low",
-    from: ">= nat_port_min ? packet->source_port : 0",
-    to: ">= 1024 ? packet->source_port : 0",
+    from: ">= nat_port_min || ports_stay(protocol)",
+    to: ">= 1024 || ports_stay(protocol)",
   },
   { name: "SNAT: one candidate fewer", from: "#define NAT_TRIES 32", to: "#define NAT_TRIES 31" },
   {

@@ -8,6 +8,7 @@ import { IPV6_MUTANTS } from "./ipv6.ts";
 import { OUTBOUND_MUTANTS } from "./outbound.ts";
 import { RELAY_MUTANTS } from "./relay.ts";
 import { REWRITE_MUTANTS } from "./rewriting.ts";
+import { SCTP_MUTANTS } from "./sctp.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
 import { SOCKET_MUTANTS } from "./sockets.ts";
 
@@ -31,4 +32,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SOCKET_MUTANTS,
   ...FRAGMENT_MUTANTS,
   ...IPV6_MUTANTS,
+  ...SCTP_MUTANTS,
 ];

@@ -52,7 +52,7 @@ interface ServiceSpec {
   readonly address: Ipv4;
   readonly port: number;
   readonly targetPort: number;
-  readonly protocol: "TCP" | "UDP";
+  readonly protocol: "TCP" | "UDP" | "SCTP";
   readonly backends: readonly Ipv4[];
 }
 
@@ -70,6 +70,9 @@ const service = (
 });
 
 const DNS = { port: 53, targetPort: 5353, protocol: "UDP" } as const;
+
+/** SCTP's ports stay as they are. */
+const TALK = { port: 3868, targetPort: 3868, protocol: "SCTP" } as const;
 
 /** Every service has one port and, but for the moved ones, one backend or none. */
 export const SERVICES = {
@@ -91,9 +94,18 @@ export const SERVICES = {
   wentFarDns: service(9, [FAR], DNS),
   /** Was a near pod's, is another one's of this node. */
   stayedNear: service(10, [NEAR_TWO]),
+  farTalk: service(1, [FAR], TALK),
+  nearTalk: service(2, [NEAR], TALK),
+  nearTalkToo: service(3, [NEAR], TALK),
+  emptyTalk: service(4, [], TALK),
   /** Was a pod's to which no route leads. */
   cameFromNowhere: service(11, [NEAR]),
 } as const satisfies Record<string, ServiceSpec>;
+
+/** As in the IP header. */
+export function protocolOf(name: keyof typeof SERVICES): number {
+  return { TCP: 6, UDP: 17, SCTP: 132 }[SERVICES[name].protocol];
+}
 
 /** What came before, for the services that moved. */
 export const BEFORE: Partial<Record<keyof typeof SERVICES, readonly Ipv4[]>> = {

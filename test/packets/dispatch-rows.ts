@@ -24,6 +24,7 @@ import {
   NEAR,
   NODE,
   OTHER_NODE,
+  protocolOf,
   SERVICES,
   STRANGER,
   UPLINK_MAC,
@@ -64,14 +65,9 @@ const optionOf = (name: ServiceName): Uint8Array =>
 
 /** Port by which Geneve of the client's flow leaves. */
 function spreadPort(name: ServiceName): number {
-  const { address, port, protocol } = SERVICES[name];
-  const tuple = {
-    client: CLIENT,
-    clientPort: CLIENT_PORT,
-    service: address,
-    servicePort: port,
-    protocol: protocol === "TCP" ? 6 : 17,
-  };
+  const { address: service, port: servicePort } = SERVICES[name];
+  const client = { client: CLIENT, clientPort: CLIENT_PORT };
+  const tuple = { ...client, service, servicePort, protocol: protocolOf(name) };
   return 0x8000 | (flowHash(tuple, SEED).high & 0x7fff);
 }
 

@@ -101,7 +101,7 @@ const asSent = (source: Ipv4, name: ServiceName): About => ({
   sourcePort: CLIENT_PORT,
   target: SERVICES[name].address,
   targetPort: SERVICES[name].port,
-  protocol: SERVICES[name].protocol,
+  protocol: SERVICES[name].protocol === "UDP" ? "UDP" : "TCP",
 });
 const asGot = (source: Ipv4, pod: Ipv4, targetPort = 5353): About => ({
   source,

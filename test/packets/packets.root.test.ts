@@ -27,6 +27,13 @@ import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
 import { RELAY_ROWS } from "./relay-rows.ts";
 import { expectVerdicts, type Seen, testRows } from "./row.ts";
+import {
+  SCTP_FRAGMENT_ROWS,
+  SCTP_GENEVE_ROWS,
+  SCTP_OPTION_ROWS,
+  SCTP_ROWS,
+  SCTP_SNAT_ROWS,
+} from "./sctp-rows.ts";
 import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
 import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
 import { SOURCE_ROWS, SOURCE_SNAT_ROWS } from "./source-rows.ts";
@@ -74,22 +81,31 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...ANSWER_ROWS,
   ...DISPATCH_ROWS,
   ...FOREIGN_ROWS,
+  ...SCTP_ROWS,
 ]);
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
   FIRST_ROWS,
 );
-suiteOn("a node that sends Geneve", "dispatch: geneve", [...GENEVE_ROWS, ...mssRows(94)]);
-suiteOn("a node that sends options", "dispatch: opt", [...OPTION_ROWS, ...mssRows(24)]);
+suiteOn("a node that sends Geneve", "dispatch: geneve", [
+  ...GENEVE_ROWS,
+  ...mssRows(94),
+  ...SCTP_GENEVE_ROWS,
+]);
+suiteOn("a node that sends options", "dispatch: opt", [
+  ...OPTION_ROWS,
+  ...mssRows(24),
+  ...SCTP_OPTION_ROWS,
+]);
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
-  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS],
+  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS, ...SCTP_SNAT_ROWS],
   serveBySnat,
 );
 suiteOn("a node", "fragments: drop", [...IPV6_ROWS, ...mssRows(40)]);
-suiteOn("a node that tracks fragments", "", FRAGMENT_ROWS);
+suiteOn("a node that tracks fragments", "", [...FRAGMENT_ROWS, ...SCTP_FRAGMENT_ROWS]);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
 suiteOn("a node whose sockets are left alone", "socket: {enabled: false}", OWN_ROWS);

@@ -101,7 +101,7 @@ function told(reply: Reply, { message = FRAG_NEEDED, bytes = ALL, ...how }: How 
 
 const replyOf = (name: ServiceName, more: Partial<Reply> = {}): Reply => {
   const { address: source, port, protocol } = SERVICES[name];
-  return { source, port, protocol, ...more };
+  return { source, port, protocol: protocol === "UDP" ? "UDP" : "TCP", ...more };
 };
 
 const fromNear = (more: Partial<Reply> = {}): Reply => ({ source: NEAR, port: 8080, ...more });

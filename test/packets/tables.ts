@@ -19,12 +19,11 @@ import { readJiffies } from "../../src/kernel/jiffies.ts";
 import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
 import { bucketOf, bucketOf6 } from "../model/hash.ts";
 import { widen } from "../wide/address.ts";
-import { CLIENT, NEAR, SERVICES } from "./cluster.ts";
+import { CLIENT, NEAR, protocolOf, SERVICES } from "./cluster.ts";
 import { CLIENT_PORT, type ServiceName } from "./frames.ts";
 import type { Stage } from "./stage.ts";
 
 const TCP = 6;
-const UDP = 17;
 /** By which a header of IPv6 is longer than one of IPv4. */
 const HEADER_MORE = 20;
 /** Buckets in which a key may stand. */
@@ -81,11 +80,11 @@ export function ringChanged(name: ServiceName, when: "now" | "long ago") {
 
 /** The row to which a service's frontend leads. */
 export function serviceRow({ maps }: Stage, name: ServiceName): number {
-  const { address, port, protocol } = SERVICES[name];
+  const { address, port } = SERVICES[name];
   for (const [, { slot }] of maps.frontends.entries()) {
     for (const frontend of slot) {
       const same = frontend.address === address && frontend.port === port;
-      if (same && frontend.protocol === (protocol === "TCP" ? TCP : UDP)) return frontend.service;
+      if (same && frontend.protocol === protocolOf(name)) return frontend.service;
     }
   }
   throw new Error(`service ${name} has no frontend`);

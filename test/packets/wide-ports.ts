@@ -4,7 +4,7 @@
 import type { Ipv4 } from "../../src/net/address.ts";
 import { flowHash, flowHash6 } from "../model/hash.ts";
 import { widen } from "../wide/address.ts";
-import { CLIENT, IDLE, SERVICES } from "./cluster.ts";
+import { CLIENT, IDLE, protocolOf, SERVICES } from "./cluster.ts";
 import type { ServiceName } from "./frames.ts";
 
 const SEED = 42n;
@@ -44,8 +44,8 @@ function nat(low: number, index: number): number {
 /** IPv6's port in place of IPv4's. */
 export const WIDE_PORTS: ReadonlyMap<number, number> = new Map(
   FLOWS.flatMap(({ client, clientPort, name, nat: ports = 0, aliases = 0 }) => {
-    const { address: service, port: servicePort, protocol: of } = SERVICES[name];
-    const rest = { clientPort, servicePort, protocol: of === "TCP" ? 6 : 17 };
+    const { address: service, port: servicePort } = SERVICES[name];
+    const rest = { clientPort, servicePort, protocol: protocolOf(name) };
     const { low } = flowHash({ client, service, ...rest }, SEED);
     const wide = flowHash6({ client: widen(client), service: widen(service), ...rest }, SEED).low;
     const pairs = (of: typeof alias, count: number): [number, number][] =>

@@ -8,7 +8,7 @@ import { widen } from "./address.ts";
 
 type Given<K extends LayerInit["kind"]> = Extract<LayerInit, { kind: K }>;
 
-const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17, ipv6: 41, icmpv6: 58 } as const;
+const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17, sctp: 132, ipv6: 41, icmpv6: 58 } as const;
 const HEADER4 = 20;
 const HEADER6 = 40;
 const FRAGMENT_BYTES = 8;
@@ -171,7 +171,7 @@ function labelOf(ip: Given<"ipv4">, [l4, l5]: readonly LayerInit[], how: Widenin
   if ((ip.fragmentOffset ?? 0) > 0) {
     return label(source, PIECE.sourcePort, target, PIECE.targetPort, PIECE.protocol, how);
   }
-  if (l4?.kind === "tcp" || l4?.kind === "udp") {
+  if (l4?.kind === "tcp" || l4?.kind === "udp" || l4?.kind === "sctp") {
     const { sourcePort = 0, targetPort = 0 } = l4;
     return label(source, sourcePort, target, targetPort, PROTOCOL[l4.kind], how);
   }
@@ -254,7 +254,12 @@ function widenQuote(bytes: Uint8Array, how: Widening): Uint8Array {
       out.setUint16(at, how.ports.get(out.getUint16(at)) ?? out.getUint16(at));
   }
   const at = HEADER6 + (protocol === PROTOCOL.udp ? 6 : 16);
-  if (at + 2 > wide.length || (protocol === PROTOCOL.udp && out.getUint16(at) === 0)) return wide;
+  if (
+    protocol === PROTOCOL.sctp ||
+    at + 2 > wide.length ||
+    (protocol === PROTOCOL.udp && out.getUint16(at) === 0)
+  )
+    return wide;
   let sum = ~out.getUint16(at) & 0xffff;
   const add = (from: Uint8Array, start: number, end: number, sign: boolean): void => {
     for (let word = start; word < end; word += 2) {

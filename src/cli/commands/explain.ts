@@ -59,9 +59,13 @@ function readQuestion({ args, option }: Context): Question {
     clientPort: from.port ?? ANY_PORT,
     address: at.address,
     port: at.port,
-    protocol: option("protocol") === "udp" ? "udp" : "tcp",
+    protocol: protocolOf(option("protocol")),
     device: option("device"),
   };
+}
+
+function protocolOf(word: string | undefined): Question["protocol"] {
+  return word === "udp" || word === "sctp" ? word : "tcp";
 }
 
 /** `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`. */

@@ -430,9 +430,9 @@ export const Verdict = {
   dropFragment: 33,
   /** IPIP or Geneve for a pod from a source that is no node and no load balancer */
   dropUntrusted: 34,
-  /** IPIP whose inner header is not a whole IPv4 TCP or UDP header */
+  /** IPIP whose inner packet is not whole, up to the header of TCP, UDP or SCTP */
   dropInnerInvalid: 35,
-  /** IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply */
+  /** IPIP with none of TCP, UDP and SCTP inside, nor an ICMP error about a reply */
   dropInnerProtocol: 36,
   /** IPIP whose inner destination is no service */
   dropNoService: 37,
@@ -556,8 +556,8 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "32": "the service has no backend",
   "33": "a fragment for a service address",
   "34": "IPIP or Geneve for a pod from a source that is no node and no load balancer",
-  "35": "IPIP whose inner header is not a whole IPv4 TCP or UDP header",
-  "36": "IPIP with neither TCP nor UDP inside, nor an ICMP error about a reply",
+  "35": "IPIP whose inner packet is not whole, up to the header of TCP, UDP or SCTP",
+  "36": "IPIP with none of TCP, UDP and SCTP inside, nor an ICMP error about a reply",
   "37": "IPIP whose inner destination is no service",
   "38": "IPIP to a pod that is no backend of the inner service",
   "39": "no room for a new flow",

@@ -15,6 +15,8 @@ export interface FrontendKey {
 
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
+const CODES: readonly number[] = [0, TCP, UDP, SCTP];
 /** What three bits hold. */
 const MAX_KIND = 7;
 const MULTIPLIER = { low: 0x7f4a7c15, high: 0x9e3779b9 } as const;
@@ -22,8 +24,8 @@ const MULTIPLIER = { low: 0x7f4a7c15, high: 0x9e3779b9 } as const;
 /** The key as a number (or, for what we never write, a text) that is different for each. */
 export function frontendId(key: FrontendKey): number | string {
   const { address, port, protocol, kind } = key;
-  const code = protocol === TCP ? 1 : protocol === UDP ? 2 : protocol === 0 ? 0 : 3;
-  const isOdd = code === 3 || kind > MAX_KIND;
+  const code = CODES.indexOf(protocol);
+  const isOdd = code < 0 || kind > MAX_KIND;
   if (isOdd || !isIpv4(address)) return `${address.toString(36)}:${port}/${protocol}/${kind}`;
   return address * 2 ** 21 + port * 32 + code * 8 + kind;
 }

@@ -107,13 +107,11 @@ export function readPort(field: Field): number | undefined {
   return field.absent ? field.refuse(expected) : field.integer(expected, 1, 65535);
 }
 
-/** `tcp` where the object doesn't say; undefined, with a warning for what can't be balanced. */
-export function readProtocol(field: Field): "tcp" | "udp" | undefined {
+/** `tcp` where the object doesn't say; undefined, with a fault, for any other word. */
+export function readProtocol(field: Field): "tcp" | "udp" | "sctp" | undefined {
   if (field.absent || field.value === "TCP") return "tcp";
   if (field.value === "UDP") return "udp";
-  if (field.value !== "SCTP") return field.refuse("TCP, UDP or SCTP");
-  field.warn("the port is left out: SCTP is not balanced yet");
-  return undefined;
+  return field.value === "SCTP" ? "sctp" : field.refuse("TCP, UDP or SCTP");
 }
 
 const PORT_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
