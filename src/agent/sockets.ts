@@ -30,7 +30,9 @@ export function closeEndedSockets(
       if (netns !== undefined) yield netns.startsWith("/") ? netns : namespacePath(netns);
     }
   };
-  const closer = createSocketCloser({ map: datapath.maps.socketPeers, namespaces, failed });
+  const { maps: narrow, wide } = datapath;
+  const maps = [narrow.socketPeers, ...(wide === undefined ? [] : [wide.socketPeers])];
+  const closer = createSocketCloser({ maps, namespaces, failed });
   const follower = followEnded({
     closer,
     ports: lb.ports,

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Closes sockets whose backend is gone, in whichever network namespace they are.
 
-import { SocketPeer, SocketPeerKey } from "../datapath/gen/abi.ts";
+import type {
+  SocketPeer,
+  SocketPeer6,
+  SocketPeerKey,
+  SocketPeerKey6,
+} from "../datapath/gen/abi.ts";
 import type { TypedMap } from "../datapath/maps.ts";
+import type { MapBatch } from "../kernel/map-batch.ts";
 import {
   type DiagSocket,
   destroySocket,
@@ -12,8 +18,14 @@ import {
 import { isNamespace, namespaceCookie } from "../kernel/netns.ts";
 import { createBreather } from "../state/breathe.ts";
 
+/** Whose peer was translated, and what to, in either family. */
+export type AnyPeerKey = SocketPeerKey | SocketPeerKey6;
+export type AnyPeer = SocketPeer | SocketPeer6;
+type PeerMap = TypedMap<AnyPeerKey, AnyPeer>;
+
 export interface SocketCloserOptions {
-  readonly map: TypedMap<SocketPeerKey, SocketPeer>;
+  /** One for each family that the node has. */
+  readonly maps: readonly PeerMap[];
   /** Files of the namespaces that sockets may be in, the node's own left out. */
   readonly namespaces: () => Iterable<string>;
   /** Called when sockets of one namespace can't be closed; the others are all the same. */
@@ -29,7 +41,7 @@ export interface SocketCloser {
    * forgets them. A socket without a peer of its own, as UDP's may be, stays: its next datagram
    * goes to another backend.
    */
-  close(isOver: (key: SocketPeerKey, peer: SocketPeer) => boolean): Promise<void>;
+  close(isOver: (key: AnyPeerKey, peer: AnyPeer) => boolean): Promise<void>;
   closed(): ClosedCount;
 }
 
@@ -39,44 +51,64 @@ const CHUNK = 1024;
 const UDP = 17;
 
 /** What is over in one namespace: cookies by peer. */
-type Peers = Map<string, { readonly key: SocketPeerKey; readonly cookies: Set<bigint> }>;
+type Peers = Map<string, { readonly key: AnyPeerKey; readonly cookies: Set<bigint> }>;
 
 export function createSocketCloser(options: SocketCloserOptions): SocketCloser {
-  const { map } = options;
+  const { maps, namespaces, failed } = options;
   const closed = { tcp: 0, udp: 0 };
-  return {
-    async close(isOver) {
-      const over: SocketPeerKey[] = [];
-      const found = new Map<bigint, Peers>();
-      const breathe = createBreather(BUDGET_MS);
-      for (const { keys, values, count } of map.raw.lookupBatches(CHUNK)) {
-        for (let index = 0; index < count; index++) {
-          const key = SocketPeerKey.decode(viewOf(keys), index * SocketPeerKey.size);
-          const peer = SocketPeer.decode(viewOf(values), index * SocketPeer.size);
-          if (!isOver(key, peer)) continue;
-          over.push(key);
-          note(found, key, peer);
+  const closeOf = async (over: Over, breathe: Breathe): Promise<void> => {
+    for (const [path, peers] of resolve(over.found, namespaces())) {
+      for (const { key, cookies } of peers.values()) {
+        try {
+          const protocol = key.protocol === UDP ? "udp" : "tcp";
+          closed[protocol] += closeIn(path, protocol, key, cookies);
+        } catch (error) {
+          failed(error instanceof Error ? error : new Error(String(error)));
         }
         await breathe();
       }
-      for (const [path, peers] of resolve(found, options.namespaces())) {
-        for (const { key, cookies } of peers.values()) {
-          try {
-            const protocol = key.protocol === UDP ? "udp" : "tcp";
-            closed[protocol] += closeIn(path, protocol, key, cookies);
-          } catch (error) {
-            options.failed(error instanceof Error ? error : new Error(String(error)));
+    }
+  };
+  return {
+    async close(isOver) {
+      const breathe = createBreather(BUDGET_MS);
+      for (const map of maps) {
+        const over: Over = { keys: [], found: new Map() };
+        for (const batch of map.raw.lookupBatches(CHUNK)) {
+          for (const [key, peer] of decoded(map, batch)) {
+            if (!isOver(key, peer)) continue;
+            over.keys.push(key);
+            note(over.found, key, peer);
           }
           await breathe();
         }
+        await closeOf(over, breathe);
+        map.deleteAll(over.keys);
       }
-      map.deleteAll(over);
     },
     closed: () => ({ ...closed }),
   };
 }
 
-function note(found: Map<bigint, Peers>, key: SocketPeerKey, { netns }: SocketPeer): void {
+/** What is over in one table: all of it, and by namespace. */
+interface Over {
+  readonly keys: AnyPeerKey[];
+  readonly found: Map<bigint, Peers>;
+}
+
+type Breathe = ReturnType<typeof createBreather>;
+
+function* decoded(
+  { spec: { key, value } }: PeerMap,
+  { keys, values, count }: MapBatch,
+): Generator<readonly [AnyPeerKey, AnyPeer]> {
+  const [keyView, valueView] = [viewOf(keys), viewOf(values)];
+  for (let index = 0; index < count; index++) {
+    yield [key.decode(keyView, index * key.size), value.decode(valueView, index * value.size)];
+  }
+}
+
+function note(found: Map<bigint, Peers>, key: AnyPeerKey, { netns }: AnyPeer): void {
   let peers = found.get(netns);
   if (peers === undefined) {
     peers = new Map();
@@ -112,7 +144,7 @@ function* resolve(
 function closeIn(
   path: string | undefined,
   protocol: DiagSocket["protocol"],
-  { backend, port }: SocketPeerKey,
+  { backend, port }: AnyPeerKey,
   cookies: ReadonlySet<bigint>,
 ): number {
   using netlink = openSocketDiag(path);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Notices when backends and service ports are gone for good, and has their sockets closed.
 
-import type { ServiceId, SocketPeer, SocketPeerKey } from "../datapath/gen/abi.ts";
+import type { ServiceId } from "../datapath/gen/abi.ts";
 import type { Endpoint } from "../endpoint/rows.ts";
 import type { EndpointSlice, ServicePort } from "../lb/rows.ts";
 import type { Address } from "../net/address.ts";
 import type { Node } from "../node/rows.ts";
 import type { SyncGate } from "../state/gate.ts";
 import type { Cursor, ReadTable } from "../state/table.ts";
-import type { SocketCloser } from "./closer.ts";
+import type { AnyPeer, AnyPeerKey, SocketCloser } from "./closer.ts";
 
 export interface EndedOptions {
   readonly closer: Pick<SocketCloser, "close">;
@@ -114,7 +114,7 @@ class Follower implements Disposable {
     for (const address of gone) this.#suspects.delete(address);
     const ids = new Set<ServiceId>();
     for (const { id } of ports.rows()) ids.add(id);
-    const isOver = ({ backend }: SocketPeerKey, { service }: SocketPeer): boolean =>
+    const isOver = ({ backend }: AnyPeerKey, { service }: AnyPeer): boolean =>
       !ids.has(service) || gone.has(backend) || !lives(backend);
     await closer.close(isOver);
   }
