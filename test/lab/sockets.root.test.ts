@@ -11,7 +11,7 @@ import { clusterManifests, type ServiceSpec } from "../../src/lab/manifest.ts";
 import { podNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { removeLab } from "../../src/lab/state.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { formatAddressPort, formatIpv4, formatIpv6 } from "../../src/net/address.ts";
 import { metric, pinsOf, podEndpoint, since, untilBalanced, verdictsAt } from "./tools/inspect.ts";
 import { pinnedAt } from "./tools/pins.ts";
 import { ECHO_PORT, HTTP_PORT, startPrograms } from "./tools/programs.ts";
@@ -44,7 +44,7 @@ function theLab(): Lab {
 function spec(service: string, address: string, pods: ServiceSpec["backends"]): ServiceSpec {
   return {
     name: service,
-    addresses: [address],
+    addresses: [address, wide(address)],
     ports: [
       { name: "http", port: HTTP, targetPort: HTTP_PORT },
       { name: "echo", port: ECHO, targetPort: ECHO_PORT, protocol: "UDP" },
@@ -53,12 +53,25 @@ function spec(service: string, address: string, pods: ServiceSpec["backends"]): 
   };
 }
 
+/** The address of IPv6 that a service has beside one of IPv4. */
+function wide(address: string): string {
+  return address.replace("198.51.100.", "fd00:198:51:100::");
+}
+
+/** As podEndpoint, of IPv6. */
+function wideEndpoint(pod: string, port: number): string {
+  return formatAddressPort(podNamed(theLab().plan, pod).address6, port);
+}
+
 async function publish(service: string, address: string, pods: readonly string[]): Promise<void> {
   const lab = theLab();
   lab.publish(spec(service, address, pods));
   const at = (port: number): string[] => pods.map((pod) => podEndpoint(lab, pod, port));
   await untilBalanced(lab, `${address}:${HTTP}`, at(HTTP_PORT));
   await untilBalanced(lab, `${address}:${ECHO}`, at(ECHO_PORT), undefined, "udp");
+  const wideAt = (port: number): string[] => pods.map((pod) => wideEndpoint(pod, port));
+  await untilBalanced(lab, `[${wide(address)}]:${HTTP}`, wideAt(HTTP_PORT));
+  await untilBalanced(lab, `[${wide(address)}]:${ECHO}`, wideAt(ECHO_PORT), undefined, "udp");
 }
 
 async function bringUp(): Promise<void> {
@@ -94,7 +107,7 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
 async function translated(t: TestContext): Promise<void> {
   const lab = theLab();
   const begin = verdictsAt(lab, "node1");
-  const filter = `net 198.51.100.0/24 or tcp port ${HTTP_PORT}`;
+  const filter = `net 198.51.100.0/24 or net fd00:198:51:100::/64 or tcp port ${HTTP_PORT}`;
   const { pod, node } = await watch(
     t,
     lab,
@@ -118,9 +131,12 @@ async function translated(t: TestContext): Promise<void> {
             const answer = kind === "tcp" ? backend : "hello";
             const program = open(t, where, kind, address);
             assert.deepEqual(await program.answer(), { peer, from: peer, answer }, where);
-            const wide = mapped(peer);
+            const both = mapped(peer);
             const dual = open(t, where, kind, mapped(address));
-            assert.deepEqual(await dual.answer(), { peer: wide, from: wide, answer }, where);
+            assert.deepEqual(await dual.answer(), { peer: both, from: both, answer }, where);
+            const six = `${wide(address)}:${portOf(kind)}`;
+            const own = open(t, where, kind, wide(address));
+            assert.deepEqual(await own.answer(), { peer: six, from: six, answer }, where);
           }
           const ask = ["python3", "-c", DUAL_STACK, mapped(address), String(ECHO)];
           assert.equal(await lab.output(where, ask), `hello ${mapped(address)} ${ECHO}\n`);
@@ -131,7 +147,8 @@ async function translated(t: TestContext): Promise<void> {
   for (const frames of [pod, node]) {
     const addresses = new Set(frames.flatMap(({ ip }) => ip.flatMap((h) => [h.source, h.target])));
     assert.ok(addresses.has(formatIpv4(podNamed(lab.plan, PODS.far).address)));
-    const ours = [...addresses].filter((address) => address.startsWith("198.51.100."));
+    assert.ok(addresses.has(formatIpv6(podNamed(lab.plan, PODS.far).address6)));
+    const ours = [...addresses].filter((address) => /^(198\.51\.100\.|fd00:198:51:)/.test(address));
     assert.deepEqual(ours, [], "a packet has a service's address");
     assert.deepEqual(
       frames.flatMap(({ ip }) => ip.filter((h) => h.protocol === 4)),
@@ -139,14 +156,15 @@ async function translated(t: TestContext): Promise<void> {
     );
   }
   const counts = since(begin, verdictsAt(lab, "node1"));
-  // curl, each kind of socket in both spellings, and one more, from two clients to two services.
-  assert.equal(counts["socket sent socket"], 32);
+  // curl, each kind of socket in both spellings and by IPv6, and one more, from two clients to two
+  // services.
+  assert.equal(counts["socket sent socket"], 44);
 }
 
 async function refused(t: TestContext): Promise<void> {
   for (const where of CLIENTS) {
     for (const kind of ["tcp", "udp", "datagrams"] as const) {
-      for (const address of [EMPTY, mapped(EMPTY)]) {
+      for (const address of [EMPTY, mapped(EMPTY), wide(EMPTY)]) {
         const end = await open(t, where, kind, address).end();
         assert.equal(end, "ECONNREFUSED", `${kind} from ${where} to ${address}`);
       }
@@ -168,11 +186,17 @@ async function withoutAgent(t: TestContext): Promise<void> {
   const { links } = pinnedAt(lab, "node1");
   const open1 = open(t, "pod1-1", "tcp", FAR);
   await open1.answer();
+  await open(t, "pod1-1", "udp", wide(FAR)).answer();
   await lab.stopAgent("node1", "SIGKILL");
   assert.equal((await open(t, "pod1-1", "tcp", FAR).answer()).peer, `${FAR}:${HTTP}`);
   const text = await lab.output("node1", ["ciliate", "bpf", "socket", "list"]);
   const backend = podEndpoint(lab, PODS.far, HTTP_PORT).replaceAll(".", "\\.");
   assert.match(text, new RegExp(`tcp +\\d+ +\\d+ +198\\.51\\.100\\.2:80 +${backend}`));
+  const wideLine = [`[${wide(FAR)}]:${ECHO}`, wideEndpoint(PODS.far, ECHO_PORT)];
+  assert.ok(
+    text.split("\n").some((line) => wideLine.every((part) => line.includes(part))),
+    text,
+  );
   // While the next one takes over, every connection is translated.
   let starting = true;
   const start = lab.startAgent("node1").finally(() => {
@@ -198,12 +222,16 @@ async function openAll(t: TestContext, address: string) {
     open(t, where, "udp", address),
     open(t, where, "tcp", mapped(address)),
     open(t, where, "udp", mapped(address)),
+    open(t, where, "tcp", wide(address)),
+    open(t, where, "udp", wide(address)),
   ]);
   const staying = CLIENTS.flatMap((where) => [
     open(t, where, "tcp", FAR),
     open(t, where, "udp", mapped(FAR)),
     open(t, where, "datagrams", address),
     open(t, where, "datagrams", mapped(address)),
+    open(t, where, "tcp", wide(FAR)),
+    open(t, where, "datagrams", wide(address)),
   ]);
   for (const program of [...all, ...staying]) await program.answer();
   return { all, staying };
