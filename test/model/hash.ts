@@ -102,5 +102,6 @@ export function bucketOf6(
   let x = ((first ^ rest) * GOLDEN) & MASK64;
   x ^= x >> 32n;
   x ^= last;
+  x ^= x >> 31n;
   return Number((((x * GOLDEN) & MASK64) >> 32n) & BigInt(mask));
 }

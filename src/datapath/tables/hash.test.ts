@@ -4,7 +4,15 @@ import { test } from "node:test";
 import { type Ipv4, ipv4FromNumber, ipv6FromBigInt } from "../../net/address.ts";
 import { Frontend, Frontend6, FrontendKind, type Port } from "../gen/abi.ts";
 import { IPV6_TABLES } from "./family.ts";
-import { bucketOf, type FrontendKey, frontendId, highWord, keyOfWords, lowWord } from "./hash.ts";
+import {
+  bucketOf,
+  bucketOf6,
+  type FrontendKey,
+  frontendId,
+  highWord,
+  keyOfWords,
+  lowWord,
+} from "./hash.ts";
 import { regionOf } from "./memory.ts";
 
 const MULTIPLIER = 0x9e3779b97f4a7c15n;
@@ -42,6 +50,22 @@ test("a key's bucket is the one of the packet path", () => {
   }
 });
 
+test("the addresses of one network of IPv6 are spread over the buckets", () => {
+  const mask = 0xffff;
+  for (const network of [0xfd00_0010_0096n << 80n, 0x2001_0db8n << 96n]) {
+    for (const shift of [0n, 8n, 16n, 32n, 48n, 52n, 64n, 80n]) {
+      const buckets = new Map<number, number>();
+      for (let host = 1n; host <= 4096n; host++) {
+        const address = ipv6FromBigInt(network ^ (host << shift));
+        const key = { address, port: 80, protocol: 6, kind: FrontendKind.service };
+        const bucket = bucketOf6(key, mask);
+        buckets.set(bucket, (buckets.get(bucket) ?? 0) + 1);
+      }
+      assert.ok(Math.max(...buckets.values()) <= 4, `${shift}: ${Math.max(...buckets.values())}`);
+    }
+  }
+});
+
 test("different keys have different ids", () => {
   const some = [...someKeys(4000)];
   const kinds = [1, 2, 3, 4, 5] as const;
@@ -62,7 +86,8 @@ test("a key of IPv6 lies in memory as struct frontend6, its bucket is the packet
     const half = (offset: number): bigint =>
       region.view.getBigUint64(2 * Frontend6.size + offset, true);
     let x = BigInt.asUintN(64, (half(0) ^ (half(16) & 0xffffffffn)) * MULTIPLIER);
-    x = BigInt.asUintN(64, (x ^ (x >> 32n) ^ half(8)) * MULTIPLIER) >> 32n;
+    x ^= (x >> 32n) ^ half(8);
+    x = BigInt.asUintN(64, (x ^ (x >> 31n)) * MULTIPLIER) >> 32n;
     assert.equal(IPV6_TABLES.bucketOf(key, 0xffff), Number(x & 0xffffn));
     IPV6_TABLES.clearKey(region, 2);
     assert.equal(Frontend6.decode(region.view, 2 * Frontend6.size).kind, FrontendKind.empty);

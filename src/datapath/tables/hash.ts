@@ -88,7 +88,8 @@ export function bucketOf6(key: FrontendKey, mask: number): number {
     (halves.getBigUint64(0, true) ^ BigInt(highWord(key))) * MULTIPLIER_64,
   );
   const x = mixed ^ (mixed >> 32n) ^ halves.getBigUint64(8, true);
-  return (Number((BigInt.asUintN(64, x * MULTIPLIER_64) >> 32n) & 0xffffffffn) & mask) >>> 0;
+  const folded = x ^ (x >> 31n);
+  return (Number((BigInt.asUintN(64, folded * MULTIPLIER_64) >> 32n) & 0xffffffffn) & mask) >>> 0;
 }
 
 /** The upper half of the product of two 32-bit numbers. */
