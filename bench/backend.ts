@@ -19,7 +19,7 @@ import { formatSummary, printTable, type Results } from "./results.ts";
 import { createSite, type Site } from "./site.ts";
 import {
   createSkbRunner,
-  type FlowFields,
+  type FieldsOfFamilies,
   frameOfFlow,
   IN_IPIP,
   REPLY,
@@ -58,7 +58,7 @@ interface Step {
   readonly title: string;
   readonly place: Place;
   readonly verdict: Verdict;
-  readonly fields: FlowFields;
+  readonly fields: FieldsOfFamilies;
   /** The floor of bench/floor.bpf.c that does the least of the same. */
   programOf(world: World): BpfProgram;
   frameOf(field: Field): Uint8Array;

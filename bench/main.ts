@@ -13,6 +13,7 @@ import { benchFamilies } from "./families.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
 import { benchMasquerade } from "./masquerade.ts";
+import { benchModes } from "./modes.ts";
 import { benchNat } from "./nat.ts";
 import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
@@ -26,6 +27,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   xdp: benchXdp,
   snat: benchNat,
   tc: benchTc,
+  modes: benchModes,
   host: benchBackend,
   live: benchLive,
   program: benchProgram,

@@ -36,6 +36,8 @@ export function summarize(values: readonly number[]): Summary {
 /** One thing that is measured: a sample is one figure, such as the ns that a packet took. */
 export interface Contender {
   readonly name: string;
+  /** What is taken off its samples; the baseline of all when left out. */
+  readonly zero?: Contender;
   /** Takes a sample. */
   sample(): number;
 }
@@ -51,8 +53,14 @@ export function interleave(
 ): Map<string, Summary> {
   const samples = new Map(contenders.map(({ name }) => [name, [] as number[]]));
   for (let round = 0; round <= rounds; round++) {
-    const zero = baseline?.sample() ?? 0;
+    const zeros = new Map<Contender | undefined, number>([[undefined, 0]]);
+    const zeroOf = (zero: Contender | undefined): number => {
+      const took = zeros.get(zero) ?? zero?.sample() ?? 0;
+      zeros.set(zero, took);
+      return took;
+    };
     for (const contender of contenders) {
+      const zero = zeroOf(contender.zero ?? baseline);
       const net = contender.sample() - zero;
       if (round > 0) samples.get(contender.name)?.push(net);
     }

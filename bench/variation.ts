@@ -4,7 +4,7 @@
 import { resolve } from "node:path";
 import { type LoadedObject, openObject } from "../src/kernel/object.ts";
 import type { BpfProgram } from "../src/kernel/program.ts";
-import { FRAME_BYTES } from "./frame.ts";
+import { isWide } from "./frame.ts";
 
 export const BUILD = resolve(import.meta.dirname, "../build/bench");
 /** Frames come from so many flows, or from one. */
@@ -36,18 +36,25 @@ export interface RunOptions {
   readonly live?: { readonly ifindex: number };
 }
 
-const VARIATION_BYTES = 96;
-const WORD = { next: 64, flowMask: 68, targets: 72, source: 76, destination: 80, ports: 84 };
-const SOURCE = 26;
+/** struct variation, and where a frame has what is varied. */
+const VARIATION_BYTES = 112;
+const WORD = { next: 88, flowMask: 92, targets: 96, source: 100, destination: 104, ports: 108 };
+const PLACES = {
+  ipv4: { bytes: 64, source: 26, destination: 30, ports: 34 },
+  ipv6: { bytes: 88, source: 34, destination: 50, ports: 54 },
+};
 const ZERO = new Uint8Array(4);
 
 function encode({ frame, flows, targets }: Traffic): Uint8Array {
   const bytes = new Uint8Array(VARIATION_BYTES);
   const view = new DataView(bytes.buffer);
-  bytes.set(frame.subarray(0, FRAME_BYTES));
+  const place = isWide(frame) ? PLACES.ipv6 : PLACES.ipv4;
+  bytes.set(frame.subarray(0, place.bytes));
   view.setUint32(WORD.flowMask, flows - 1, true);
   view.setUint32(WORD.targets, targets ?? 0, true);
-  bytes.set(frame.subarray(SOURCE, SOURCE + 12), WORD.source);
+  for (const field of ["source", "destination", "ports"] as const) {
+    bytes.set(frame.subarray(place[field], place[field] + 4), WORD[field]);
+  }
   return bytes;
 }
 
@@ -55,7 +62,7 @@ function encode({ frame, flows, targets }: Traffic): Uint8Array {
 export function openWrapper(): Wrapper {
   using opened = openObject(`${BUILD}/wrap.bpf.o`);
   const object = opened.load();
-  const vary = object.program("vary");
+  const [vary, vary6] = [object.program("vary"), object.program("vary6")];
   const slot = object.map("under_test");
   const variation = object.map(".data.variation");
   return {
@@ -63,7 +70,7 @@ export function openWrapper(): Wrapper {
     run(program, traffic, { packets, verdict, cpu, ingress, live }) {
       slot.update(ZERO, new Uint8Array(Uint32Array.of(program.fd).buffer));
       variation.update(ZERO, encode(traffic).subarray(0, variation.info.valueSize));
-      const { retval, durationNs } = vary.testRun({
+      const { retval, durationNs } = (isWide(traffic.frame) ? vary6 : vary).testRun({
         data: traffic.frame,
         repeat: packets,
         ...(cpu === undefined ? {} : { cpu }),

@@ -14,13 +14,28 @@ import {
   Trust,
   Verdict,
 } from "../src/datapath/gen/abi.ts";
-import { type Datapath, type DatapathOptions, openDatapath } from "../src/datapath/load.ts";
+import {
+  type Datapath,
+  type DatapathOptions,
+  openDatapath,
+  type WideMaps,
+} from "../src/datapath/load.ts";
 import type { FrontendKey } from "../src/datapath/tables/hash.ts";
-import type { ServiceImage } from "../src/datapath/tables/images.ts";
+import type { NexthopSource, ServiceImage } from "../src/datapath/tables/images.ts";
+import type { FamilyMaps } from "../src/datapath/tables/memory.ts";
 import { openTables } from "../src/datapath/tables/tables.ts";
 import { listPins, unpin } from "../src/kernel/bpffs.ts";
 import { createRing, ringSizeFor } from "../src/lb/maglev.ts";
-import { ANY_IPV4, ANY_IPV6, type Ipv4, parseIpv4 } from "../src/net/address.ts";
+import {
+  type Address,
+  ANY_IPV4,
+  ANY_IPV6,
+  type Family,
+  type Ipv4,
+  type Ipv6,
+  ipv6FromBigInt,
+  parseIpv4,
+} from "../src/net/address.ts";
 import { parseMac } from "../src/net/mac.ts";
 import { PROTOCOL } from "../src/net/protocol.ts";
 
@@ -41,6 +56,8 @@ export const LOOPBACK = 1 as Ifindex;
 
 export interface WorldOptions {
   readonly services: number;
+  /** Whether there are as many services of IPv6, too: their addresses are `wide` ones. */
+  readonly wide?: boolean;
   /** The backends' node, where Geneve goes; none: to the pods themselves. */
   readonly peer?: Ipv4;
   /** Whether backends are pods of this node. */
@@ -60,6 +77,16 @@ export interface World extends Disposable {
   count(place: Place, verdict: Verdict): number;
   /** Those that ended there in any other. */
   countOthers(place: Place, verdict: Verdict): number;
+}
+
+/** The address of IPv6 that stands for one of IPv4: its last four bytes are the same. */
+export function wide(address: Ipv4): Ipv6 {
+  return ipv6FromBigInt((0xfd00n << 112n) | BigInt(address));
+}
+
+/** The address by which the same is said of a family. */
+export function addressOf(family: Family, address: Ipv4): Address {
+  return family === "ipv4" ? address : wide(address);
 }
 
 const CONSTANTS: DatapathOptions["constants"] = {
@@ -110,7 +137,11 @@ export async function createWorld(options: WorldOptions): Promise<World> {
       objects: options.objects ?? PODS,
       pins,
       limits: LIMITS,
-      constants: { ...CONSTANTS, ...options.constants },
+      constants: {
+        ...CONSTANTS,
+        ...(options.wide === true ? { nodeAddress6: wide(NODE_ADDRESS) } : {}),
+        ...options.constants,
+      },
     });
     await fill(datapath, options);
     return {
@@ -132,37 +163,44 @@ export async function createWorld(options: WorldOptions): Promise<World> {
 }
 
 async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
-  const { maps } = datapath;
-  maps.nexthops.update(1, {
-    ifindex: options.egress ?? LOOPBACK,
-    mtu: OUTER_MTU,
-    flags: NexthopFlag.resolved | NexthopFlag.edge,
-    destination: GATEWAY_MAC,
-    source: NODE_MAC,
-    gateway: parseIpv4("192.0.2.1"),
-    outerSource: NODE_ADDRESS,
-    checksum: outerSum(NODE_ADDRESS),
-    peer: options.peer ?? ANY_IPV4,
+  const { maps, wide: wideMaps } = datapath;
+  fillWays(datapath, options);
+  const nexthops: NexthopSource = {
+    acquire: () => 1,
+    release: () => undefined,
+    follow: () => undefined,
+  };
+  const ofFamily = (from: Datapath["maps"] | WideMaps): FamilyMaps => ({
+    frontends: from.frontends.raw,
+    backends: from.backends.raw,
   });
-  maps.trusted.update({ prefixLength: 8, address: parseIpv4("10.0.0.0") }, { kind: Trust.node });
   using tables = await openTables({
     maps: {
-      frontends: maps.frontends.raw,
+      ...ofFamily(maps),
       services: maps.services.raw,
       rings: maps.rings.raw,
-      backends: maps.backends.raw,
+      wide: wideMaps && ofFamily(wideMaps),
     },
-    nexthops: { acquire: () => 1, release: () => undefined, follow: () => undefined },
+    nexthops,
+    wideNexthops: wideMaps && nexthops,
     now: () => 0,
   });
-  const images = Array.from({ length: options.services }, (_, index) => ({
-    key: index + 1,
-    value: imageOf(index, options.local ?? false),
+  const families: readonly Family[] = wideMaps === undefined ? ["ipv4"] : ["ipv4", "ipv6"];
+  const services = families.flatMap((family, part) =>
+    Array.from({ length: options.services }, (_, index) => ({
+      family,
+      index,
+      id: part * options.services + index + 1,
+    })),
+  );
+  const images = services.map(({ family, index, id }) => ({
+    key: id,
+    value: imageOf(family, index, options.local ?? false),
   }));
-  const frontends = images.flatMap(({ key }, index) =>
-    frontendsOf(index).map((frontend) => ({
-      key: frontend,
-      value: frontend.kind === FrontendKind.service ? key : 0,
+  const frontends = services.flatMap(({ family, index, id }) =>
+    frontendsOf(family, index).map((key) => ({
+      key,
+      value: key.kind === FrontendKind.service ? id : 0,
     })),
   );
   const refused = [
@@ -172,8 +210,33 @@ async function fill(datapath: Datapath, options: WorldOptions): Promise<void> {
   if (refused[0] !== undefined) throw refused[0].error;
 }
 
-function frontendsOf(index: number): FrontendKey[] {
-  const address = (VIPS + index) as Ipv4;
+/** The way to other nodes, and who is trusted. */
+function fillWays({ maps, wide: wideMaps }: Datapath, options: WorldOptions): void {
+  const way = {
+    ifindex: options.egress ?? LOOPBACK,
+    mtu: OUTER_MTU,
+    flags: NexthopFlag.resolved | NexthopFlag.edge,
+    destination: GATEWAY_MAC,
+    source: NODE_MAC,
+  };
+  const [gateway, peer] = [parseIpv4("192.0.2.1"), options.peer ?? ANY_IPV4];
+  const checksum = outerSum(NODE_ADDRESS);
+  maps.nexthops.update(1, { ...way, gateway, outerSource: NODE_ADDRESS, checksum, peer });
+  const network = parseIpv4("10.0.0.0");
+  maps.trusted.update({ prefixLength: 8, address: network }, { kind: Trust.node });
+  if (wideMaps === undefined) return;
+  wideMaps.nexthops.update(1, {
+    ...way,
+    gateway: wide(gateway),
+    outerSource: wide(NODE_ADDRESS),
+    checksum: 0,
+    peer: peer === ANY_IPV4 ? ANY_IPV6 : wide(peer),
+  });
+  wideMaps.trusted.update({ prefixLength: 104, address: wide(network) }, { kind: Trust.node });
+}
+
+function frontendsOf(family: Family, index: number): FrontendKey[] {
+  const address = addressOf(family, (VIPS + index) as Ipv4);
   const service = (protocol: number): FrontendKey => ({
     address,
     port: SERVICE_PORT,
@@ -184,10 +247,10 @@ function frontendsOf(index: number): FrontendKey[] {
   return [service(PROTOCOL.tcp), service(PROTOCOL.udp), whole];
 }
 
-function imageOf(index: number, local: boolean): ServiceImage {
+function imageOf(family: Family, index: number, local: boolean): ServiceImage {
   const backends = Array.from({ length: BACKENDS_PER_SERVICE }, (_, backend) => {
     const number = index * BACKENDS_PER_SERVICE + backend;
-    const address = (BACKENDS + number) as Ipv4;
+    const address = addressOf(family, (BACKENDS + number) as Ipv4);
     return { address, port: TARGET_PORT, local, counter: number + 1, weight: 1 };
   });
   const ring = createRing(backends, ringSizeFor(backends.length));
