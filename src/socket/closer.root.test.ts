@@ -108,7 +108,7 @@ server.listen(5000, "::", () => {
 });
 `;
 
-test("sockets of both families whose peer is over are closed and forgotten, others stay", async (t) => {
+test("sockets of both families whose peer is over are closed and forgotten", async (t) => {
   const { ipv4, ipv6 } = openTables(t);
   const port = await serve(t);
   const other = await serve(t);
