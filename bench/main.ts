@@ -17,6 +17,7 @@ import { benchModes } from "./modes.ts";
 import { benchNat } from "./nat.ts";
 import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
+import { benchReceive } from "./receive.ts";
 import { Results } from "./results.ts";
 import { benchRings } from "./rings.ts";
 import { benchThroughput } from "./throughput.ts";
@@ -28,6 +29,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   snat: benchNat,
   tc: benchTc,
   modes: benchModes,
+  receive: benchReceive,
   host: benchBackend,
   live: benchLive,
   program: benchProgram,

@@ -8,9 +8,11 @@ import { addRoute } from "../src/kernel/netlink/route.ts";
 import { openNetlink } from "../src/kernel/netlink/socket.ts";
 import { createNamespace, deleteNamespace } from "../src/kernel/netns.ts";
 import { writeSysctls } from "../src/kernel/sysctl.ts";
-import { parseIpv4 } from "../src/net/address.ts";
-import { parseInterfaceAddress, parsePrefix } from "../src/net/prefix.ts";
-import { CLIENT_MAC, NODE_MAC } from "./world.ts";
+import { anyOf, familyOf, parseIpv4 } from "../src/net/address.ts";
+import { prefixOf } from "../src/net/prefix.ts";
+import { CLIENT_MAC, NODE_ADDRESS, NODE_MAC, wide } from "./world.ts";
+
+const GATEWAY = parseIpv4("192.0.2.1");
 
 /** Where packets go, with a default route out of `uplink`. */
 export interface Site extends Disposable {
@@ -31,8 +33,9 @@ export function createSite(): Site {
     writeSysctls(
       {
         "net/ipv4/ip_forward": 1,
-        "net/ipv6/conf/all/disable_ipv6": 1,
-        "net/ipv6/conf/default/disable_ipv6": 1,
+        "net/ipv6/conf/all/forwarding": 1,
+        // Addresses are there at once.
+        "net/ipv6/conf/default/accept_dad": 0,
       },
       path,
     );
@@ -42,14 +45,17 @@ export function createSite(): Site {
       number,
       number,
     ];
-    const gateway = parseIpv4("192.0.2.1");
+    const gateways = [GATEWAY, wide(GATEWAY)];
     netlink.runAll([
       setLink(1, { up: true }),
       setLink(uplink, { up: true }),
       setLink(peer, { up: true }),
-      addAddress({ device: uplink, address: parseInterfaceAddress("192.0.2.10/24") }),
-      setNeighbour(uplink, gateway, CLIENT_MAC),
-      addRoute({ destination: parsePrefix("0.0.0.0/0"), gateway, device: uplink }),
+      addAddress({ device: uplink, address: { address: NODE_ADDRESS, length: 24 } }),
+      addAddress({ device: uplink, address: { address: wide(NODE_ADDRESS), length: 120 } }),
+      ...gateways.flatMap((gateway) => [
+        setNeighbour(uplink, gateway, CLIENT_MAC),
+        addRoute({ destination: prefixOf(anyOf(familyOf(gateway)), 0), gateway, device: uplink }),
+      ]),
     ]);
     return { path, uplink, peer, [Symbol.dispose]: () => deleteNamespace(name) };
   } catch (error) {
