@@ -6,10 +6,10 @@
 #include "abi/programs.h"
 #include "stage/affinity.h"
 #include "stage/aside.h"
+#include "stage/capture-xdp.h"
 #include "stage/dispatch-xdp.h"
 #include "stage/encap.h"
 #include "stage/limits.h"
-#include "stage/metrics.h"
 #include "stage/nat-xdp.h"
 #include "stage/parse.h"
 #include "stage/scratch.h"
@@ -227,14 +227,16 @@ static __always_inline enum verdict edge(struct xdp_md *ctx, struct packet *pack
 static __always_inline int finish(struct xdp_md *ctx, const struct packet *packet,
 				  enum verdict verdict, int action)
 {
-	conclude(packet, PLACE_EDGE, verdict, ctx->ingress_ifindex);
+	xdp_conclude(ctx, packet, verdict);
 	return verdict >= DROP_NO_BACKEND ? XDP_DROP : action;
 }
 
 SEC("xdp")
 int FAMILY(edge_ingress)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data,
+				.l3 = ETH_HLEN,
+				.events = xdp_begin(ctx, events_now())};
 	int action = XDP_PASS;
 	enum verdict verdict = edge(ctx, &packet, &action);
 
@@ -277,7 +279,8 @@ static __always_inline enum verdict nat(struct xdp_md *ctx, struct packet *packe
 SEC("xdp")
 int FAMILY(edge_nat)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN, .events = events_now()};
 	int action = XDP_PASS;
 	enum verdict verdict = nat(ctx, &packet, &action);
 
@@ -314,7 +317,8 @@ static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet 
 SEC("xdp")
 int FAMILY(edge_nat_new)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN, .events = events_now()};
 	int action = XDP_PASS;
 	enum verdict verdict = nat_begin(ctx, &packet);
 
@@ -327,7 +331,8 @@ int FAMILY(edge_nat_new)(struct xdp_md *ctx)
 SEC("xdp")
 int FAMILY(edge_balance)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = XDP_PASS;
 
@@ -358,7 +363,8 @@ static __always_inline enum verdict nat_back(struct xdp_md *ctx, struct packet *
 SEC("xdp")
 int FAMILY(edge_nat_back)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN, .events = events_now()};
 	int action = XDP_PASS;
 	enum verdict verdict = nat_back(ctx, &packet, &action);
 

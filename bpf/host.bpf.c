@@ -10,6 +10,7 @@
 #include "abi/programs.h"
 #include "stage/affinity.h"
 #include "stage/answer-skb.h"
+#include "stage/capture-skb.h"
 #include "stage/deliver.h"
 #include "stage/echo-skb.h"
 #include "stage/errand.h"
@@ -39,13 +40,13 @@ static __always_inline enum verdict go_on(struct __sk_buff *skb, enum host_progr
 }
 
 /* To a pod of this node. */
-static __always_inline enum verdict hand_over(struct __sk_buff *skb, address_t pod)
+static __always_inline enum verdict hand_over(struct __sk_buff *skb, const address_t *pod)
 {
 	struct scratch *held = scratch_row();
 
 	if (!held)
 		return DROP_TABLE;
-	held->pod = pod;
+	held->pod = *pod;
 	held->taken = 0;
 	return go_on(skb, HOST_PROGRAM_DELIVER);
 }
@@ -68,7 +69,7 @@ static __always_inline enum verdict send_direct(struct __sk_buff *skb, struct pa
 	packet->backend = backend->address;
 	if (backend->flags & BACKEND_LOCAL) {
 		traffic_count(backend->counter, packet);
-		return hand_over(skb, backend->address);
+		return hand_over(skb, &backend->address);
 	}
 	verdict = to_node(skb, packet, service, backend, action);
 	if (verdict == SENT_ENCAPSULATED || verdict == SENT_PLAIN)
@@ -177,14 +178,15 @@ static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
 		    answer_asked(packet, verdict) ? go_on(skb, HOST_PROGRAM_ANSWER) : DROP_TABLE;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
-	conclude(packet, PLACE_HOST, verdict, skb->ifindex);
+	skb_conclude(skb, packet, PLACE_HOST, verdict);
 	return action;
 }
 
 SEC("tc")
 int FAMILY(from_network)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = skb->len, .l3 = ETH_HLEN, .events = skb_begin(skb, events_now())};
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = host(skb, &packet, &action);
 
@@ -205,7 +207,7 @@ static __always_inline enum verdict nat(struct __sk_buff *skb, struct packet *pa
 	if (flow->flags & FLOW_SNAT)
 		return nat_send(skb, packet, flow, action);
 	traffic_count(flow->counter, packet);
-	return hand_over(skb, flow->pod);
+	return hand_over(skb, &flow->pod);
 }
 
 SEC("tc")
@@ -264,7 +266,7 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 	packet->backend = backend->address;
 	if (backend->flags & BACKEND_LOCAL) {
 		traffic_count(backend->counter, packet);
-		return hand_over(skb, backend->address);
+		return hand_over(skb, &backend->address);
 	}
 	verdict = nat_open(skb, packet, backend);
 	return verdict == SENT_NAT ? go_on(skb, HOST_PROGRAM_NAT) : verdict;
@@ -274,7 +276,7 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 SEC("tc")
 int FAMILY(host_nat_new)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = nat_begin(skb, &packet, &action);
 
@@ -285,7 +287,7 @@ int FAMILY(host_nat_new)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_balance)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
 
@@ -302,7 +304,7 @@ int FAMILY(host_balance)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_nat_back)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
 	flow_t *flow;
@@ -318,7 +320,7 @@ int FAMILY(host_nat_back)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_plain)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
 
@@ -371,7 +373,7 @@ static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *p
 SEC("tc")
 int FAMILY(host_told)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	struct scratch *held = scratch_row();
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = held ? told(skb, &packet, held, &action) : DROP_TABLE;
@@ -383,7 +385,7 @@ int FAMILY(host_told)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_foreign)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = PASS_NOT_OURS;
 
@@ -453,7 +455,7 @@ int FAMILY(host_icmp_nat)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_answer)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
@@ -461,7 +463,7 @@ int FAMILY(host_answer)(struct __sk_buff *skb)
 		verdict = answer_make(skb, &packet, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
-	conclude(&packet, PLACE_HOST, verdict, skb->ifindex);
+	skb_conclude(skb, &packet, PLACE_HOST, verdict);
 	return action;
 }
 

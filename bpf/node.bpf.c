@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include "abi/programs.h"
 #include "stage/answer-skb.h"
+#include "stage/capture-skb.h"
 #include "stage/outbound.h"
 #include "stage/parse.h"
 
@@ -137,18 +138,24 @@ static __always_inline int finish(struct __sk_buff *skb, const struct packet *pa
 		    answer_asked(packet, verdict) ? go_on(skb, NODE_PROGRAM_ANSWER) : DROP_TABLE;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
-	conclude(packet, PLACE_NODE, verdict, skb->ifindex);
+	skb_conclude(skb, packet, PLACE_NODE, verdict);
 	return action;
 }
 
 SEC("tc")
 int FAMILY(from_node)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct scratch *held = scratch_row();
 	int action = TC_ACT_UNSPEC;
-	enum verdict verdict = node(skb, &packet, &action);
+	struct packet *packet;
+	enum verdict verdict;
 
-	return finish(skb, &packet, verdict, action);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	skb_begin(skb, packet->events);
+	verdict = node(skb, packet, &action);
+	return finish(skb, packet, verdict, action);
 }
 
 /* SENT_OUTBOUND: there is a flow for the packet now. */
@@ -192,7 +199,7 @@ int FAMILY(node_new)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(node_answer)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
@@ -200,7 +207,7 @@ int FAMILY(node_answer)(struct __sk_buff *skb)
 		verdict = answer_make(skb, &packet, &action);
 	action =
 	    verdict >= DROP_NO_BACKEND ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-	conclude(&packet, PLACE_NODE, verdict, skb->ifindex);
+	skb_conclude(skb, &packet, PLACE_NODE, verdict);
 	return action;
 }
 

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include "abi/programs.h"
 #include "stage/answer-skb.h"
+#include "stage/capture-skb.h"
 #include "stage/conntrack.h"
 #include "stage/fragment.h"
 #include "stage/outbound-icmp.h"
@@ -198,14 +199,15 @@ static __always_inline int finish(struct __sk_buff *skb, const struct packet *pa
 		    answer_asked(packet, verdict) ? go_on(skb, POD_PROGRAM_ANSWER) : DROP_TABLE;
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
-	conclude(packet, PLACE_POD, verdict, skb->ifindex);
+	skb_conclude(skb, packet, PLACE_POD, verdict);
 	return action;
 }
 
 SEC("tc")
 int FAMILY(from_pod)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {
+	    .frame_bytes = skb->len, .l3 = ETH_HLEN, .events = skb_begin(skb, events_now())};
 	int action = TC_ACT_UNSPEC;
 	enum verdict verdict = pod(skb, &packet, &action);
 
@@ -293,7 +295,7 @@ int FAMILY(pod_icmp)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(pod_answer)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
 	enum verdict verdict = DROP_REWRITE;
 	int action = TC_ACT_UNSPEC;
 
@@ -301,7 +303,7 @@ int FAMILY(pod_answer)(struct __sk_buff *skb)
 		verdict = answer_make(skb, &packet, &action);
 	if (verdict >= DROP_NO_BACKEND)
 		action = TC_ACT_SHOT;
-	conclude(&packet, PLACE_POD, verdict, skb->ifindex);
+	skb_conclude(skb, &packet, PLACE_POD, verdict);
 	return action;
 }
 

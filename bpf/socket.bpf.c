@@ -142,6 +142,22 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct ser
 	bpf_map_update_elem(&FAMILY(socket_peers), &key, &peer, BPF_ANY);
 }
 
+static __always_inline void call_told(const struct packet *call, enum verdict verdict)
+{
+	packet_event_t *event;
+
+	/* There is no packet to capture. */
+	if (!(events_wanted(events_now(), verdict) & ~EVENT_PACKETS))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return;
+	event_write(event, call, PLACE_SOCKET, verdict);
+	event->time = bpf_ktime_get_ns();
+	event->ifindex = 0;
+	bpf_ringbuf_submit(event, 0);
+}
+
 /* Fails the call by `error`, and tells whoever listens which address and port it named. */
 static __noinline int refuse(struct bpf_sock_addr *ctx, address_t address, enum verdict verdict,
 			     int error)
@@ -153,8 +169,7 @@ static __noinline int refuse(struct bpf_sock_addr *ctx, address_t address, enum 
 	};
 
 	socket_count(verdict);
-	if (event_wanted(verdict))
-		event_send(&call, PLACE_SOCKET, verdict, 0);
+	call_told(&call, verdict);
 	bpf_set_retval(error);
 	return REFUSE;
 }

@@ -150,10 +150,14 @@ struct metric {
 	__u64 bytes;
 };
 
-/* runtime: one row, read on every packet, written by the agent at any time. */
+/*
+ * runtime: one row, read on every packet. DROPS and TRACES are the agent's, PACKETS is of whoever
+ * captures: each changes its own bits, atomically.
+ */
 enum event_mask {
 	EVENT_DROPS = 1,
 	EVENT_TRACES = 2,
+	EVENT_PACKETS = 4, /* whole ones, as `captures` says */
 };
 
 struct runtime {

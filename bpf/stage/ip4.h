@@ -21,6 +21,7 @@ typedef struct iphdr ip_t;
 #define IP_FRAGMENT bpf_htons(0x3fff) /* more-fragments and offset */
 #define IP_FRAGMENT_OFFSET bpf_htons(0x1fff)
 #define IP_VERSION_IHL 0x45
+#define IP_VERSION 4
 
 /* Who a pod is that talks to itself: link-local, 169.254.42.1 (RFC 3927). */
 static __always_inline ipv4_t itself(void)
@@ -32,6 +33,22 @@ static __always_inline ipv4_t itself(void)
 static __always_inline ipv4_t own_address(void)
 {
 	return node_address;
+}
+
+static __always_inline ipv4_t ip_source(const ip_t *ip)
+{
+	return ip->saddr;
+}
+
+static __always_inline ipv4_t ip_destination(const ip_t *ip)
+{
+	return ip->daddr;
+}
+
+/* Where ports stand if there are any, from `ip` on; 0: it can't be told from the header alone. */
+static __always_inline __u32 ip_ports_at(const ip_t *ip)
+{
+	return ip->ihl * 4;
 }
 
 /* The sum of an address in the checksums that cover it. */

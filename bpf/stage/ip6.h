@@ -20,6 +20,8 @@ typedef struct ipv6hdr ip_t;
 #define IP_FRAGMENT bpf_htons(0xfff9) /* offset and more-fragments (RFC 8200, 4.5) */
 #define IP_FRAGMENT_OFFSET bpf_htons(0xfff8)
 
+#define IP_VERSION 6
+
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_ROUTING 43
 #define NEXT_FRAGMENT 44
@@ -76,6 +78,27 @@ static __always_inline __u16 mss_less(void)
 	if (dispatch == DISPATCH_GENEVE)
 		return 20 + 32;
 	return dispatch == DISPATCH_OPTION ? 20 + 16 : 20 + 20;
+}
+
+static __always_inline ipv6_t ip_source(const ip_t *ip)
+{
+	return address_load(&ip->saddr);
+}
+
+static __always_inline ipv6_t ip_destination(const ip_t *ip)
+{
+	return address_load(&ip->daddr);
+}
+
+/* Where ports stand if there are any, from `ip` on; 0: behind extension headers. */
+static __always_inline __u32 ip_ports_at(const ip_t *ip)
+{
+	const __u8 next = ip->nexthdr;
+
+	if (next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_DESTINATION ||
+	    next == NEXT_FRAGMENT)
+		return 0;
+	return sizeof(*ip);
 }
 
 /* How extension headers begin; what a fragment's and a routing header have there. */

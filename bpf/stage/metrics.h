@@ -37,15 +37,10 @@ static __always_inline void traffic_count(__u32 counter, const struct packet *pa
 	}
 }
 
-static __always_inline void event_send(const struct packet *packet, enum place place,
-				       enum verdict verdict, ifindex_t ifindex)
+/* All but its time and device. */
+static __always_inline void event_write(packet_event_t *event, const struct packet *packet,
+					enum place place, enum verdict verdict)
 {
-	packet_event_t *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-
-	if (!event)
-		return;
-	event->time = bpf_ktime_get_ns();
-	event->ifindex = ifindex;
 	event->length = packet->frame_bytes;
 	event->source = packet->source;
 	event->destination = packet->destination;
@@ -59,31 +54,38 @@ static __always_inline void event_send(const struct packet *packet, enum place p
 	event->outer_destination = packet->outer_destination;
 	event->backend = packet->backend;
 	event->service = packet->service;
-	bpf_ringbuf_submit(event, 0);
+	FAMILY_WIDE(event->reserved = 0;)
 }
 
-/* Whether somebody listens to packets that end in this verdict. */
-static __always_inline bool event_wanted(enum verdict verdict)
+/* What somebody listens to now. */
+static __always_inline __u32 events_now(void)
 {
-	const __u32 wanted = verdict >= DROP_NO_BACKEND ? EVENT_DROPS | EVENT_TRACES : EVENT_TRACES;
 	__u32 zero = 0;
 	struct runtime *state = bpf_map_lookup_elem(&runtime, &zero);
 
-	return state && state->events & wanted;
+	return state ? state->events : 0;
 }
 
-/* The one end of every packet: its verdict counted, and told to whoever listens. */
-static __always_inline void conclude(const struct packet *packet, enum place place,
-				     enum verdict verdict, ifindex_t ifindex)
+_Static_assert(EVENT_DROPS == 1 && DROP_NO_BACKEND * 2 == VERDICT_SLOTS,
+	       "a verdict's highest bit is that of drops");
+
+/* What of it a packet that ends in this verdict is told to. */
+static __always_inline __u32 events_wanted(__u32 events, enum verdict verdict)
+{
+	return events & (EVENT_PACKETS | EVENT_TRACES | verdict / DROP_NO_BACKEND);
+}
+
+/* The one end of every packet: its verdict counted. Gives who is to be told of it. */
+static __always_inline __u32 conclude(const struct packet *packet, enum place place,
+				      enum verdict verdict)
 {
 	/* Counted in two places, so that what is none of ours needs nothing but its length. */
 	if (verdict == PASS_NOT_OURS) {
 		metrics_count(place, PASS_NOT_OURS, packet->frame_bytes);
-		return;
+		return 0;
 	}
 	metrics_count(place, verdict, packet->frame_bytes);
-	if (unlikely(event_wanted(verdict)))
-		event_send(packet, place, verdict, ifindex);
+	return events_wanted(packet->events, verdict);
 }
 
 #endif

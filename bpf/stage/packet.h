@@ -66,7 +66,8 @@ struct packet {
 	__u16 fragment;	    /* flags and offset that make it one, network order */
 	__u8 outer_tos;
 	__u8 outer_ttl;
-	bool told; /* its outer header or option said its service, and is gone */
+	bool told;   /* its outer header or option said its service, and is gone */
+	__u8 events; /* enum event_mask: who listened when it came */
 	__u32 frame_bytes;
 	__u32 fragment_id;	/* as it lies in the header */
 	address_t outer_source; /* no address: no outer header */

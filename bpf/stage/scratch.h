@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_SCRATCH_H
 #define CILIATE_STAGE_SCRATCH_H
 
+#include "metrics.h"
 #include "packet.h"
 
 /* Of what an ICMP error quotes: offsets in the frame. */
@@ -69,6 +70,7 @@ static __always_inline struct packet *scratch_packet(struct scratch *held, __u32
 	__builtin_memset(packet, 0, sizeof(*packet));
 	packet->frame_bytes = frame_bytes;
 	packet->l3 = ETH_HLEN;
+	packet->events = events_now();
 	return packet;
 }
 

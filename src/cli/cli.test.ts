@@ -18,6 +18,7 @@ const GOLDENS: readonly (readonly [name: string, words: string])[] = [
   ["help", "--help"],
   ["service-help", "service --help"],
   ["monitor-help", "monitor -h"],
+  ["capture-help", "capture --help"],
   ["status", "status"],
   ["status-json", "status -o json"],
   ["service-list", "service list"],

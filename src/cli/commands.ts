@@ -108,6 +108,41 @@ const monitor: Command = {
   load: async () => (await import("./commands/monitor.ts")).monitor,
 };
 
+const capture: Command = {
+  name: "capture",
+  summary: "Capture whole packets, before and after, as tcpdump can't",
+  detail:
+    "Packets as they came to a program of this node and as they left it, with its verdict:\n" +
+    "what XDP sends on, outer headers that come and go, and what is dropped. Works without\n" +
+    "an agent. Packets that are none of ours aren't seen here; tcpdump sees them.\n" +
+    "\n" +
+    "FILTER is a part of pcap-filter's language: [src|dst] host, net, port; tcp, udp, sctp,\n" +
+    "icmp, icmp6, ip, ip6; and, or, not, ( ). Besides: place edge|host|pod|node, and verdict\n" +
+    "(or reason) drop, drop_unknown_port, sent_encapsulated and so on. Any header of either\n" +
+    "frame is enough, inner ones too.",
+  args: [{ name: "FILTER", summary: "in quotes; everything when left out", optional: true }],
+  options: [
+    {
+      name: "write",
+      short: "w",
+      value: "FILE.pcapng",
+      path: true,
+      summary: "for Wireshark and tshark, - for standard output; else a line a packet",
+    },
+    { name: "count", short: "c", value: "N", summary: "end after so many packets" },
+    { name: "duration", value: "DURATION", summary: "end after so long, such as 30s" },
+    { name: "rate", value: "N", summary: "packets in a second at most (default 1000)" },
+    {
+      name: "snap-bytes",
+      short: "s",
+      value: "BYTES",
+      summary: "kept of each packet (default 16384, the most)",
+    },
+    pins,
+  ],
+  load: async () => (await import("./commands/capture.ts")).capture,
+};
+
 const config: Command = {
   name: "config",
   summary: "The node's configuration",
@@ -234,6 +269,7 @@ export const ROOT: Command = {
     bpf,
     map,
     monitor,
+    capture,
     config,
     lab,
     debuginfo,

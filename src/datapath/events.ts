@@ -46,6 +46,9 @@ interface Listener {
   readonly receive: (batch: EventBatch) => void;
 }
 
+/** Of `runtime.events`. */
+const OWN_BITS = EventMask.drops | EventMask.traces;
+
 /** The first verdict that is a drop. */
 const FIRST_DROP = 32;
 
@@ -62,7 +65,11 @@ export function openEvents(
   const tellPrograms = (): void => {
     let events = 0;
     for (const { wish } of listeners) events |= EventMask[wish];
-    runtime.update(0, { events });
+    using mapping = runtime.raw.mmap();
+    const word = new Uint32Array(mapping.buffer, 0, 1);
+    // The other bits are of who captures packets.
+    Atomics.or(word, 0, events);
+    Atomics.and(word, 0, events | ~OWN_BITS);
   };
   const receive = (batch: EventBatch): void => {
     const drops = batch.events.filter(({ verdict }) => verdict >= FIRST_DROP);

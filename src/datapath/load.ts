@@ -37,9 +37,10 @@ type MapOf<Spec> = Spec extends TypedMapSpec<infer K, infer V> ? TypedMap<K, V> 
 
 /** Every map of the packet path, through its types, but for those of IPv6 alone. */
 export type DatapathMaps = {
-  readonly [Key in Exclude<keyof Specs, `${string}Programs` | `${string}6` | "scratch">]: MapOf<
-    Specs[Key]
-  >;
+  readonly [Key in Exclude<
+    keyof Specs,
+    `${string}Programs` | `${string}6` | "scratch" | "captureCopies"
+  >]: MapOf<Specs[Key]>;
 };
 
 /** The maps of IPv6 by the names of IPv4's: `conntrack` is conntrack6. */
@@ -179,9 +180,14 @@ export function openDatapath(options: DatapathOptions): Datapath {
   }
 }
 
+/** What programs put aside for a moment. */
+const WORKPLACES: ReadonlySet<string> = new Set(
+  [specs.scratch, specs.scratch6, specs.captureCopies].map(({ name }) => name),
+);
+
 /** Whether a map is of one load alone, and of no use to the next. */
 function isOfLoad(name: string): boolean {
-  return Object.hasOwn(PROGRAM_TABLES, name) || name === "scratch" || name === "scratch6";
+  return Object.hasOwn(PROGRAM_TABLES, name) || WORKPLACES.has(name);
 }
 
 function programOf(programs: ReadonlyMap<string, BpfProgram>, name: string): BpfProgram {
@@ -223,6 +229,8 @@ function assemble(
     maps: {
       affinities: typed(specs.affinities),
       backends: typed(specs.backends),
+      capturedFrames: set.get(specs.capturedFrames.name),
+      captures: typed(specs.captures),
       conntrack: typed(specs.conntrack),
       counters: typed(specs.counters),
       endpoints: typed(specs.endpoints),

@@ -56,6 +56,7 @@ const READ: ReadonlySet<string> = new Set(
 const SMALL: Readonly<Record<string, number>> = {
   counters: 1,
   events: 65_536,
+  captured_frames: 65_536,
   affinities: 1024,
   affinities6: 1024,
   fragments: 1024,

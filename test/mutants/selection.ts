@@ -273,8 +273,8 @@ const RECEIVE = inFile("host.bpf.c", [
   },
   {
     name: "local traffic isn't counted",
-    from: "\t\ttraffic_count(backend->counter, packet);\n\t\treturn hand_over(skb, backend->address);\n\t}\n\tverdict = to_node",
-    to: "\t\treturn hand_over(skb, backend->address);\n\t}\n\tverdict = to_node",
+    from: "\t\ttraffic_count(backend->counter, packet);\n\t\treturn hand_over(skb, &backend->address);\n\t}\n\tverdict = to_node",
+    to: "\t\treturn hand_over(skb, &backend->address);\n\t}\n\tverdict = to_node",
   },
   {
     name: "SNAT for pods of this node",
@@ -297,8 +297,8 @@ const METRICS = inFile("stage/metrics.h", [
   },
   {
     name: "drops' listeners hear everything",
-    from: "? EVENT_DROPS | EVENT_TRACES : EVENT_TRACES;",
-    to: "? EVENT_DROPS | EVENT_TRACES : EVENT_DROPS | EVENT_TRACES;",
+    from: "EVENT_TRACES | verdict / DROP_NO_BACKEND",
+    to: "EVENT_TRACES | EVENT_DROPS",
   },
   { name: "all places are one", from: "* PLACE_SLOTS + place)", to: "* PLACE_SLOTS)" },
   { name: "packets counted as bytes", from: "metric->bytes += bytes;", to: "metric->bytes += 1;" },

@@ -101,6 +101,18 @@ export const backendFlagNames: { readonly [value: number]: string } = {
   "1": "local",
 };
 
+/** enum captured_flag */
+export const CapturedFlag = {
+  left: 1,
+  more: 2,
+} as const;
+export type CapturedFlag = (typeof CapturedFlag)[keyof typeof CapturedFlag];
+/** The names of enum captured_flag for people, by value. */
+export const capturedFlagNames: { readonly [value: number]: string } = {
+  "1": "left",
+  "2": "more",
+};
+
 /** enum dispatch */
 export const Dispatch = {
   ipip: 0,
@@ -137,12 +149,14 @@ export const edgeProgramNames: { readonly [value: number]: string } = {
 export const EventMask = {
   drops: 1,
   traces: 2,
+  packets: 4,
 } as const;
 export type EventMask = (typeof EventMask)[keyof typeof EventMask];
 /** The names of enum event_mask for people, by value. */
 export const eventMaskNames: { readonly [value: number]: string } = {
   "1": "drops",
   "2": "traces",
+  "4": "packets",
 };
 
 /** enum flow_direction */
@@ -644,6 +658,110 @@ export const Backend: Codec<Backend> = {
     view.setUint16(offset + 6, value.nexthop, true);
     view.setUint32(offset + 8, value.counter, true);
     view.setUint32(offset + 12, value.flags, true);
+  },
+};
+
+/** struct capture */
+export interface Capture {
+  readonly deadline: TimeNs;
+  readonly second: TimeNs;
+  readonly packets: bigint;
+  readonly leftOut: bigint;
+  readonly lost: bigint;
+  readonly verdicts: bigint;
+  readonly address: Ipv6;
+  readonly mask: Ipv6;
+  readonly session: number;
+  readonly taken: number;
+  readonly rate: number;
+  readonly snapBytes: number;
+  readonly places: number;
+  readonly port: Port;
+  readonly version: number;
+}
+export const Capture: Codec<Capture> = {
+  name: "struct capture",
+  size: 104,
+  decode: (view, offset) => ({
+    deadline: view.getBigUint64(offset, true) as TimeNs,
+    second: view.getBigUint64(offset + 8, true) as TimeNs,
+    packets: view.getBigUint64(offset + 16, true),
+    leftOut: view.getBigUint64(offset + 24, true),
+    lost: view.getBigUint64(offset + 32, true),
+    verdicts: view.getBigUint64(offset + 40, true),
+    address: getUint128(view, offset + 48) as Ipv6,
+    mask: getUint128(view, offset + 64) as Ipv6,
+    session: view.getUint32(offset + 80, true),
+    taken: view.getUint32(offset + 84, true),
+    rate: view.getUint32(offset + 88, true),
+    snapBytes: view.getUint32(offset + 92, true),
+    places: view.getUint32(offset + 96, true),
+    port: view.getUint16(offset + 100) as Port,
+    version: view.getUint8(offset + 102),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.deadline, true);
+    view.setBigUint64(offset + 8, value.second, true);
+    view.setBigUint64(offset + 16, value.packets, true);
+    view.setBigUint64(offset + 24, value.leftOut, true);
+    view.setBigUint64(offset + 32, value.lost, true);
+    view.setBigUint64(offset + 40, value.verdicts, true);
+    setUint128(view, offset + 48, value.address);
+    setUint128(view, offset + 64, value.mask);
+    view.setUint32(offset + 80, value.session, true);
+    view.setUint32(offset + 84, value.taken, true);
+    view.setUint32(offset + 88, value.rate, true);
+    view.setUint32(offset + 92, value.snapBytes, true);
+    view.setUint32(offset + 96, value.places, true);
+    view.setUint16(offset + 100, value.port);
+    view.setUint8(offset + 102, value.version);
+    view.setUint8(offset + 103, 0);
+  },
+};
+
+/** struct captured_frame */
+export interface CapturedFrame {
+  readonly time: TimeNs;
+  readonly packet: bigint;
+  readonly session: number;
+  readonly ifindex: Ifindex;
+  readonly frameBytes: number;
+  readonly segmentBytes: number;
+  readonly service: ServiceId;
+  readonly cpu: number;
+  readonly verdict: Verdict;
+  readonly place: Place;
+  readonly flags: number;
+}
+export const CapturedFrame: Codec<CapturedFrame> = {
+  name: "struct captured_frame",
+  size: 48,
+  decode: (view, offset) => ({
+    time: view.getBigUint64(offset, true) as TimeNs,
+    packet: view.getBigUint64(offset + 8, true),
+    session: view.getUint32(offset + 16, true),
+    ifindex: view.getUint32(offset + 20, true) as Ifindex,
+    frameBytes: view.getUint32(offset + 24, true),
+    segmentBytes: view.getUint32(offset + 28, true),
+    service: view.getUint32(offset + 32, true) as ServiceId,
+    cpu: view.getUint16(offset + 36, true),
+    verdict: view.getUint8(offset + 38) as Verdict,
+    place: view.getUint8(offset + 39) as Place,
+    flags: view.getUint32(offset + 40, true),
+  }),
+  encode: (view, offset, value) => {
+    view.setBigUint64(offset, value.time, true);
+    view.setBigUint64(offset + 8, value.packet, true);
+    view.setUint32(offset + 16, value.session, true);
+    view.setUint32(offset + 20, value.ifindex, true);
+    view.setUint32(offset + 24, value.frameBytes, true);
+    view.setUint32(offset + 28, value.segmentBytes, true);
+    view.setUint32(offset + 32, value.service, true);
+    view.setUint16(offset + 36, value.cpu, true);
+    view.setUint8(offset + 38, value.verdict);
+    view.setUint8(offset + 39, value.place);
+    view.setUint32(offset + 40, value.flags, true);
+    view.setUint32(offset + 44, 0);
   },
 };
 
@@ -1870,6 +1988,36 @@ export const maps = {
     value: Backend6,
     layout: "44b7b98ffdf5467c",
   } satisfies TypedMapSpec<number, Backend6>,
+  /** 4 bytes → 16712 bytes */
+  captureCopies: {
+    name: "capture_copies",
+    type: "percpu_array",
+    keySize: 4,
+    valueSize: 16712,
+    maxEntries: 1,
+    flags: 0,
+  } satisfies MapShape,
+  /** no keys */
+  capturedFrames: {
+    name: "captured_frames",
+    type: "ringbuf",
+    keySize: 0,
+    valueSize: 0,
+    maxEntries: 1048576,
+    flags: 0,
+  } satisfies MapShape,
+  /** __u32 → struct capture */
+  captures: {
+    name: "captures",
+    type: "array",
+    keySize: 4,
+    valueSize: 104,
+    maxEntries: 1,
+    flags: 1024,
+    key: u32Codec,
+    value: Capture,
+    layout: "0452e534408ac086",
+  } satisfies TypedMapSpec<number, Capture>,
   /** struct flow_key → struct flow */
   conntrack: {
     name: "conntrack",
@@ -2548,7 +2696,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "601f9ab177512287fc6abac36d5947000e445cf5803c72ca86cc3d8c160a0a65";
+export const abiDigest = "fc981837756701b6bad1de6154ddcb4bbfcd2e53e3f94fea52e9074c6f4b0163";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2570,6 +2718,10 @@ typedef verdict_t __u8
 enum backend_flag 4
   1 BACKEND_LOCAL
 
+enum captured_flag 4
+  1 CAPTURED_LEFT
+  2 CAPTURED_MORE
+
 enum dispatch 4
   0 DISPATCH_IPIP
   1 DISPATCH_GENEVE
@@ -2585,6 +2737,7 @@ enum edge_program 4
 enum event_mask 4
   1 EVENT_DROPS
   2 EVENT_TRACES
+  4 EVENT_PACKETS
 
 enum flow_direction 4
   0 FLOW_REQUEST
@@ -2754,6 +2907,38 @@ struct backend6 32
   20 __u32 counter
   24 __u32 flags
   28 __u32 reserved
+
+struct capture 104
+  0 time_ns_t deadline
+  8 time_ns_t second
+  16 __u64 packets
+  24 __u64 left_out
+  32 __u64 lost
+  40 __u64 verdicts
+  48 ipv6_t address
+  64 ipv6_t mask
+  80 __u32 session
+  84 __u32 taken
+  88 __u32 rate
+  92 __u32 snap_bytes
+  96 __u32 places
+  100 port_t port
+  102 __u8 version
+  103 __u8 reserved
+
+struct captured_frame 48
+  0 time_ns_t time
+  8 __u64 packet
+  16 __u32 session
+  20 ifindex_t ifindex
+  24 __u32 frame_bytes
+  28 __u32 segment_bytes
+  32 service_id_t service
+  36 __u16 cpu
+  38 verdict_t verdict
+  39 place_t place
+  40 __u32 flags
+  44 __u32 reserved
 
 struct clock_reading 16
   0 time_ns_t monotonic
@@ -3065,6 +3250,24 @@ map backends6 array
   key __u32
   value struct backend6
   entries 16384
+  flags 1024
+
+map capture_copies percpu_array
+  key 4 bytes
+  value 16712 bytes
+  entries 1
+  flags 0
+
+map captured_frames ringbuf
+  key 0 bytes
+  value 0 bytes
+  entries 1048576
+  flags 0
+
+map captures array
+  key __u32
+  value struct capture
+  entries 1
   flags 1024
 
 map conntrack hash
