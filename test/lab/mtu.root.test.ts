@@ -4,21 +4,47 @@
 // ICMP, and bulk gets through.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { until } from "../../src/lab/process.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { FAMILIES, type Family, formatAddress } from "../../src/net/address.ts";
 import { dissect } from "./tools/dissect.ts";
 import { since, verdicts } from "./tools/inspect.ts";
-import { balance, createStage, type Stage, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
+import { balance, createStage, type Stage, streamsTo, VIP_PORT, VIPS } from "./tools/stage.ts";
 
 /** Bytes each way; larger than any window. */
 const BULK_BYTES = 4_000_000;
 const RECORD_BYTES = 50_000;
-const OUTER_HEADER_BYTES = 20;
+/** What differs between families of what clients are told, and how tshark calls it. */
+const WORDS = {
+  ipv4: {
+    outerBytes: 20,
+    headerBytes: 20,
+    ip: "-4",
+    told: "icmp.type == 3 && icmp.code == 4",
+    // Sums are of the message's own header and of the one that it quotes.
+    fields: ["icmp.mtu", "icmp.checksum.status", "ip.src", "ip.dst", "ip.proto", "ip.ttl"],
+    protocols: ["1", "6"],
+    summed: ["ip.checksum.status"],
+  },
+  ipv6: {
+    outerBytes: 40,
+    headerBytes: 40,
+    ip: "-6",
+    told: "icmpv6.type == 2 && icmpv6.code == 0",
+    fields: [
+      "icmpv6.mtu",
+      "icmpv6.checksum.status",
+      "ipv6.src",
+      "ipv6.dst",
+      "ipv6.nxt",
+      "ipv6.hlim",
+    ],
+    protocols: ["58", "6"],
+    summed: [],
+  },
+} as const;
 const NODE = "node2";
 const POD = "pod2-1";
 
@@ -43,47 +69,73 @@ async function narrow({ lab }: Stage, { mtu, podMtu }: Case): Promise<void> {
 }
 
 /** Sends bulk both ways and returns when all of it has arrived. */
-async function moveBulk({ client }: Stage): Promise<void> {
-  const bulk = streamsTo(1, { recordBytes: RECORD_BYTES, intervalMs: 20 });
-  await client.open("bulk", bulk);
+async function moveBulk({ client }: Stage, family: Family): Promise<void> {
+  const records = { recordBytes: RECORD_BYTES, intervalMs: 20 };
+  await client.open(family, streamsTo(1, { ...records, address: VIPS[family] }));
   await until("bulk to get through", 20_000, async () => {
-    const { answered, broken, brokenHow } = await client.report("bulk");
+    const { answered, broken, brokenHow } = await client.report(family);
     assert.equal(broken, 0, brokenHow.join());
     await delay(50);
     return answered >= BULK_BYTES;
   });
-  const end = await client.finish("bulk");
+  const end = await client.finish(family);
   assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0]);
 }
 
 /** What the client is told, as tshark reads it. */
-function assertFragNeeded(file: string, client: string, mtu: number): void {
-  const told = dissect(file, "icmp.type == 3 && icmp.code == 4", [
-    "icmp.mtu",
-    "icmp.checksum.status",
-    "ip.checksum.status",
-    "ip.src",
-    "ip.dst",
-    "ip.proto",
-    "tcp.dstport",
-    "ip.ttl",
-  ]);
-  assert.ok(told.length > 0, "no frag-needed at the client");
-  for (const [nextMtu, icmpSum, ipSums, sources, targets, protocols, port, ttls] of told) {
-    assert.equal(nextMtu, `${mtu - OUTER_HEADER_BYTES}`);
-    assert.equal(icmpSum, "1");
-    // The first of two is the message's own header, the second is the one that it quotes.
-    assert.deepEqual(ipSums?.split(","), ["1", "1"]);
-    assert.deepEqual(sources?.split(","), [VIP, client]);
-    assert.deepEqual(targets?.split(","), [client, VIP]);
-    assert.deepEqual(protocols?.split(","), ["1", "6"]);
+function assertTooBig(file: string, client: string, mtu: number, family: Family): void {
+  const { outerBytes, told: filter, fields, protocols, summed } = WORDS[family];
+  const told = dissect(file, filter, [...fields, "tcp.dstport", ...summed]);
+  assert.ok(told.length > 0, "nothing at the client about its size");
+  for (const [nextMtu, sum, sources, targets, numbers, ttls, port, ...sums] of told) {
+    assert.equal(nextMtu, `${mtu - outerBytes}`);
+    assert.equal(sum, "1");
+    assert.deepEqual(
+      sums,
+      summed.map(() => "1,1"),
+    );
+    assert.deepEqual(sources?.split(","), [VIPS[family], client]);
+    assert.deepEqual(targets?.split(","), [client, VIPS[family]]);
+    assert.deepEqual(numbers?.split(","), protocols);
     assert.equal(port, `${VIP_PORT}`);
     assert.ok(Number(ttls?.split(",")[0]) >= 60);
   }
 }
 
+/** Moves bulk by one family, and looks at what it was told on the way. */
+async function proveBy(t: TestContext, stage: Stage, how: Case, family: Family): Promise<void> {
+  const { lab } = stage;
+  const { mtu, podMtu } = how;
+  const { outerBytes, headerBytes, ip } = WORDS[family];
+  const file = join(lab.plan.state, `${family}.pcapng`);
+  const capture = await lab.capture("client", file, { devices: ["eth0"], snapBytes: 160 });
+  const before = verdicts(lab);
+  await moveBulk(stage, family);
+  await capture.stop();
+
+  const offered = dissect(file, `tcp.flags.syn == 1 && tcp.srcport == ${VIP_PORT}`, [
+    "tcp.options.mss_val",
+  ]);
+  const whole = [[`${podMtu - headerBytes - 20}`]];
+  assert.deepEqual(offered, whole, "the pod offers all that its own wire takes");
+  const { clientAddress, clientAddress6 } = lab.plan;
+  const own = family === "ipv4" ? clientAddress : clientAddress6;
+  const address = formatAddress(own.address);
+  assertTooBig(file, address, mtu, family);
+  const counts = since(before, verdicts(lab));
+  const place = how.acceleration === "off" ? "host" : "edge";
+  assert.ok((counts[`${place} sent frag needed`] ?? 0) > 0, JSON.stringify(counts));
+  const route = await lab.output("client", ["ip", ip, "route", "get", VIPS[family]]);
+  assert.match(route, new RegExp(`mtu ${mtu - outerBytes}`));
+  if (podMtu > mtu) {
+    const back = await lab.output(POD, ["ip", ip, "route", "get", address]);
+    assert.match(back, new RegExp(`mtu ${mtu}`), "the kernel has answered the pod");
+  }
+  t.diagnostic(JSON.stringify(counts));
+}
+
 async function prove(t: TestContext, how: Case): Promise<void> {
-  const { acceleration, mtu, podMtu } = how;
+  const { acceleration, mtu } = how;
   const stage = await createStage(t, [POD], {
     nodes: 2,
     podsPerNode: 1,
@@ -91,34 +143,14 @@ async function prove(t: TestContext, how: Case): Promise<void> {
     lowerMss: false,
     config: { mss: { clamp: false }, ...(mtu === 1500 ? {} : { mtu }) },
   });
-  const { lab } = stage;
   await narrow(stage, how);
-  await balance(lab, [POD]);
-  const directory = mkdtempSync(join(tmpdir(), "ciliate-mtu-"));
-  t.after(() => rmSync(directory, { recursive: true }));
-  const file = join(directory, "client.pcapng");
-  const capture = await lab.capture("client", file, { devices: ["eth0"], snapBytes: 128 });
-  const before = verdicts(lab);
-  await moveBulk(stage);
-  await capture.stop();
-
-  const offered = dissect(file, `tcp.flags.syn == 1 && ip.src == ${VIP}`, ["tcp.options.mss_val"]);
-  assert.deepEqual(offered, [[`${podMtu - 40}`]], "the pod offers all that its own wire takes");
-  const address = formatIpv4(lab.plan.clientAddress.address);
-  assertFragNeeded(file, address, mtu);
-  const counts = since(before, verdicts(lab));
-  const place = acceleration === "off" ? "host" : "edge";
-  assert.ok((counts[`${place} sent frag needed`] ?? 0) > 0, JSON.stringify(counts));
-  const route = await lab.output("client", ["ip", "route", "get", VIP]);
-  assert.match(route, new RegExp(`mtu ${mtu - OUTER_HEADER_BYTES}`));
-  if (podMtu > mtu) {
-    const back = await lab.output(POD, ["ip", "route", "get", address]);
-    assert.match(back, new RegExp(`mtu ${mtu}`), "the kernel has answered the pod");
+  await balance(stage.lab, [POD], undefined, FAMILIES);
+  for (const family of FAMILIES) {
+    await t.test(`by ${family}`, (inner) => proveBy(inner, stage, how, family));
   }
-  t.diagnostic(JSON.stringify(counts));
 }
 
-suite("bulk gets through pods with a full-sized MSS", { concurrency: true }, () => {
+suite("bulk gets through pods with a full-sized MSS", { concurrency: 2 }, () => {
   for (const [acceleration, mtu, podMtu] of [
     ["native", 1500, 1500],
     ["off", 1500, 1500],

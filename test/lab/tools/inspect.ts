@@ -15,7 +15,7 @@ import type { TypedMapSpec } from "../../../src/kernel/codec.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { nodeNamed, podNamed } from "../../../src/lab/plan.ts";
 import { until } from "../../../src/lab/process.ts";
-import { formatIpv4 } from "../../../src/net/address.ts";
+import { type Family, formatAddressPort } from "../../../src/net/address.ts";
 
 const METRICS_PORT = 9962;
 const IN_FORCE_LIMIT_MS = 60_000;
@@ -116,8 +116,9 @@ export function entriesOf<K, V>(lab: Lab, node: string, spec: TypedMapSpec<K, V>
 }
 
 /** "ADDRESS:PORT" of a pod. */
-export function podEndpoint(lab: Lab, pod: string, port: number): string {
-  return `${formatIpv4(podNamed(lab.plan, pod).address)}:${port}`;
+export function podEndpoint(lab: Lab, pod: string, port: number, family: Family = "ipv4"): string {
+  const { address, address6 } = podNamed(lab.plan, pod);
+  return formatAddressPort(family === "ipv4" ? address : address6, port);
 }
 
 /** Waits until nodes balance a frontend over exactly these "address:port" backends. */

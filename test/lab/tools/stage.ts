@@ -6,6 +6,7 @@ import { createLab, type Lab } from "../../../src/lab/lab.ts";
 import type { BackendSpec, ServiceSpec } from "../../../src/lab/manifest.ts";
 import type { LabOptions } from "../../../src/lab/plan.ts";
 import { removeLab } from "../../../src/lab/state.ts";
+import type { Family } from "../../../src/net/address.ts";
 import { nodesOf, podEndpoint, untilBalanced } from "./inspect.ts";
 import { type OpenOptions, STREAM_PORT, StreamClient, StreamServers } from "./streams.ts";
 
@@ -14,6 +15,13 @@ export const VIP = "198.51.100.1";
 /** Another port than the pods', on purpose. */
 export const VIP_PORT = 80;
 export const FRONTEND = `${VIP}:${VIP_PORT}`;
+/** The same in IPv6, for tests of both families. */
+export const VIP6 = "fd00:198:51:100::1";
+export const VIPS: Readonly<Record<Family, string>> = { ipv4: VIP, ipv6: VIP6 };
+export const FRONTENDS: Readonly<Record<Family, string>> = {
+  ipv4: FRONTEND,
+  ipv6: `[${VIP6}]:${VIP_PORT}`,
+};
 
 let counter = 0;
 
@@ -64,11 +72,14 @@ export async function balance(
   lab: Lab,
   pods: readonly string[],
   nodes: readonly string[] = nodesOf(lab),
+  families: readonly Family[] = ["ipv4"],
 ): Promise<void> {
-  lab.publish(serviceOf(pods), nodes);
-  const backends = pods.map((pod) => podEndpoint(lab, pod, STREAM_PORT));
-  await untilBalanced(lab, FRONTEND, backends, nodes);
-  await untilBalanced(lab, FRONTEND, backends, nodes, "udp");
+  lab.publish(serviceOf(pods, { addresses: families.map((family) => VIPS[family]) }), nodes);
+  for (const family of families) {
+    const backends = pods.map((pod) => podEndpoint(lab, pod, STREAM_PORT, family));
+    await untilBalanced(lab, FRONTENDS[family], backends, nodes);
+    await untilBalanced(lab, FRONTENDS[family], backends, nodes, "udp");
+  }
 }
 
 /** Connections to the one service. */
