@@ -89,7 +89,7 @@ export interface ServicePort {
   readonly port: number;
   readonly targetPort: number;
   /** TCP unless said otherwise. */
-  readonly protocol?: "TCP" | "UDP";
+  readonly protocol?: "TCP" | "UDP" | "SCTP";
   readonly nodePort?: number;
 }
 

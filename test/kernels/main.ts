@@ -23,6 +23,7 @@ const USUAL = [
   "test/kernels/smoke.ts",
   "test/kernels/service.ts",
   "test/kernels/vlan.ts",
+  "test/kernels/sctp.ts",
   "src/{kernel,datapath,device,node,conntrack}/**/*.root.test.ts",
   "test/packets/*.root.test.ts",
 ];
