@@ -304,6 +304,9 @@ static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet 
 	packet->service = service->id;
 	if (!service->backend_count)
 		return DROP_NO_BACKEND;
+	/* Who draws here and leaves pods of this node to the host, which draws again, is unfair. */
+	if (service->flags & SERVICE_RANDOM)
+		return PASS_UNRESOLVED;
 	backend = backend_choose(service, packet);
 	if (!backend)
 		return DROP_TABLE;

@@ -260,7 +260,7 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 		return go_on(skb, HOST_PROGRAM_BALANCE);
 	if (!service->backend_count)
 		return reject_verdict(service, packet);
-	backend = backend_choose(service, packet);
+	backend = backend_draw(service, packet);
 	if (!backend)
 		return DROP_TABLE;
 	packet->backend = backend->address;

@@ -70,15 +70,31 @@ static __noinline backend_t *affinity_backend(const struct service *service, add
 	return backend;
 }
 
+/* The backend of the slot that was found, or the one that the client had. */
+static __always_inline backend_t *backend_of_slot(const struct service *service,
+						  const struct packet *packet)
+{
+	if (likely(!(service->flags & SERVICE_AFFINITY)))
+		return backend_at(service, packet->slot);
+	return affinity_backend(service, packet->source, packet->slot,
+				packet->protocol == IPPROTO_UDP || packet_is_syn(packet));
+}
+
 /* The backend for a client's packet, as a balancer chooses. Needs a backend_count. */
 static __always_inline backend_t *backend_choose(const struct service *service,
 						 struct packet *packet)
 {
 	slot_find(service, packet);
-	if (likely(!(service->flags & SERVICE_AFFINITY)))
-		return backend_at(service, packet->slot);
-	return affinity_backend(service, packet->source, packet->slot,
-				packet->protocol == IPPROTO_UDP || packet_is_syn(packet));
+	return backend_of_slot(service, packet);
+}
+
+/* The same for a flow that gets an entry here, by which its later packets find it. */
+static __always_inline backend_t *backend_draw(const struct service *service, struct packet *packet)
+{
+	slot_find(service, packet);
+	if (service->flags & SERVICE_RANDOM)
+		packet->slot = slot_of(service, bpf_get_prandom_u32());
+	return backend_of_slot(service, packet);
 }
 
 #endif

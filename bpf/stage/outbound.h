@@ -107,7 +107,7 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 		return packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED;
 	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
 		return DROP_UNKNOWN_FLOW;
-	backend = backend_choose(service, packet);
+	backend = backend_draw(service, packet);
 	if (!backend)
 		return DROP_TABLE;
 	__builtin_memset(flow, 0, sizeof(*flow));

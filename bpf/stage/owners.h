@@ -246,9 +246,10 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	}
 	next = present && decision->hop < HOP_LAST ? owner_after(*pod, present->address, former)
 						   : no_address();
-	/* The balancer remembers the client: nobody else would get a connection of it. */
+	/* A balancer remembers the client, or has drawn: nobody else would get a flow of it. */
 	if (target && round == 1 && !decision->hop && packet->protocol == IPPROTO_UDP &&
-	    service->flags & SERVICE_AFFINITY && present && !same_address(present->address, *pod)) {
+	    service->flags & (SERVICE_AFFINITY | SERVICE_RANDOM) && present &&
+	    !same_address(present->address, *pod)) {
 		decide_adopt(decision, packet, *pod, target, 0);
 		return false;
 	}

@@ -173,11 +173,12 @@ function openReconciler(
 
 /** Takes what live keys of the node's file say, now and later. */
 function followSettings(settings: Settings, { nodes, addresses, lb }: AllWriters): void {
-  const follow = ({ trustedSources, nodePort, conntrack, mode, noBackend }: Config): void => {
+  const follow = ({ trustedSources, nodePort, conntrack, ...rest }: Config): void => {
     nodes.trustPrefixes(trustedSources);
     addresses.serve(nodePort.addresses);
     lb.setUdpTimeout(conntrack.udp);
-    lb.setDefaults({ mode, reject: noBackend === "reject" });
+    const { mode, algorithm, noBackend } = rest;
+    lb.setDefaults({ mode, algorithm, reject: noBackend === "reject" });
   };
   follow(settings.config);
   settings.onChange(follow);

@@ -67,6 +67,7 @@ function portOf(
     atNode: false,
     policy: DEFAULT_POLICY,
     snat: false,
+    random: false,
     wasOther: false,
     reject: true,
     backends: backends.map(backend),

@@ -148,6 +148,11 @@ export const schema = section("", {
     "dsr",
     "How services reach backends on other nodes: `dsr` keeps the client's address, and replies go straight to the client; `snat` puts this node's address in its place, and replies come back here; `hybrid` is TCP by DSR and the rest by SNAT. A service's annotation wins.",
   ),
+  algorithm: live(
+    choice("maglev", "random"),
+    "maglev",
+    "How a new connection finds its backend where services are forwarded by SNAT: by `maglev`, which gives one client port the same backend every time, or at `random`. DSR is always by Maglev. A service's annotation wins.",
+  ),
   noBackend: live(
     choice("reject", "drop"),
     "reject",

@@ -126,6 +126,7 @@ test("what a service asks for is in its flags, and ranges come before them", asy
     sourceRanges: [parsePrefix4("198.51.100.0/24"), parsePrefix4("0.0.0.0/0")],
     sourceDeny: true,
     mode: "hybrid",
+    algorithm: "random",
   } as const;
   writer.putService(service("web", { policy }));
   writer.putService(service("dns", { policy, addresses: [ip("192.0.2.11")], port: "53/udp" }));
@@ -142,9 +143,9 @@ test("what a service asks for is in its flags, and ranges come before them", asy
   ]);
   assert.deepEqual(
     entries("default/dns:53/udp")[2],
-    "images 2 → flags 124, clients kept for 1000, 0 slots []",
+    "images 2 → flags 636, clients kept for 1000, 0 slots []",
   );
-  writer.setDefaults({ mode: "dsr", reject: false });
+  writer.setDefaults({ mode: "dsr", algorithm: "maglev", reject: false });
   await settled();
   assert.deepEqual(
     entries("default/web:80/tcp")[2],

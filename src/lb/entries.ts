@@ -113,13 +113,14 @@ function sourceRange(service: ServiceId, { address, length }: Prefix): ServicePo
 }
 
 function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
-  const { former, snat, wasOther, reject, policy } = row;
+  const { former, snat, random, wasOther, reject, policy } = row;
   const { affinityMs, sourceDeny } = policy;
   const isLimited = sourceRangesOf(row) !== undefined;
   const flags: readonly (readonly [boolean, number])[] = [
     [encapsulate === "first", ServiceFlag.encapsulateFirst],
     [former !== undefined, ServiceFlag.formerOwners],
     [snat, ServiceFlag.snat],
+    [random, ServiceFlag.random],
     [wasOther, snat ? ServiceFlag.wasDsr : ServiceFlag.wasSnat],
     [isLimited, ServiceFlag.sourceRanges],
     [isLimited && sourceDeny, ServiceFlag.sourceDeny],

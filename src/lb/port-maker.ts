@@ -9,6 +9,7 @@ import type { PortNumbers } from "./port-numbers.ts";
 import type { PortPlan } from "./port-plan.ts";
 import type { Restored, RestoredPort } from "./restore.ts";
 import {
+  type Algorithm,
   type Backend,
   type CounterId,
   type EndpointSlice,
@@ -44,6 +45,7 @@ export interface LeftOut {
 /** What services have that say nothing of it. */
 export interface ServiceDefaults {
   readonly mode: ForwardingMode;
+  readonly algorithm: Algorithm;
   /** Whether clients are told when there is no backend. */
   readonly reject: boolean;
 }
@@ -366,7 +368,7 @@ function makeRow(
   { key: service, policy }: Service,
   plan: PortPlan,
   pods: Pick<ServicePort, "id" | "backends" | "ring" | "draining" | "former">,
-  { mode, reject }: ServiceDefaults,
+  { mode, algorithm, reject }: ServiceDefaults,
   before: Pick<ServicePort, "snat" | "wasOther"> | undefined,
 ): ServicePort {
   const { spec } = plan;
@@ -387,6 +389,7 @@ function makeRow(
     atNode: plan.atNode,
     policy,
     snat,
+    random: snat && (policy.algorithm ?? algorithm) === "random",
     wasOther: before !== undefined && (before.wasOther || before.snat !== snat),
     reject,
     backends: pods.backends,
@@ -454,6 +457,7 @@ function isSameRow(a: ServicePort, b: ServicePort): boolean {
     a.insideNodePort === b.insideNodePort &&
     a.policy === b.policy &&
     a.snat === b.snat &&
+    a.random === b.random &&
     a.wasOther === b.wasOther &&
     a.reject === b.reject
   );

@@ -69,12 +69,20 @@ export interface ServicePolicy {
   readonly sourceDeny: boolean;
   /** Undefined: as the node's file says. */
   readonly mode: ForwardingMode | undefined;
+  /** Undefined: as the node's file says. */
+  readonly algorithm: Algorithm | undefined;
   /** Whether pods count as ready in any case. */
   readonly publishNotReady: boolean;
 }
 
 /** How packets get to backends of other nodes; `hybrid` is TCP by DSR and the rest by SNAT. */
 export type ForwardingMode = "dsr" | "snat" | "hybrid";
+
+/**
+ * How a new flow finds its backend: by a hash of what it is, which every node finds again, or by
+ * chance, which only who remembers the flow can.
+ */
+export type Algorithm = "maglev" | "random";
 
 /** What a service has that says nothing of it. */
 export const DEFAULT_POLICY: ServicePolicy = {
@@ -84,6 +92,7 @@ export const DEFAULT_POLICY: ServicePolicy = {
   sourceRanges: undefined,
   sourceDeny: false,
   mode: undefined,
+  algorithm: undefined,
   publishNotReady: false,
 };
 
@@ -167,6 +176,8 @@ export interface ServicePort extends PortFrontends {
   readonly policy: ServicePolicy;
   /** Whether backends of other nodes get this node's address as the client's. */
   readonly snat: boolean;
+  /** Whether new flows go to a backend by chance; with `snat` only. */
+  readonly random: boolean;
   /** Whether flows of a time before may go on by the other way than new ones. */
   readonly wasOther: boolean;
   /** Whether clients are told when there is no backend. */

@@ -146,7 +146,7 @@ test("a service's mode wins over the node's, and both change without a new ring"
     ["snat", [true, true]],
     ["hybrid", [false, true]],
   ] as const) {
-    writer.setDefaults({ mode, reject: true });
+    writer.setDefaults({ mode, algorithm: "maglev", reject: true });
     await settled();
     assert.deepEqual(modes(), wanted);
   }
@@ -155,6 +155,32 @@ test("a service's mode wins over the node's, and both change without a new ring"
   assert.deepEqual(modes(), [true, true]);
   assert.equal(port()?.ring, ring);
   assert.equal(port()?.id, id);
+});
+
+test("chance chooses backends of SNAT alone, and a service that asks for it by DSR is told", async () => {
+  const { writer, settled, port } = createBench();
+  const warnings = (): string[] => [...writer.warnings()].map(({ id, text }) => `${id}: ${text}`);
+  writer.putSlice(slice("web", ["1", "2"]));
+  const settle = async (policy: Partial<Service["policy"]>): Promise<unknown[]> => {
+    writer.putService(web(policy));
+    await settled();
+    return [port()?.random, warnings().length];
+  };
+  assert.deepEqual(await settle({}), [false, 0]);
+  const { ring } = port() ?? {};
+  assert.deepEqual(await settle({ mode: "snat" }), [false, 0]);
+  assert.deepEqual(await settle({ mode: "snat", algorithm: "random" }), [true, 0]);
+  assert.deepEqual(await settle({ algorithm: "random" }), [false, 1]);
+  assert.deepEqual(warnings(), [
+    "Service default/web: default/web:80/tcp is balanced by maglev: DSR keeps no flows that " +
+      'chance could be remembered by; set "ciliate.io/forwarding-mode: snat", or leave the ' +
+      "algorithm out",
+  ]);
+  writer.setDefaults({ mode: "snat", algorithm: "random", reject: true });
+  assert.deepEqual(await settle({}), [true, 0]);
+  assert.deepEqual(await settle({ algorithm: "maglev" }), [false, 0]);
+  assert.deepEqual(await settle({ mode: "dsr" }), [false, 0]);
+  assert.equal(port()?.ring, ring);
 });
 
 test("a service that has changed its mode says so for good, and after a restart", async () => {

@@ -28,6 +28,7 @@ test("a service and its slices make a service port, backends in order of address
     atNode: false,
     policy: DEFAULT_POLICY,
     snat: false,
+    random: false,
     wasOther: false,
     reject: true,
     draining: [],

@@ -70,7 +70,7 @@ export interface LbTiming {
   readonly budgetMs: number;
 }
 
-const DEFAULTS: ServiceDefaults = { mode: "dsr", reject: true };
+const DEFAULTS: ServiceDefaults = { mode: "dsr", algorithm: "maglev", reject: true };
 
 const TIMING: LbTiming = { joinMs: 500, udpMs: 60_000, budgetMs: 5 };
 
@@ -239,6 +239,13 @@ export class LbWriter {
         `backend ${at}${more} of ${port} left out: SCTP's checksum covers ports, so that a ` +
         "targetPort has to be the service's port, and a container's port its hostPort";
       yield { id: this.#objectOf(service), field: "", text, kept: false };
+    }
+    for (const { service, key, policy, snat } of this.#ports.rows()) {
+      if (snat || policy.algorithm !== "random") continue;
+      const text =
+        `${key} is balanced by maglev: DSR keeps no flows that chance could be remembered by; ` +
+        'set "ciliate.io/forwarding-mode: snat", or leave the algorithm out';
+      yield { id: this.#objectOf(service), field: "metadata.annotations", text, kept: false };
     }
     yield* this.#strayNodePorts();
     yield* this.#strayFamilies();

@@ -77,6 +77,7 @@ export const SERVICE = {
   reject: 64,
   wasSnat: 128,
   wasDsr: 256,
+  random: 512,
 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;

@@ -79,6 +79,18 @@ const SERVICE = inFile("stage/service.h", [
     to: "return false &&",
   },
   {
+    name: "chance is left out",
+    file: "stage/affinity.h",
+    from: "if (service->flags & SERVICE_RANDOM)",
+    to: "if (false)",
+  },
+  {
+    name: "datagrams are passed on to whom chance didn't choose",
+    file: "stage/owners.h",
+    from: "(SERVICE_AFFINITY | SERVICE_RANDOM)",
+    to: "SERVICE_AFFINITY",
+  },
+  {
     name: "slot by remainder",
     from: "return (__u64)hash * service->ring_size >> 32;",
     to: "return hash % (service->ring_size ? service->ring_size : 1);",

@@ -355,6 +355,7 @@ export const ServiceFlag = {
   reject: 64,
   wasSnat: 128,
   wasDsr: 256,
+  random: 512,
 } as const;
 export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
 /** The names of enum service_flag for people, by value. */
@@ -368,6 +369,7 @@ export const serviceFlagNames: { readonly [value: number]: string } = {
   "64": "reject",
   "128": "was_snat",
   "256": "was_dsr",
+  "512": "random",
 };
 
 /** enum target_flag */
@@ -2696,7 +2698,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "fc981837756701b6bad1de6154ddcb4bbfcd2e53e3f94fea52e9074c6f4b0163";
+export const abiDigest = "192a82b816744ddf3736bd754dc119771fba47a5f05af20843cf38acba63d863";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2817,6 +2819,7 @@ enum service_flag 4
   64 SERVICE_REJECT
   128 SERVICE_WAS_SNAT
   256 SERVICE_WAS_DSR
+  512 SERVICE_RANDOM
 
 enum target_flag 4
   1 TARGET_ACTIVE

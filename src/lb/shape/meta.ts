@@ -13,6 +13,8 @@ export const ANNOTATIONS = {
   ringSize: "ciliate.io/maglev-table-size",
   /** On a Service: `dsr`, `snat` or `hybrid`. */
   mode: "ciliate.io/forwarding-mode",
+  /** On a Service: `maglev` or `random`. */
+  algorithm: "ciliate.io/lb-algorithm",
   /** On a Service: whether its source ranges are those that `allow`, or those to `deny`. */
   rangesPolicy: "ciliate.io/src-ranges-policy",
   device: "ciliate.io/device",
@@ -23,6 +25,7 @@ export const ANNOTATIONS = {
 /** Others' annotations that mean something here; ours win. */
 export const KNOWN_ANNOTATIONS = {
   mode: "service.cilium.io/forwarding-mode",
+  algorithm: "service.cilium.io/lb-algorithm",
   rangesPolicy: "service.cilium.io/src-ranges-policy",
   ranges: "service.beta.kubernetes.io/load-balancer-source-ranges",
 } as const;

@@ -112,6 +112,7 @@ test("policies are what the service says", () => {
     affinityMs: 10_800_000,
     sourceDeny: false,
     mode: undefined,
+    algorithm: undefined,
     publishNotReady: true,
   });
   const config = { sessionAffinityConfig: { clientIP: { timeoutSeconds: 30 } } };
@@ -127,6 +128,17 @@ test("the mode of a service is ours before that of Cilium's annotation", () => {
   assert.equal(
     mode({ "service.cilium.io/forwarding-mode": "snat", "ciliate.io/forwarding-mode": "hybrid" }),
     "hybrid",
+  );
+});
+
+test("the algorithm of a service is ours before that of Cilium's annotation", () => {
+  const algorithm = (annotations: Record<string, string>): string | undefined =>
+    read({ spec: {}, annotations }).row.policy.algorithm;
+  assert.equal(algorithm({}), undefined);
+  assert.equal(algorithm({ "service.cilium.io/lb-algorithm": "random" }), "random");
+  assert.equal(
+    algorithm({ "service.cilium.io/lb-algorithm": "random", "ciliate.io/lb-algorithm": "maglev" }),
+    "maglev",
   );
 });
 

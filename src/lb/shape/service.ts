@@ -18,6 +18,7 @@ import {
 } from "../../net/prefix.ts";
 import { RING_SIZES } from "../maglev.ts";
 import {
+  type Algorithm,
   DEFAULT_POLICY,
   type ForwardingMode,
   objectKey,
@@ -79,6 +80,8 @@ const IP_MODES = ["VIP", "Proxy"] as const;
 
 const MODES: readonly ForwardingMode[] = ["dsr", "snat", "hybrid"];
 
+const ALGORITHMS: readonly Algorithm[] = ["maglev", "random"];
+
 const DAY_SECONDS = 86_400;
 
 /** What Kubernetes takes for a session's length where a service doesn't say. */
@@ -87,6 +90,7 @@ const AFFINITY_SECONDS = 10_800;
 const SERVICE_ANNOTATIONS: readonly string[] = [
   ANNOTATIONS.ringSize,
   ANNOTATIONS.mode,
+  ANNOTATIONS.algorithm,
   ANNOTATIONS.rangesPolicy,
   ...Object.values(KNOWN_ANNOTATIONS),
 ];
@@ -245,6 +249,7 @@ function readPolicy(spec: Field, annotations: Annotations): ServicePolicy {
     affinityMs: readAffinity(spec),
     ...readSourceRanges(spec, annotations),
     mode: readMode(annotations),
+    algorithm: readAlgorithm(annotations),
     publishNotReady: spec.get("publishNotReadyAddresses").flag() ?? false,
   };
   // Most services have nothing to say: they share what they have.
@@ -299,6 +304,14 @@ function readMode(annotations: Annotations): ForwardingMode | undefined {
   const mode = modes.find((one) => one === found?.text);
   if (found !== undefined && mode === undefined) found.field.refuse(oneOf(modes));
   return mode;
+}
+
+function readAlgorithm(annotations: Annotations): Algorithm | undefined {
+  const ours = annotations.get(ANNOTATIONS.algorithm);
+  const found = ours ?? annotations.get(KNOWN_ANNOTATIONS.algorithm);
+  const algorithm = ALGORITHMS.find((one) => one === found?.text);
+  if (found !== undefined && algorithm === undefined) found.field.refuse(oneOf(ALGORITHMS));
+  return algorithm;
 }
 
 /** One of some words; undefined when it is absent or, with a fault, something else. */

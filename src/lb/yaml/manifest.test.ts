@@ -301,6 +301,12 @@ const SLIPS: readonly (readonly [what: string, from: string, to: string, fault: 
     '6 fault metadata.annotations["service.cilium.io/forwarding-mode"]: expected dsr or snat, got "hybrid"',
   ],
   [
+    "an algorithm",
+    'ciliate.io/maglev-table-size: "4084"',
+    "ciliate.io/lb-algorithm: rr",
+    '6 fault metadata.annotations["ciliate.io/lb-algorithm"]: expected maglev or random, got "rr"',
+  ],
+  [
     "a traffic policy",
     "type: LoadBalancer",
     "externalTrafficPolicy: local",
