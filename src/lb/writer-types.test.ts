@@ -157,7 +157,7 @@ test("a service's mode wins over the node's, and both change without a new ring"
   assert.equal(port()?.id, id);
 });
 
-test("chance chooses backends of SNAT alone, and a service that asks for it by DSR is told", async () => {
+test("chance chooses backends of SNAT, and a service that asks for it by DSR is told", async () => {
   const { writer, settled, port } = createBench();
   const warnings = (): string[] => [...writer.warnings()].map(({ id, text }) => `${id}: ${text}`);
   writer.putSlice(slice("web", ["1", "2"]));
