@@ -10,6 +10,7 @@ import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
 import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
+import { benchInside } from "./inside.ts";
 import { benchSizes } from "./ledger.ts";
 import { benchLive } from "./live.ts";
 import { benchMasquerade } from "./masquerade.ts";
@@ -37,6 +38,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   alternatives: benchAlternatives,
   crr: benchCrr,
   masquerade: benchMasquerade,
+  inside: benchInside,
   throughput: benchThroughput,
   families: benchFamilies,
   rings: benchRings,

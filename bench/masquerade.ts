@@ -4,7 +4,7 @@
 // pass our programs at tc both ways.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { type Ifindex, NexthopFlag, ServiceFlag } from "../src/datapath/gen/abi.ts";
 import { attachTcx } from "../src/kernel/link.ts";
@@ -12,6 +12,7 @@ import { inNamespace } from "../src/kernel/netns.ts";
 import { formatIpv4, parseIpv4 } from "../src/net/address.ts";
 import { type Bed, createBed } from "./bed.ts";
 import type { Budget } from "./budget.ts";
+import { busySeconds } from "./process.ts";
 import { printTable, type Results } from "./results.ts";
 import { iptablesRules, nftablesRules, type RuleSet } from "./rules.ts";
 import { type Summary, summarize } from "./statistics.ts";
@@ -73,17 +74,6 @@ async function sample(contender: Contender, counts: boolean): Promise<void> {
   if (!counts) return;
   rates.push(rate);
   costs.push((busy * 1e6) / (rate * SLICE_SECONDS));
-}
-
-/** CPU seconds that the machine has spent on anything but idling, by /proc/stat's 10 ms. */
-function busySeconds(): number {
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (
-    readFileSync("/proc/stat", "utf8").split("\n")[0] ?? ""
-  )
-    .split(/ +/)
-    .slice(1)
-    .map(Number);
-  return (user + nice + system + irq + softirq) / 100;
 }
 
 async function prepare(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { spawnInNamespace } from "../src/kernel/netns.ts";
 
@@ -16,6 +16,17 @@ export function goAhead(pid: number = process.pid): void {
   } catch {
     // A kernel without autogroups weighs all processes by their nice values.
   }
+}
+
+/** CPU seconds that the machine has spent on anything but idling, by /proc/stat's 10 ms. */
+export function busySeconds(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (
+    readFileSync("/proc/stat", "utf8").split("\n")[0] ?? ""
+  )
+    .split(/ +/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq) / 100;
 }
 
 /** Starts a command in a namespace and waits for its first output; what it gives ends it. */
