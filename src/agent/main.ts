@@ -7,7 +7,7 @@ import { openApiServer } from "../api/server.ts";
 import { type LoadedConfig, loadConfig, socketPath } from "../config/load.ts";
 import { VERSION } from "../config/version.ts";
 import { openDevices } from "../device/devices.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { formatIpv4, formatIpv6 } from "../net/address.ts";
 import { createEntryCount } from "./affinity-count.ts";
 import { createChangeHandlers } from "./apply.ts";
 import { openNodeDatapath } from "./datapath.ts";
@@ -29,7 +29,7 @@ import { closeEndedSockets } from "./sockets.ts";
 import { collectStatus, type Phase } from "./status.ts";
 import { addHealthChecks, afterCount, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
-import { identifyNode } from "./uplinks.ts";
+import { identifyNode, type NodeIdentity } from "./uplinks.ts";
 
 /** Runs the agent until it is told to stop; gives the exit code. A wrong file is thrown. */
 export async function runAgent(file: string): Promise<number> {
@@ -91,8 +91,7 @@ async function run(
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
 
   const status = {
-    nodeName: identity.name,
-    nodeAddress: formatIpv4(identity.address),
+    ...describeNode(identity),
     configFile: file,
     health: telemetry.health,
     phase: () => phase,
@@ -130,6 +129,15 @@ async function run(
   phase = "stopping";
   log.info("stopping; the datapath goes on", { signal });
   manager.stopping();
+}
+
+function describeNode({ name, address, address6, ipv6Off = "" }: NodeIdentity) {
+  return {
+    nodeName: name,
+    nodeAddress: formatIpv4(address),
+    nodeAddress6: address6 === undefined ? "" : formatIpv6(address6),
+    ipv6Off,
+  };
 }
 
 function connectManager(telemetry: Telemetry): ServiceManager {

@@ -194,6 +194,93 @@ test("every way in to a service is in the kernel's tables, and stays after a kil
   assert.deepEqual(agent.json("bpf service list"), ids);
 });
 
+const DUAL_STACK = `apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv4, IPv6]
+  clusterIPs: [10.96.0.1, "fd00:96::1"]
+  externalIPs: ["2001:db8::20"]
+  sessionAffinity: ClientIP
+  loadBalancerSourceRanges: [198.51.100.0/24, "2001:db8:1::/48"]
+  ports: [{name: http, port: 80, nodePort: 30080}]
+status: {loadBalancer: {ingress: [{ip: 192.0.2.10}, {ip: "2001:db8::10"}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: ["fd00:1::1"]}, {addresses: ["fd00:1::2"]}, {addresses: ["fd00:1::3"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: cache, namespace: default}
+spec: {nodeName: node1, containers: [{ports: [{containerPort: 80, hostPort: 8080}]}]}
+status: {podIP: 10.1.0.9, podIPs: [{ip: 10.1.0.9}, {ip: "fd00:1::9"}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node1}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node2}
+status: {addresses: [{type: InternalIP, address: 10.0.0.7}, {type: InternalIP, address: "fd00::7"}]}
+`;
+
+test("a service of both families is in the tables of both, and stays after a kill", async (t) => {
+  const agent = new Agent(t);
+  agent.ip("-6 addr add fd00::1/64 dev v0 nodad");
+  agent.manifest("web.yaml", `${DUAL_STACK}---\n${slice("web", "10.1.0.1", "10.1.0.2")}`);
+  await agent.start().ready();
+  const flags = "source_ranges affinity reject";
+  assert.deepEqual(frontendLines(agent), [
+    `internal 10.96.0.1:80 → 2 ${flags}`,
+    `internal [fd00:96::1]:80 → 3 ${flags}`,
+    `node port 0.0.0.0:30080 → 2 ${flags}`,
+    `node port [::]:30080 → 3 ${flags}`,
+    "service 10.0.0.1:8080 → 1 reject",
+    `service 192.0.2.10:80 → 2 ${flags}`,
+    `service [2001:db8::10]:80 → 3 ${flags}`,
+    `service [2001:db8::20]:80 → 3 ${flags}`,
+    "service [fd00::1]:8080 → 1 reject",
+  ]);
+  const trusted = agent.json("map dump trusted6");
+  assert.equal(trusted.length, 1, "the other node");
+  const tables = (): unknown =>
+    ["service", "backend", "maglev", "source-range"].map((name) => agent.json(`bpf ${name} list`));
+  const before = tables();
+  await agent.end("SIGKILL");
+  assert.deepEqual(tables(), before);
+  await agent.start().ready();
+  assert.deepEqual(tables(), before);
+  assert.equal(agent.ciliate("status").code, 0);
+  const { nodeAddress6, ipv6Off } = agent.json("status");
+  assert.deepEqual([nodeAddress6, ipv6Off], ["fd00::1", ""]);
+});
+
+test("a node without an address of IPv6 serves what it can, and says why", async (t) => {
+  const agent = new Agent(t);
+  agent.manifest("web.yaml", `${DUAL_STACK}---\n${slice("web", "10.1.0.1")}`);
+  await agent.start().ready();
+  const families = new Set(frontendLines(agent).map((line) => line.includes("[")));
+  assert.deepEqual([...families], [false]);
+  const why = "no global IPv6 address is on v0: set node.address6";
+  assert.equal(agent.json("status").ipv6Off, why);
+  const { stdout } = agent.ciliate("status");
+  assert.match(stdout, /^IPv6 {4}off: no global IPv6 address is on v0: set node\.address6$/m);
+  const warned = await agent.said("a manifest has a fault");
+  assert.equal(warned["reason"], `IPv6 is left out: ${why}`);
+  agent.configure("ipv6: off\n");
+  await agent.end("SIGTERM");
+  await agent.start().ready();
+  assert.equal(agent.json("status").state, "ready", "it is as it was asked for");
+});
+
 test("another mode is in force after a reload, with the rings of before", async (t) => {
   const agent = new Agent(t);
   agent.manifest("web.yaml", documents(service("web", "192.0.2.10"), slice("web", "10.1.0.1")));

@@ -27,7 +27,7 @@ import type { KernelState } from "../lb/restore.ts";
 import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
-import { type Ipv6, isIpv4 } from "../net/address.ts";
+import { FAMILIES, type Ipv6, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 import { createNodeAddresses } from "../node/addresses.ts";
 import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
@@ -126,7 +126,8 @@ function openWriters(
     nodes: nodes.nodes,
     ...gates,
     kernel,
-    ipv6Off: identity.address6 === undefined ? (identity.ipv6Off ?? "no IPv6 address") : undefined,
+    families: identity.address6 === undefined ? ["ipv4"] : FAMILIES,
+    ipv6Off: config.ipv6 === "off" ? undefined : identity.ipv6Off,
     nodePorts: config.nodePort.range === "off" ? undefined : config.nodePort.range,
     limits: {
       servicePorts: sizes.serviceIds - 1,

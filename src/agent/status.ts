@@ -25,6 +25,9 @@ export type Phase = "starting" | "running" | "stopping";
 export interface StatusOptions {
   readonly nodeName: string;
   readonly nodeAddress: string;
+  /** Empty where IPv6 is off, and then `ipv6Off` says why. */
+  readonly nodeAddress6: string;
+  readonly ipv6Off: string;
   readonly configFile: string;
   readonly health: Health;
   readonly phase: () => Phase;
@@ -51,6 +54,8 @@ export function collectStatus(options: StatusOptions): GetStatusResponse {
     version: VERSION,
     nodeName: options.nodeName,
     nodeAddress: options.nodeAddress,
+    nodeAddress6: options.nodeAddress6,
+    ipv6Off: options.ipv6Off,
     pid: process.pid,
     startedUnixMs,
     configFile: options.configFile,

@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { parseConfig } from "../config/load.ts";
 import { openDevices } from "../device/devices.ts";
 import { createNamespace, deleteNamespace, namespacePath } from "../kernel/netns.ts";
-import { formatIpv4 } from "../net/address.ts";
+import { formatIpv4, formatIpv6 } from "../net/address.ts";
 import { findUplinks, identifyNode } from "./uplinks.ts";
 
 let serial = 0;
@@ -27,12 +27,18 @@ function setUp(t: TestContext, commands: readonly string[]) {
   };
   const devices = openDevices({ namespace: namespacePath(name), failed });
   t.after(() => devices[Symbol.dispose]());
-  return (text: string) => {
+  const identify = (text: string) => {
     const { config } = parseConfig(text, "c.yaml");
     const { name: node, address, mtu } = identifyNode(config, devices);
     const uplinks = findUplinks(config, devices).links.map((link) => link.name);
     return [node, formatIpv4(address), uplinks.join(","), mtu];
   };
+  /** Its address of IPv6, or why it has none. */
+  const identify6 = (text: string): string | undefined => {
+    const { address6, ipv6Off } = identifyNode(parseConfig(text, "c.yaml").config, devices);
+    return address6 === undefined ? ipv6Off : formatIpv6(address6);
+  };
+  return Object.assign(identify, { identify6 });
 }
 
 const WIRES = [
@@ -64,6 +70,21 @@ test("a node's address is one of IPv4, whatever else its uplinks have", (t) => {
   ]);
   assert.equal(identify("devices: [b0, a0]\n")[1], "10.1.0.5");
   assert.throws(() => identify("devices: [b0]\n"), /no IPv4 address is on b0/);
+});
+
+test("a node's address of IPv6 is a global one of the first uplink that has some", (t) => {
+  const { identify6 } = setUp(t, [
+    ...WIRES,
+    "-6 addr add fe80::77/64 dev a0 nodad",
+    "-6 addr add 2001:db8::5/64 dev b0 nodad",
+    "-6 addr add 2001:db8::6/64 dev b0 nodad",
+  ]);
+  const found = identify6("devices: [a0, b0]\n");
+  assert.ok(found === "2001:db8::5" || found === "2001:db8::6", found);
+  const none = "no global IPv6 address is on a0: set node.address6";
+  assert.equal(identify6("devices: [a0]\n"), none);
+  assert.equal(identify6("devices: [a0]\nnode: {address6: '2001:db8::9'}\n"), "2001:db8::9");
+  assert.equal(identify6("devices: [b0]\nipv6: off\n"), "ipv6 is off in the node's file");
 });
 
 test("a route with several hops names several uplinks", (t) => {

@@ -76,6 +76,7 @@ export const STATUS = GetStatusResponse.fromPartial({
   version: "0.1.0",
   nodeName: "lb-1",
   nodeAddress: "10.0.0.1",
+  nodeAddress6: "2001:db8::1",
   pid: 4711,
   configFile: "/etc/ciliate/ciliate.yaml",
   checks: [{ name: "sources" }, { name: "datapath" }],

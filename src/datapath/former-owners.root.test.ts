@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BpfMap } from "../kernel/map.ts";
-import { ANY_IPV4, type Ipv4, parseIpv4 } from "../net/address.ts";
+import { ANY_IPV4, ANY_IPV6, type Ipv4, parseIpv4, parseIpv6 } from "../net/address.ts";
 import { createFormerOwnersTarget } from "./former-owners.ts";
 import { type FormerOwners, maps, type ServiceId, type SlotKey } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
@@ -67,6 +67,27 @@ describe("the target of former owners", () => {
     target.apply([{ key: SERVICE, value: slots(5, A, B, C) }]);
     target.remove([{ key: 8 as ServiceId }]);
     assert.deepEqual(contents(map), [[7, 5, A, B, C]]);
+  });
+
+  test("owners of IPv6 are written and found as those of IPv4", () => {
+    const spec = { ...maps.formerOwners6, maxEntries: 16 };
+    using map = new TypedMap(BpfMap.create(spec), spec);
+    const owners = ["fd00::1", "fd00::2"].map(parseIpv6);
+    const value = { owners, slots: Uint32Array.of(1, 1, 0, 0, 5, 2, 1, 0) };
+    const first = createFormerOwnersTarget(map, ANY_IPV6);
+    assert.deepEqual(first.apply([{ key: SERVICE, value }]), []);
+    assert.deepEqual(map.lookup({ service: SERVICE, slot: 5 })?.owner, [
+      ...owners.toReversed(),
+      0n,
+    ]);
+    const second = createFormerOwnersTarget(map, ANY_IPV6);
+    const found = [...second.found()].toSorted((a, b) => a.slot - b.slot);
+    assert.deepEqual(found, [
+      { service: 7, slot: 1, owners: owners.slice(0, 1) },
+      { service: 7, slot: 5, owners: owners.toReversed() },
+    ]);
+    second.remove([{ key: SERVICE }]);
+    assert.equal(map.lookup({ service: SERVICE, slot: 5 }), undefined);
   });
 
   test("a full map names the key that makes it larger, and the next attempt goes on", () => {

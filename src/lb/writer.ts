@@ -45,7 +45,9 @@ export interface LbWriterOptions {
   readonly kernel?: KernelState;
   /** Undefined: node ports are not served. */
   readonly nodePorts?: PortRange | undefined;
-  /** Why services are not served to clients of IPv6; undefined: they are. */
+  /** Those of which this node serves clients; both where it is left out. */
+  readonly families?: readonly Family[];
+  /** Why IPv6 is not among them, where nobody wants it so. */
   readonly ipv6Off?: string | undefined;
   readonly defaults?: ServiceDefaults;
   readonly limits: LbLimits;
@@ -157,7 +159,7 @@ export class LbWriter {
     this.#timing = { ...TIMING, ...options.timing };
     this.#nodePorts = options.nodePorts;
     this.#ipv6Off = options.ipv6Off;
-    this.#families = options.ipv6Off === undefined ? FAMILIES : ["ipv4"];
+    this.#families = options.families ?? FAMILIES;
     this.#defaults = options.defaults ?? DEFAULTS;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     const { endpoints, nodes } = options;

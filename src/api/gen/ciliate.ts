@@ -152,7 +152,13 @@ export interface GetStatusResponse {
   readonly sources: readonly Source[];
   readonly tables: readonly Table[];
   readonly reconcilers: readonly Reconciler[];
-  readonly memory: Memory | undefined;
+  readonly memory:
+    | Memory
+    | undefined;
+  /** By which other nodes reach this one over IPv6; empty where IPv6 is off. */
+  readonly nodeAddress6: string;
+  /** Why IPv6 is off; empty where it isn't. */
+  readonly ipv6Off: string;
 }
 
 /** Something that must be so for the agent to be ready. */
@@ -654,6 +660,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     tables: [],
     reconcilers: [],
     memory: undefined,
+    nodeAddress6: "",
+    ipv6Off: "",
   };
 }
 
@@ -700,6 +708,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.memory !== undefined) {
       Memory.encode(message.memory, writer.uint32(106).fork()).join();
+    }
+    if (message.nodeAddress6 !== "") {
+      writer.uint32(114).string(message.nodeAddress6);
+    }
+    if (message.ipv6Off !== "") {
+      writer.uint32(122).string(message.ipv6Off);
     }
     return writer;
   },
@@ -821,6 +835,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.memory = Memory.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.nodeAddress6 = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.ipv6Off = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -855,6 +885,8 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.memory = (object.memory !== undefined && object.memory !== null)
       ? Memory.fromPartial(object.memory)
       : undefined;
+    message.nodeAddress6 = object.nodeAddress6 ?? "";
+    message.ipv6Off = object.ipv6Off ?? "";
     return message;
   },
 };

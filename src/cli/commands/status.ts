@@ -46,7 +46,8 @@ function show(output: Output, answer: GetStatusResponse): void {
   const upSeconds = Math.max(0, Date.now() - Number(answer.startedUnixMs)) / 1000;
   const facts = [
     ["agent", `${state}, version ${answer.version}, pid ${answer.pid}, up ${formatAge(upSeconds)}`],
-    ["node", `${answer.nodeName} ${answer.nodeAddress}`],
+    ["node", `${answer.nodeName} ${answer.nodeAddress} ${answer.nodeAddress6}`.trimEnd()],
+    ...(answer.ipv6Off === "" ? [] : [["IPv6", `off: ${answer.ipv6Off}`]]),
     ["config", answer.configFile],
     ["memory", memoryText(answer)],
   ];
