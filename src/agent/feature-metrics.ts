@@ -2,7 +2,7 @@
 
 // What /metrics says of packets, services, tables and the way rows take to the kernel.
 
-import type { Collector } from "../conntrack/collector.ts";
+import type { Collector, CollectorFigures, FlowTableFigures } from "../conntrack/collector.ts";
 import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
 import { placeText, verdictText } from "../flow/words.ts";
 import { sourceRangesOf } from "../lb/entries.ts";
@@ -146,7 +146,6 @@ export function tableUses(
     problem,
   });
   const { counters, formerLostPorts } = lb.figures();
-  const { entries: flows, limit: mostFlows, wide: flows6 } = conntrack.figures();
   return [
     ...tables.fill().map(({ table, used, limit }) => of(table, used, "", limit)),
     of("counters", counters, "", counterStride - 1),
@@ -160,10 +159,7 @@ export function tableUses(
         ]),
     of("endpoints", endpoints.endpoints.by("node", nodeName).length),
     of("trusted", nodes.trusted.size),
-    of("conntrack", flows, lostFlows(flows, mostFlows), mostFlows),
-    ...(flows6 === undefined
-      ? []
-      : [of("conntrack6", flows6.entries, lostFlows(flows6.entries, flows6.limit), flows6.limit)]),
+    ...conntrack.figures().tables.map(flowTableUse),
     of("source_ranges", rangesIn(lb.ports.rows())),
     // No problem when it is full: for one client more the least used is forgotten.
     ...(affinities.entries === undefined ? [] : [of("affinities", affinities.entries)]),
@@ -177,10 +173,13 @@ function rangesIn(ports: Iterable<ServicePort>): number {
 }
 
 const ENTRIES_PER_FLOW = 2;
-const NO_NEW_FLOWS = "full, new flows are dropped; raise conntrack.maxEntries";
 
-function lostFlows(entries: number, limit: number): string {
-  return entries + ENTRIES_PER_FLOW > limit ? NO_NEW_FLOWS : "";
+function flowTableUse({ table, entries, limit, pressure, halfOpenMs }: FlowTableFigures): TableUse {
+  const full = entries + ENTRIES_PER_FLOW > limit;
+  const dropped = full ? "full, new flows are dropped" : "nearly full";
+  const early = `flows that nobody has answered are forgotten after ${halfOpenMs / 1000} s`;
+  const problem = pressure === "none" ? "" : `${dropped}, and ${early}; raise conntrack.maxEntries`;
+  return { table, used: entries, limit, problem };
 }
 
 /** Other tables that are full refuse rows, and the row's refusal says so. */
@@ -265,7 +264,12 @@ function addConntrackMetrics(collect: Collect, conntrack: Collector): void {
       value,
     })),
   );
-  collect("conntrack_walk_seconds", "gauge", "How long the last walk took.", () => [
-    { value: conntrack.figures().lastWalkMs / 1000 },
-  ]);
+  const figure = (name: string, help: string, pick: (figures: CollectorFigures) => number): void =>
+    collect(`conntrack_${name}`, "gauge", help, () => [{ value: pick(conntrack.figures()) }]);
+  const walk = "How long the last walk took, with its pauses.";
+  figure("walk_seconds", walk, ({ lastSweepMs }) => lastSweepMs / 1000);
+  const cost = "Processor time of the last walk.";
+  figure("walk_cpu_seconds", cost, ({ lastCostMs }) => lastCostMs / 1000);
+  const hold = "Longest hold of the event loop by a walk.";
+  figure("longest_hold_seconds", hold, ({ longestHoldMs }) => longestHoldMs / 1000);
 }

@@ -2,7 +2,12 @@
 
 // Which flows are over, by the configuration and by the rows of pods.
 
-import { type Collector, type CollectorOptions, createCollector } from "../conntrack/collector.ts";
+import {
+  type Collector,
+  type CollectorOptions,
+  createCollector,
+  SYSTEM_CLOCK,
+} from "../conntrack/collector.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import type { Services } from "./services.ts";
@@ -17,8 +22,7 @@ export function collectFlows(
 ): Collector {
   const times = (): Settings["config"]["conntrack"] => settings.config.conntrack;
   return createCollector({
-    map: datapath.maps.conntrack,
-    wide: datapath.wide?.conntrack,
+    maps: [datapath.maps.conntrack, ...(datapath.wide ? [datapath.wide.conntrack] : [])],
     ticks,
     timeouts: () => ({
       tcpEstablishedMs: times().tcpEstablished,
@@ -28,6 +32,7 @@ export function collectFlows(
     }),
     intervalMs: () => times().collectInterval,
     ...ownersOf(services),
+    clock: SYSTEM_CLOCK,
     failed: (error) => log.warn("old flows were not removed", { error }),
   });
 }

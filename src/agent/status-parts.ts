@@ -44,7 +44,7 @@ export function afterCount<Result>(
   let counting: Promise<unknown> | undefined;
   return async () => {
     // A walk that fails leaves what the last one found; the collector tells of its own.
-    counting ??= Promise.allSettled([conntrack.collect(), affinities.count()]).finally(() => {
+    counting ??= Promise.allSettled([conntrack.refresh(), affinities.count()]).finally(() => {
       counting = undefined;
     });
     const { promise: late, resolve } = Promise.withResolvers<void>();

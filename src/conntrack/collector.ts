@@ -1,302 +1,225 @@
 // SPDX-License-Identifier: Apache-2.0
-// Removes flows that are over from conntrack, a little at a time.
+// Removes flows that are over from the tables of both families, a little at a time, and sooner
+// those that are only half open when a table fills: docs/decisions/full-tables.md.
 
-import {
-  type Flow,
-  type Flow6,
-  FlowDirection,
-  FlowFlag,
-  type FlowKey,
-  type FlowKey6,
-} from "../datapath/gen/abi.ts";
+import type { Flow, Flow6, FlowKey, FlowKey6, ServiceId } from "../datapath/gen/abi.ts";
 import type { Ticks } from "../datapath/jiffies.ts";
 import type { TypedMap } from "../datapath/maps.ts";
 import type { Address } from "../net/address.ts";
-import { type FlowTimeouts, flowTimeoutMs, type Removal } from "./rows.ts";
+import type { Pressure } from "./pace.ts";
+import type { FlowTimeouts, Removal } from "./rows.ts";
+import { Sweeper } from "./sweeper.ts";
+import type { SnatPorts } from "./tally.ts";
 
-/** Flows of either family. */
-type AnyFlowKey = Omit<FlowKey, "source" | "destination"> &
-  Record<"source" | "destination", Address>;
-type FlowAddress = "client" | "serviceAddress" | "pod" | "aliasAddress";
-type AnyFlow = Omit<Flow, FlowAddress> & Record<FlowAddress, Address>;
-type FlowMap = TypedMap<AnyFlowKey, AnyFlow>;
+/** Milliseconds, both monotonic. */
+export interface CollectorClock {
+  nowMs(): number;
+  /** What this thread has used of a core. */
+  cpuMs(): number;
+}
 
 export interface CollectorOptions {
-  readonly map: TypedMap<FlowKey, Flow>;
-  /** Of IPv6, where the node has it. */
-  readonly wide?: TypedMap<FlowKey6, Flow6> | undefined;
-  readonly ticks: Pick<Ticks, "msSince">;
-  /** Read anew for every walk: they may change while the agent runs. */
+  /** conntrack, and conntrack6 where the node has it. */
+  readonly maps: readonly (TypedMap<FlowKey, Flow> | TypedMap<FlowKey6, Flow6>)[];
+  readonly ticks: Pick<Ticks, "now" | "perSecond">;
+  /** Read anew again and again: they may change while the agent runs. */
   readonly timeouts: () => FlowTimeouts;
+  /** How often flows that are over are removed, as far as that is cheap enough. */
   readonly intervalMs: () => number;
   /** Whether a pod of this node has this address; undefined while that isn't known yet. */
   readonly isEndpoint: (address: Address) => boolean | undefined;
   /** Whether a pod of any node still has its flows; undefined while that isn't known yet. */
   readonly lives: (address: Address) => boolean | undefined;
-  /** Called when a walk fails; the next one comes all the same. */
+  /** Called when all of a table has been seen, with what was in it. */
+  readonly swept?: (table: string, seen: Sweep) => void;
+  /** Called when a step fails; the next one comes all the same. */
   readonly failed: (error: Error) => void;
-  /** Milliseconds, monotonic; tests bring their own. */
-  readonly nowMs?: () => number;
+  readonly clock: CollectorClock;
 }
 
-/** What the last whole walk saw, and how many flows all of them removed. */
-export interface CollectorFigures {
+/** What a whole sweep of one table saw. */
+export interface Sweep {
+  /** When it began, by the collector's clock. */
+  readonly beganMs: number;
+  /** Services that have flows of SNAT. */
+  readonly snatServices: ReadonlySet<ServiceId>;
+}
+
+/** One table, as the last whole sweep saw it; under pressure as the last steps did. */
+export interface FlowTableFigures {
+  readonly table: string;
   /** Entries in the map; a flow of a pod of this node has two. */
   readonly entries: number;
   readonly limit: number;
-  /** The same of IPv6's map. */
-  readonly wide: { readonly entries: number; readonly limit: number } | undefined;
+  readonly pressure: Pressure;
+  /** For how long half-open flows are kept, as long as there is pressure. */
+  readonly halfOpenMs: number;
+}
+
+/** What sweeps saw, and how many flows all of them removed. */
+export interface CollectorFigures {
+  readonly tables: readonly FlowTableFigures[];
   readonly removed: Readonly<Record<Removal, number>>;
-  /** The longest time for which the event loop was held, of all walks. */
+  /** The longest time for which the event loop was held, ever. */
   readonly longestHoldMs: number;
-  readonly lastWalkMs: number;
+  /** How long the last sweeps took, and what they cost of a core. */
+  readonly lastSweepMs: number;
+  readonly lastCostMs: number;
+  /** Backends to which flows have most of this node's ports, those with most first. */
+  readonly snatPorts: readonly SnatPorts[];
 }
 
 export interface Collector extends AsyncDisposable {
   figures(): CollectorFigures;
-  /** Walks now and once; a walk that is under way is waited for first. */
+  /** Goes through all tables now and once, without a pause. */
   collect(): Promise<void>;
+  /** The same, unless the last sweeps were so dear or so short ago that it would be a burden. */
+  refresh(): Promise<void>;
 }
 
-/** For how long the event loop may be held at a time, besides what one reading takes. */
-const HOLD_MS = 1.5;
-/** Entries in one reading, which takes the kernel about 0.2 ms. */
-const CHUNK = 1024;
-/** One entry in so many is checked for a missing other half, other ones in every walk. */
-const ORPHAN_SHARE = 16;
-/** The packet path writes one half right after the other. */
-const YOUNG_MS = 2000;
+/** A core's share that `refresh` may use, however often it is called. */
+const REFRESH_SHARE = 0.1;
+const MAX_SNAT_PORTS = 16;
+/** A start has better things to do. */
+const FIRST_MS = 1000;
+/** A sweep under way says something about all of the table when it has seen so much of it. */
+const ENOUGH = 1 / 8;
 
-/** Walks every `intervalMs`, from now on. */
+export const SYSTEM_CLOCK: CollectorClock = {
+  nowMs: () => performance.now(),
+  cpuMs() {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  },
+};
+
+/** Walks through the tables from now on, each at its own pace. */
 export function createCollector(options: CollectorOptions): Collector {
-  const walker = new Walker(options, options.map);
-  const wide = options.wide && new Walker(options, options.wide);
-  let timer: NodeJS.Timeout | undefined;
-  let walking: Promise<void> = Promise.resolve();
-  let closed = false;
-  const collect = (): Promise<void> => {
-    walking = walking
-      .then(() => (closed ? undefined : walker.walk()))
-      .then(() => (closed ? undefined : wide?.walk()));
-    return walking;
+  const { maps, clock } = options;
+  const tables = maps.map((map) => new Table(new Sweeper(map, maps.length, options), options));
+  let refreshedMs = Number.NEGATIVE_INFINITY;
+  const collect = async (): Promise<void> => {
+    for (const table of tables) await table.collect();
+    refreshedMs = clock.nowMs();
   };
-  const schedule = (): void => {
-    timer = setTimeout(() => {
-      collect()
-        .catch((error: unknown) => {
-          walking = Promise.resolve();
-          options.failed(error instanceof Error ? error : new Error(String(error)));
-        })
-        .finally(() => {
-          if (!closed) schedule();
-        });
-    }, options.intervalMs()).unref();
-  };
-  schedule();
   return {
-    figures: () => figuresOf(walker, wide),
+    figures: () => figuresOf(tables.map(({ sweeper }) => sweeper)),
     collect,
+    async refresh() {
+      const costMs = tables.reduce(
+        (sum, { sweeper }) => sum + (sweeper.last?.tally.costMs ?? 0),
+        0,
+      );
+      if (clock.nowMs() - refreshedMs >= costMs / REFRESH_SHARE) await collect();
+    },
     async [Symbol.asyncDispose]() {
-      closed = true;
-      walker.stop();
-      wide?.stop();
-      clearTimeout(timer);
-      await walking.catch(() => undefined);
+      await Promise.all(tables.map((table) => table.close()));
     },
   };
 }
 
-function figuresOf(walker: Walker, wide: Walker | undefined): CollectorFigures {
-  const one = walker.figures();
-  if (wide === undefined) return { ...one, wide: undefined };
-  const { entries, limit, removed, longestHoldMs, lastWalkMs } = wide.figures();
-  return {
-    ...one,
-    removed: {
-      expired: one.removed.expired + removed.expired,
-      "pod-gone": one.removed["pod-gone"] + removed["pod-gone"],
-      orphan: one.removed.orphan + removed.orphan,
-    },
-    longestHoldMs: Math.max(one.longestHoldMs, longestHoldMs),
-    lastWalkMs: one.lastWalkMs + lastWalkMs,
-    wide: { entries, limit },
-  };
-}
-
-/** One entry of a flow. */
-interface Half {
-  readonly key: AnyFlowKey;
-  readonly flow: AnyFlow;
-}
-
-class Walker {
+/** A sweeper, and when it takes its next step. */
+class Table {
+  readonly sweeper: Sweeper;
   readonly #options: CollectorOptions;
-  readonly #map: FlowMap;
-  readonly #nowMs: () => number;
-  readonly #removed = { expired: 0, "pod-gone": 0, orphan: 0 };
-  #entries = 0;
-  #longestHoldMs = 0;
-  #lastWalkMs = 0;
-  #turn = 0;
-  #stopped = false;
+  #timer: NodeJS.Timeout | undefined;
+  #last: Promise<void> = Promise.resolve();
+  #closed = false;
 
-  constructor(options: CollectorOptions, map: FlowMap) {
+  constructor(sweeper: Sweeper, options: CollectorOptions) {
+    this.sweeper = sweeper;
     this.#options = options;
-    this.#map = map;
-    this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#schedule(FIRST_MS);
   }
 
-  figures(): Omit<CollectorFigures, "wide"> {
-    return {
-      entries: this.#entries,
-      limit: this.#map.raw.info.maxEntries,
-      removed: { ...this.#removed },
-      longestHoldMs: this.#longestHoldMs,
-      lastWalkMs: this.#lastWalkMs,
-    };
-  }
-
-  stop(): void {
-    this.#stopped = true;
-  }
-
-  async walk(): Promise<void> {
-    const map = this.#map;
-    const { timeouts } = this.#options;
-    const { key: keyCodec, value: flowCodec } = map.spec;
-    const walkStart = this.#nowMs();
-    const limits = timeouts();
-    this.#turn = (this.#turn + 1) % ORPHAN_SHARE;
-    let entries = 0;
-    let turnStart = walkStart;
-    // Removing while walking is safe: the walk goes by hash bucket.
-    for (const batch of map.raw.lookupBatches(CHUNK)) {
-      const keys = viewOf(batch.keys);
-      const values = viewOf(batch.values);
-      for (let index = 0; index < batch.count; index++) {
-        const key = keyCodec.decode(keys, index * keyCodec.size);
-        const flow = flowCodec.decode(values, index * flowCodec.size);
-        if (!this.#look({ key, flow }, limits)) entries++;
-        if (!this.#isHeld(turnStart)) continue;
+  /** A sweep from its beginning to its end; steps by the clock wait until then. */
+  collect(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.sweeper.restart();
+      while (!this.#closed && !(await this.#step()).ended) {
         await new Promise<void>((resolve) => setImmediate(resolve));
-        if (this.#stopped) return;
-        turnStart = this.#nowMs();
       }
-    }
-    this.#isHeld(turnStart);
-    this.#entries = entries;
-    this.#lastWalkMs = this.#nowMs() - walkStart;
+    });
   }
 
-  /** Whether the event loop has been held for long enough since then. */
-  #isHeld(sinceMs: number): boolean {
-    const heldMs = this.#nowMs() - sinceMs;
-    this.#longestHoldMs = Math.max(this.#longestHoldMs, heldMs);
-    return heldMs >= HOLD_MS;
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.sweeper.stop();
+    clearTimeout(this.#timer);
+    await this.#last;
   }
 
-  /** Removes the flow of an entry if it is over; false if the entry stays. */
-  #look({ key, flow }: Half, limits: FlowTimeouts): boolean {
-    const remote = (flow.flags & FlowFlag.remote) !== 0;
-    const ageMs = this.#options.ticks.msSince(flow.seen);
-    const over = ageMs > flowTimeoutMs(key.protocol, flow.flags, limits);
-    const turn = flow.clientPort % ORPHAN_SHARE === this.#turn;
-    const suspect = !remote && turn && ageMs > YOUNG_MS;
-    if (!over && !suspect && !this.#isGone(flow)) return false;
-    const halves = [{ key, flow }];
-    if (!remote) {
-      const otherKey = otherHalf(key, flow);
-      const other = this.#map.lookup(otherKey);
-      // An other half that belongs to another flow by now is not ours to remove.
-      if (other !== undefined && belong(flow, other)) halves.push({ key: otherKey, flow: other });
-    }
-    const removal = this.#removal(halves, limits);
-    return removal !== undefined && this.#remove(halves, removal);
+  #schedule(waitMs: number): void {
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => {
+      let nextMs = this.#sweepMs();
+      this.#inTurn(async () => {
+        nextMs = (await this.#step()).waitMs;
+      })
+        .catch((error: unknown) => {
+          this.#options.failed(error instanceof Error ? error : new Error(String(error)));
+        })
+        .finally(() => this.#schedule(nextMs));
+    }, waitMs).unref();
   }
 
-  /**
-   * Packets for a dead pod go on renewing the entry; without it they ask for the owner anew, or
-   * begin a flow with another pod.
-   */
-  #isGone({ flags, pod, client }: AnyFlow): boolean {
-    const { isEndpoint, lives } = this.#options;
-    const anywhere = (flags & (FlowFlag.remote | FlowFlag.snat | FlowFlag.outbound)) !== 0;
-    if ((anywhere ? lives(pod) : isEndpoint(pod)) === false) return true;
-    const byPod = (flags & (FlowFlag.outbound | FlowFlag.node)) === FlowFlag.outbound;
-    return byPod && isEndpoint(client) === false;
+  /** Runs it when all that came before is done, however that ended. */
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    const running = this.#last.then(() => (this.#closed ? undefined : run()));
+    this.#last = running.catch(() => undefined);
+    return running;
   }
 
-  /** Why a flow is over that has these entries; undefined if it isn't. */
-  #removal(halves: readonly Half[], limits: FlowTimeouts): Removal | undefined {
-    const flags = halves.reduce((all, { flow }) => all | flow.flags, 0);
-    const ageMs = Math.min(...halves.map(({ flow }) => this.#options.ticks.msSince(flow.seen)));
-    const [first] = halves;
-    if (first === undefined) return undefined;
-    if (this.#isGone(first.flow)) return "pod-gone";
-    const alone = halves.length === 1 && (flags & FlowFlag.remote) === 0;
-    if (alone) return ageMs > YOUNG_MS ? "orphan" : undefined;
-    return ageMs > flowTimeoutMs(first.key.protocol, flags, limits) ? "expired" : undefined;
+  async #step(): Promise<{ readonly waitMs: number; readonly ended: boolean }> {
+    const { swept } = this.#options;
+    const step = await this.sweeper.step(this.#sweepMs());
+    const { last } = this.sweeper;
+    if (step.ended && last !== undefined && !this.#closed)
+      swept?.(this.sweeper.map.spec.name, last.tally);
+    return step;
   }
 
-  /**
-   * Removes what was judged, and puts it back when a packet has come since: it may be the first one
-   * of the next flow by these ports. False if the flow stays.
-   */
-  #remove(halves: readonly Half[], removal: Removal): boolean {
-    const map = this.#map;
-    const taken: Half[] = [];
-    // REQUEST first: without REPLY the pod's packets go out as they are.
-    for (const { key, flow } of halves.toSorted(byDirection)) {
-      const now = map.take(key);
-      if (now === undefined) continue;
-      taken.push({ key, flow: now });
-      if (removal === "pod-gone" ? now.pod === flow.pod : now.seen === flow.seen) continue;
-      for (const half of taken.toReversed()) map.add(half.key, half.flow);
-      return false;
-    }
-    if (taken.length > 0) this.#removed[removal]++;
-    return true;
+  /** As often as the shortest of the timeouts, if that is more often. */
+  #sweepMs(): number {
+    const { intervalMs, timeouts } = this.#options;
+    return Math.min(intervalMs(), ...Object.values(timeouts()));
   }
 }
 
-function byDirection(a: Half, b: Half): number {
-  return a.key.direction - b.key.direction;
+function figuresOf(sweepers: readonly Sweeper[]): CollectorFigures {
+  const removed = { expired: 0, "pod-gone": 0, orphan: 0, "half-open": 0 };
+  const most = { longestHoldMs: 0, lastSweepMs: 0, lastCostMs: 0 };
+  for (const { removed: of, longestHoldMs, last } of sweepers) {
+    removed.expired += of.expired;
+    removed["pod-gone"] += of["pod-gone"];
+    removed.orphan += of.orphan;
+    removed["half-open"] += of["half-open"];
+    most.longestHoldMs = Math.max(most.longestHoldMs, longestHoldMs);
+    most.lastSweepMs = Math.max(most.lastSweepMs, last?.tookMs ?? 0);
+    most.lastCostMs += last?.tally.costMs ?? 0;
+  }
+  const snatPorts = sweepers
+    .flatMap(portsOf)
+    .sort((a, b) => b.used - a.used)
+    .slice(0, MAX_SNAT_PORTS);
+  return { tables: sweepers.map(tableOf), removed, ...most, snatPorts };
 }
 
-/** The key of a flow's other entry. */
-export function otherHalf(key: AnyFlowKey, flow: AnyFlow): AnyFlowKey {
-  const { protocol } = key;
-  if (key.direction === FlowDirection.request) {
-    return {
-      source: flow.pod,
-      destination: flow.aliasAddress,
-      sourcePort: flow.podPort,
-      destinationPort: flow.aliasPort,
-      protocol,
-      direction: FlowDirection.reply,
-    };
-  }
+function tableOf({ map, pace, last }: Sweeper): FlowTableFigures {
+  const { pressure, halfOpenMs, estimate } = pace;
+  const swept = last?.tally.entries ?? 0;
   return {
-    source: flow.client,
-    destination: flow.serviceAddress,
-    sourcePort: flow.clientPort,
-    destinationPort: flow.servicePort,
-    protocol,
-    direction: FlowDirection.request,
+    table: map.spec.name,
+    entries: pressure === "none" ? swept : Math.max(swept, estimate),
+    limit: map.raw.info.maxEntries,
+    pressure,
+    halfOpenMs,
   };
 }
 
-/** Whether two entries are of one flow. */
-function belong(a: AnyFlow, b: AnyFlow): boolean {
-  return (
-    a.client === b.client &&
-    a.clientPort === b.clientPort &&
-    a.serviceAddress === b.serviceAddress &&
-    a.servicePort === b.servicePort &&
-    a.pod === b.pod
-  );
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** Of the sweep under way when it says enough already, as ports may run out between two. */
+function portsOf({ last, present }: Sweeper): readonly SnatPorts[] {
+  const before = last?.tally.snatPorts(MAX_SNAT_PORTS) ?? [];
+  if (present === undefined || present.covered < ENOUGH) return before;
+  return present.tally.snatPorts(MAX_SNAT_PORTS, present.covered);
 }

@@ -18,11 +18,25 @@ const BOTH_FINS = FlowFlag.finClient | FlowFlag.finPod;
 /** A flow whose pod is elsewhere: its owner knows it, here it is only remembered who that is. */
 const REMOTE_MS = { tcp: 300_000, udp: 60_000 } as const;
 
+/** Whether nothing more is to come: its ports may be another flow's. */
+export function isOver(flags: number): boolean {
+  return (flags & FlowFlag.reset) !== 0 || (flags & BOTH_FINS) === BOTH_FINS;
+}
+
+/**
+ * Whether only one side has been heard of a flow: a SYN or an INIT without answer, a datagram
+ * without one. By the flags of its REQUEST entry.
+ */
+export function isHalfOpen(protocol: number, flags: number): boolean {
+  if ((flags & FlowFlag.remote) !== 0 || isOver(flags)) return false;
+  return (flags & (protocol === UDP ? FlowFlag.replied : FlowFlag.confirmed)) === 0;
+}
+
 /** The state of a flow; `flags` are those of both its entries together. */
 export function flowState(protocol: number, flags: number): FlowState {
   if ((flags & FlowFlag.remote) !== 0) return "remote";
   if (protocol === UDP) return "udp";
-  if ((flags & FlowFlag.reset) !== 0 || (flags & BOTH_FINS) === BOTH_FINS) return "closing";
+  if (isOver(flags)) return "closing";
   return (flags & FlowFlag.confirmed) !== 0 ? "established" : "syn";
 }
 
@@ -43,4 +57,4 @@ export function flowTimeoutMs(protocol: number, flags: number, timeouts: FlowTim
 }
 
 /** Why an entry was removed. */
-export type Removal = "expired" | "pod-gone" | "orphan";
+export type Removal = "expired" | "pod-gone" | "orphan" | "half-open";

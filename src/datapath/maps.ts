@@ -2,7 +2,7 @@
 // A kernel map whose keys and values are values of ours.
 
 import { join } from "node:path";
-import type { Codec, TypedMapSpec } from "../kernel/codec.ts";
+import { type Codec, fieldOffset, type TypedMapSpec } from "../kernel/codec.ts";
 import { KernelError } from "../kernel/error.ts";
 import { BpfMap, type UpdateMode } from "../kernel/map.ts";
 import { BatchError } from "../kernel/map-batch.ts";
@@ -125,6 +125,16 @@ export class TypedMap<K, V> implements Disposable {
   /** Removes a key; false when it was not there. */
   delete(key: K): boolean {
     return this.raw.delete(this.#encode(key));
+  }
+
+  /** Where a field of a key begins, a number, for who reads one of many. */
+  keyOffset(field: keyof K): number {
+    return fieldOffset(this.spec.key, field);
+  }
+
+  /** The same of a value's. */
+  valueOffset(field: keyof V): number {
+    return fieldOffset(this.spec.value, field);
   }
 
   /** Every element. Elements that come and go meanwhile may be met or missed. */

@@ -69,6 +69,13 @@ export function fromBytes<T>(codec: Codec<T>, bytes: Uint8Array): T {
   return codec.decode(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
 }
 
+/** Where a field's bytes begin, for who reads one field of many values. Numbers only. */
+export function fieldOffset<T>(codec: Codec<T>, field: keyof T): number {
+  const zero = codec.decode(new DataView(new ArrayBuffer(codec.size)), 0);
+  const ones = typeof zero[field] === "bigint" ? -1n : -1;
+  return toBytes(codec, { ...zero, [field]: ones }).indexOf(0xff);
+}
+
 /** Six bytes, the first the most significant: an Ethernet address as a number. */
 export function getUint48(view: DataView, offset: number): number {
   return view.getUint16(offset) * 0x1_0000_0000 + view.getUint32(offset + 2);

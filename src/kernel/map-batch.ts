@@ -79,6 +79,70 @@ export function* readBatches(map: BpfMap, chunk: number): Generator<MapBatch> {
   throw map.error("read a batch of map", EINTR);
 }
 
+/** A reading of a BucketWalk. The bytes are reused: they hold until the next one. */
+export interface BucketReading extends MapBatch {
+  /** How many of the map's buckets it went through. */
+  readonly buckets: number;
+  /** Whether it was the last one: the next begins anew. */
+  readonly ended: boolean;
+}
+
+/**
+ * A walk through a hash along its buckets, for who decides reading by reading how much there is to
+ * be read. What comes and goes meanwhile may be met or missed; all else is met once.
+ */
+export class BucketWalk {
+  /** Buckets that the map has, as the kernel makes them. */
+  readonly buckets: number;
+  readonly #map: BpfMap;
+  readonly #at = new Uint8Array(new ArrayBuffer(4));
+  readonly #next = new Uint8Array(new ArrayBuffer(4));
+  #capacity = 0;
+  #batch: Pick<MapBatch, "keys" | "values"> = { keys: new Uint8Array(), values: new Uint8Array() };
+
+  /** `map` is of a type that hashes, preallocated or not, of whole values or per CPU. */
+  constructor(map: BpfMap) {
+    this.#map = map;
+    this.buckets = 2 ** Math.ceil(Math.log2(map.info.maxEntries));
+  }
+
+  /** The next reading is the first one. */
+  restart(): void {
+    this.#at.fill(0);
+  }
+
+  /** Reads up to `count` elements, and more only when one bucket has more. Throws KernelError. */
+  read(count: number): BucketReading {
+    const map = this.#map;
+    const from = this.#bucket(this.#at);
+    for (let wanted = Math.max(1, count); ; wanted *= 2) {
+      this.#reserve(wanted);
+      const { keys, values } = this.#batch;
+      const attr = batchAttr(map, keys, values, wanted).pointer(8, this.#next);
+      // Without a place the kernel begins with the first bucket.
+      if (from > 0) attr.pointer(0, this.#at);
+      const result = bpf(Command.mapLookupBatch, attr);
+      if (result === ENOSPC) continue;
+      if (result < 0 && result !== ENOENT) throw map.error("read a batch of map", result);
+      const ended = result === ENOENT;
+      const to = ended ? this.buckets : this.#bucket(this.#next);
+      if (ended) this.restart();
+      else this.#at.set(this.#next);
+      return { keys, values, count: attr.getU32(32), buckets: to - from, ended };
+    }
+  }
+
+  #bucket(bytes: Uint8Array): number {
+    return new DataView(bytes.buffer).getUint32(0, true);
+  }
+
+  #reserve(count: number): void {
+    if (count <= this.#capacity) return;
+    this.#capacity = count;
+    this.#batch = newBatch(this.#map, count);
+  }
+}
+
 function newBatch(map: BpfMap, capacity: number): { keys: Uint8Array; values: Uint8Array } {
   return {
     keys: new Uint8Array(capacity * map.info.keySize),

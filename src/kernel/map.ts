@@ -4,7 +4,7 @@ import { Attr, bpf, Command, objectInfo, openId, openPin, possibleCpus } from ".
 import { KernelError } from "./error.ts";
 import * as sys from "./ffi.ts";
 import { MAP_TYPES, type MapType, mapTypeName } from "./kinds.ts";
-import { deleteBatch, type MapBatch, readBatches, updateBatch } from "./map-batch.ts";
+import { BucketWalk, deleteBatch, type MapBatch, readBatches, updateBatch } from "./map-batch.ts";
 import { type MapMapping, type MappingOptions, mapMemory } from "./map-memory.ts";
 import { pin, pinByRename } from "./pin.ts";
 import { explainMap } from "./probe.ts";
@@ -203,6 +203,11 @@ export class BpfMap implements Disposable {
    */
   lookupBatches(chunk = 4096): Generator<MapBatch> {
     return readBatches(this, chunk);
+  }
+
+  /** A walk through a hash, reading by reading. */
+  bucketWalk(): BucketWalk {
+    return new BucketWalk(this);
   }
 
   /**
