@@ -13,7 +13,7 @@
  * frames is what XDP and tc do each in their way: capture-xdp.h, capture-skb.h.
  */
 
-#define SECOND_NS 1000000000ull
+#define SECOND_NS 1000000000ll
 /* As much of a frame as its addresses and ports need where there are no extension headers. */
 #define PEEK_BYTES 128
 
@@ -172,7 +172,7 @@ static __always_inline bool capture_wants(const struct capture *capture,
 /* Whether there is a place for one more packet in this second. */
 static __always_inline bool capture_admits(struct capture *capture, time_ns_t now)
 {
-	if (now - capture->second >= SECOND_NS) {
+	if ((__s64)(now - capture->second) >= SECOND_NS) {
 		capture->second = now;
 		capture->taken = 0;
 	}

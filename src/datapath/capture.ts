@@ -110,7 +110,10 @@ export class PacketCapture implements AsyncDisposable {
   readonly #stream: RingStream;
   readonly #timer: NodeJS.Timeout;
   #deadline = 0n;
+  /** In this process. */
   #lost = 0;
+  /** Once it is closed. */
+  #end: Missing | undefined;
 
   /** Throws KernelError without pins, and an Error while another capture runs. */
   constructor(options: CaptureOptions) {
@@ -131,8 +134,9 @@ export class PacketCapture implements AsyncDisposable {
     parts.move();
   }
 
-  /** What is missing so far. */
+  /** What is missing so far, or was when it was closed. */
   get missing(): Missing {
+    if (this.#end !== undefined) return this.#end;
     const { leftOut, lost } = this.#read();
     return { beyondRate: Number(leftOut), lost: Number(lost) + this.#lost };
   }
@@ -143,6 +147,7 @@ export class PacketCapture implements AsyncDisposable {
     this.#tellPrograms(false);
     await this.#stream.close();
     for (const cpu of [...this.#waiting.keys()]) this.#settle(cpu);
+    this.#end = this.missing;
     this.#swapDeadline(0n);
     this.#row.close();
     this.#runtime.close();

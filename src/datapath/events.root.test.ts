@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { openObject } from "../kernel/object.ts";
 import { formatAddress, parseIpv4 } from "../net/address.ts";
 import { type EventBatch, openEvents } from "./events.ts";
-import { maps, Verdict } from "./gen/abi.ts";
+import { EventMask, maps, Verdict } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
 
 /** An IPIP packet of nobody for a pod, in a frame for the loopback device: dropped as untrusted. */
@@ -40,7 +40,9 @@ test("events are told while somebody listens, and to each what it wants", async 
   run();
   assert.equal(runtime.lookup(0)?.events, 0);
   const end = events.listen("drops", (batch) => seen.push(...batch.events));
-  assert.notEqual(runtime.lookup(0)?.events, 0);
+  assert.equal(runtime.lookup(0)?.events, EventMask.drops);
+  // As if somebody began to capture: that bit isn't the agent's.
+  runtime.update(0, { events: EventMask.drops | EventMask.packets });
   run();
   const limit = performance.now() + 30_000;
   while (seen.length === 0 && performance.now() < limit) await delay(2);
@@ -50,5 +52,5 @@ test("events are told while somebody listens, and to each what it wants", async 
   assert.equal(formatAddress(event?.outerSource ?? assert.fail()), "192.0.2.9");
   assert.equal(event?.length, STRANGER.length);
   end();
-  assert.equal(runtime.lookup(0)?.events, 0);
+  assert.equal(runtime.lookup(0)?.events, EventMask.packets);
 });

@@ -2,6 +2,7 @@
 // Faults of the packet path: a place in a file of bpf/ that stands there once, and what it becomes.
 // Each is one that a person could make and that would load.
 
+import { CAPTURE_MUTANTS } from "./capture.ts";
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { FRAGMENT_MUTANTS } from "./fragments.ts";
 import { IPV6_MUTANTS } from "./ipv6.ts";
@@ -33,4 +34,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...FRAGMENT_MUTANTS,
   ...IPV6_MUTANTS,
   ...SCTP_MUTANTS,
+  ...CAPTURE_MUTANTS,
 ];

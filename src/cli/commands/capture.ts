@@ -198,11 +198,12 @@ function writeText(output: Output, packet: Packet): void {
   const { number, place, verdict, isDrop, device, came, left } = packet;
   const time = formatTime(came.timeNs).slice(11, 26);
   const painted = output.paint(isDrop ? "red" : "green", verdict.padEnd(18));
-  const size = `${came.lengthBytes} B`;
-  output.write(`${time} ${place.padEnd(4)} ${painted} #${number} on ${device} ${size}: `);
-  output.write(`${layersText(came)}\n`);
-  if (left === undefined) return;
-  output.write(`${" ".repeat(time.length + 6)}left: ${left.lengthBytes} B: ${layersText(left)}\n`);
+  const frameText = (frame: Frame): string => `${frame.lengthBytes} B: ${layersText(frame)}\n`;
+  const lines = [
+    `${time} ${place.padEnd(4)} ${painted} #${number} on ${device} ${frameText(came)}`,
+    left === undefined ? "" : `${" ".repeat(time.length + 6)}left: ${frameText(left)}`,
+  ];
+  output.write(lines.join(""));
 }
 
 function writeJson(output: Output, packet: Packet): void {
