@@ -43,16 +43,11 @@ static __always_inline enum verdict send_told(struct xdp_md *ctx, const struct p
 					      const backend_t *backend, const nexthop_t *nexthop,
 					      int *action)
 {
-	struct scratch *held = scratch_row();
-	enum verdict verdict;
+	__u32 handed = told_hand(packet);
+	enum verdict verdict = dispatch == DISPATCH_GENEVE
+				   ? xdp_geneve(ctx, backend, nexthop, handed, packet->spread)
+				   : xdp_option(ctx, backend, nexthop, handed);
 
-	if (!held)
-		return DROP_TABLE;
-	/* What is given to a function isn't kept in registers, and a copy has no room on the stack.
-	 */
-	held->packet = *packet;
-	verdict = dispatch == DISPATCH_GENEVE ? xdp_geneve(ctx, &held->packet, backend, nexthop)
-					      : xdp_option(ctx, &held->packet, backend, nexthop);
 	if (verdict == SENT_ENCAPSULATED)
 		*action = transmit(ctx, nexthop->ifindex);
 	return verdict;

@@ -179,7 +179,23 @@ static __always_inline __u32 header_change(const struct packet *packet, __u8 tos
 	return 0;
 }
 
-/* To another destination, one hop further; `change` is the address's. */
+/* What a header says of itself that is not its lengths' nor its protocol's. */
+static __always_inline void header_read(struct packet *packet, const ip_t *ip)
+{
+	packet->destination = ip->daddr;
+	packet->total_bytes = bpf_ntohs(ip->tot_len);
+	packet->tos = ip->tos;
+	packet->ttl = ip->ttl;
+}
+
+/* To another destination; `change` is the address's. */
+static __always_inline void header_lead(ip_t *ip, ipv4_t destination, __u32 change)
+{
+	ip->daddr = destination;
+	ip->check = checksum_apply(ip->check, change);
+}
+
+/* The same, one hop further. */
 static __always_inline void header_forward(ip_t *ip, ipv4_t destination, __u32 change)
 {
 	ip->daddr = destination;

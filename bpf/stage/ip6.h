@@ -144,6 +144,11 @@ static __always_inline enum parsed extension_skip(struct packet *packet, const v
 	return packet->fragment ? PARSED_PROTOCOL : PARSED_WHOLE;
 }
 
+static __always_inline __u8 class_read(const ip_t *ip)
+{
+	return bpf_ntohs(*(const __be16 *)ip) >> 4;
+}
+
 /* The header at `ip` with its extension headers, up to what they carry (RFC 8200). */
 static __always_inline enum parsed parse_header(struct packet *packet, const ip_t *ip, void *end,
 						__u32 room)
@@ -159,7 +164,7 @@ static __always_inline enum parsed parse_header(struct packet *packet, const ip_
 	packet->total_bytes = carried + sizeof(*ip);
 	packet->source = address_load(&ip->saddr);
 	packet->destination = address_load(&ip->daddr);
-	packet->tos = bpf_ntohs(*(const __be16 *)ip) >> 4;
+	packet->tos = class_read(ip);
 	packet->ttl = ip->hop_limit;
 	packet->protocol = ip->nexthdr;
 	packet->fragment = 0;
@@ -288,6 +293,19 @@ static __always_inline __u32 header_change(const struct packet *packet, __u8 tos
 {
 	return (__u16)~bpf_htons(packet->tos << 4) + bpf_htons(tos << 4) +
 	       (__u16)~bpf_htons(packet->ttl) + bpf_htons(ttl);
+}
+
+static __always_inline void header_read(struct packet *packet, const ip_t *ip)
+{
+	packet->destination = address_load(&ip->daddr);
+	packet->total_bytes = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	packet->tos = class_read(ip);
+	packet->ttl = ip->hop_limit;
+}
+
+static __always_inline void header_lead(ip_t *ip, ipv6_t destination, __u32 change)
+{
+	address_store(&ip->daddr, destination);
 }
 
 static __always_inline void header_forward(ip_t *ip, ipv6_t destination, __u32 change)

@@ -41,21 +41,19 @@ static __always_inline void ethernet_to(void *eth, const nexthop_t *nexthop)
 	*(ethertype_t *)(eth + 12) = ETHERTYPE;
 }
 
-/* The checksum of TCP or UDP at `l4` after a translation; a UDP checksum of 0 is none. */
-static __always_inline bool l4_checksum(void *l4, void *end, const struct packet *packet,
-					const struct translation *to)
+/* The checksum of TCP or UDP at `l4` after a change; a UDP checksum of 0 is none. */
+static __always_inline bool l4_checksum(void *l4, void *end, __u8 protocol, __u32 change)
 {
-	__u32 change = translation_addresses(packet, to) + translation_ports(packet, to);
 	struct tcphdr *tcp = l4;
 	struct udphdr *udp = l4;
 
-	if (packet->protocol == IPPROTO_TCP) {
+	if (protocol == IPPROTO_TCP) {
 		if ((void *)(tcp + 1) > end)
 			return false;
 		tcp->check = checksum_apply(tcp->check, change);
 		return true;
 	}
-	if (packet->protocol == IPPROTO_SCTP)
+	if (protocol == IPPROTO_SCTP)
 		return true;
 	if ((void *)(udp + 1) > end)
 		return false;
@@ -74,8 +72,10 @@ static __always_inline bool translate(void *eth, void *end, const struct packet 
 {
 	ip_t *ip = eth + ETH_HLEN;
 	void *l4 = (void *)ip + (packet->header_bytes & IP_HEADER_MASK);
+	__u32 change = translation_addresses(packet, to) + translation_ports(packet, to);
 
-	return l4_checksum(l4, end, packet, to) && translate_header(ip, end, packet, to);
+	return l4_checksum(l4, end, packet->protocol, change) &&
+	       translate_header(ip, end, packet, to);
 }
 
 #endif

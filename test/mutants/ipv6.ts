@@ -39,8 +39,8 @@ const HEADERS = inFile("stage/ip6.h", [
   },
   {
     name: "IPv6: the traffic class takes a bit of the flow label",
-    from: "packet->tos = bpf_ntohs(*(const __be16 *)ip) >> 4;",
-    to: "packet->tos = bpf_ntohs(*(const __be16 *)ip) >> 3;",
+    from: "return bpf_ntohs(*(const __be16 *)ip) >> 4;",
+    to: "return bpf_ntohs(*(const __be16 *)ip) >> 3;",
   },
   {
     name: "IPv6: a translated packet loses its flow label",

@@ -37,7 +37,7 @@ export const SCTP_MUTANTS: readonly Mutant[] = [
   {
     name: "SCTP: XDP translates a checksum of UDP",
     file: "stage/xdp.h",
-    from: "\tif (packet->protocol == IPPROTO_SCTP)\n\t\treturn true;\n",
+    from: "\tif (protocol == IPPROTO_SCTP)\n\t\treturn true;\n",
     to: "",
   },
   {
