@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pod's connections to a service whose pod is on another node, in labs with agents: translated at
-// the socket, packet by packet, and to the pod's own address. New connections a second, questions by
-// UDP a second, and the CPU time of each.
+// the socket, packet by packet, and to the pod's own address. New connections a second, questions
+// by UDP a second, and the CPU time of each.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
