@@ -7,7 +7,8 @@ import type { OpenOptions } from "./streams.ts";
 
 const RETRY_MS = 200;
 const ATTEMPTS = 25;
-const MESSAGE_BYTES = 8;
+/** Two numbers, and room for what a note of IPv6 has in their place. */
+const MESSAGE_BYTES = 16;
 
 /** One UDP flow to a stream server: numbered datagrams, each answered by its number and a name. */
 export class Flow {

@@ -3,8 +3,8 @@
 // Usage: stream-server.ts NAME PORT
 // A backend that checks every byte it gets and answers each by one of its own. TCP: a connection
 // begins with its number in 4 bytes, the answer with the server's name behind its length. UDP: each
-// datagram of 8 bytes (flow, number) comes back with the name behind it. Standard input asks, by a
-// line `report` each, for a line of JSON; its end is the server's.
+// datagram (flow, number) comes back with the name behind it. Standard input asks, by a line
+// `report` each, for a line of JSON; its end is the server's.
 
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
