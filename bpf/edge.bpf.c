@@ -12,6 +12,7 @@
 #include "stage/limits.h"
 #include "stage/nat-xdp.h"
 #include "stage/parse.h"
+#include "stage/remember.h"
 #include "stage/scratch.h"
 #include "stage/service.h"
 #include "stage/source.h"
@@ -249,7 +250,7 @@ static __always_inline enum verdict nat_unknown(struct xdp_md *ctx, struct packe
 	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
-	if (travels_as_before(service, packet))
+	if (nat_goes_on(service, packet))
 		return go_on(ctx, EDGE_PROGRAM_BALANCE);
 	if (!service->backend_count)
 		return reject(ctx, packet, service, action);
@@ -339,6 +340,8 @@ int FAMILY(edge_balance)(struct xdp_md *ctx)
 
 		packet.service = service ? service->id : 0;
 		verdict = service ? send_direct(ctx, &packet, service, &action) : unknown(&packet);
+		if (service && nat_remembers(service, &packet, verdict))
+			nat_remember(&packet);
 	}
 	return finish(ctx, &packet, verdict, action);
 }

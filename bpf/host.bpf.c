@@ -19,6 +19,7 @@
 #include "stage/host-read.h"
 #include "stage/nat-skb.h"
 #include "stage/plain.h"
+#include "stage/remember.h"
 #include "stage/skb.h"
 #include "stage/source.h"
 #include "stage/to-node.h"
@@ -256,7 +257,7 @@ static __always_inline enum verdict nat_begin(struct __sk_buff *skb, struct pack
 	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;
-	if (travels_as_before(service, packet))
+	if (nat_goes_on(service, packet))
 		return go_on(skb, HOST_PROGRAM_BALANCE);
 	if (!service->backend_count)
 		return reject_verdict(service, packet);
@@ -296,6 +297,8 @@ int FAMILY(host_balance)(struct __sk_buff *skb)
 
 		verdict = service ? send_direct(skb, &packet, service, &action)
 				  : unbalanced(skb, &packet);
+		if (service && nat_remembers(service, &packet, verdict))
+			nat_remember(&packet);
 	}
 	return finish(skb, &packet, verdict, action);
 }

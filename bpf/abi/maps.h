@@ -72,6 +72,7 @@ enum service_flag {
 	SERVICE_WAS_SNAT = 128,	   /* was SNAT: flows of then have entries, and go on by them */
 	SERVICE_WAS_DSR = 256,	   /* with SNAT: was DSR, and connections of then may live */
 	SERVICE_RANDOM = 512,	   /* flows that get an entry go to a slot by chance */
+	SERVICE_LATELY = 1024, /* with WAS_DSR: was a moment ago, any flow of UDP may be of then */
 };
 
 struct service {

@@ -173,6 +173,27 @@ static __always_inline flow_t *nat_known(const struct packet *packet)
 	return NULL;
 }
 
+/*
+ * Of a packet of no flow of SNAT: whether it goes by DSR, as it did before its service's change.
+ * Datagrams don't say which of them is a flow's first: those that came in the time in which an old
+ * flow says something have an entry by now.
+ */
+static __always_inline bool nat_goes_on(const struct service *service, const struct packet *packet)
+{
+	flow_key_t key;
+	flow_t *flow;
+
+	if (travels_as_before(service, packet))
+		return true;
+	if (is_connected(packet) || !(service->flags & SERVICE_WAS_DSR))
+		return false;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	if (flow)
+		flow->seen = jiffies_now();
+	return flow || service->flags & SERVICE_LATELY;
+}
+
 /* What the pod sees: this node as its client. */
 static __always_inline struct translation nat_to_pod(const struct packet *packet,
 						     const flow_t *flow)

@@ -68,6 +68,7 @@ function portOf(
     policy: DEFAULT_POLICY,
     snat: false,
     random: false,
+    lately: false,
     wasOther: false,
     reject: true,
     backends: backends.map(backend),

@@ -113,7 +113,7 @@ function sourceRange(service: ServiceId, { address, length }: Prefix): ServicePo
 }
 
 function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number {
-  const { former, snat, random, wasOther, reject, policy } = row;
+  const { former, snat, random, wasOther, lately, reject, policy } = row;
   const { affinityMs, sourceDeny } = policy;
   const isLimited = sourceRangesOf(row) !== undefined;
   const flags: readonly (readonly [boolean, number])[] = [
@@ -121,6 +121,7 @@ function flagsOf({ encapsulate }: ServicePortOptions, row: ServicePort): number 
     [former !== undefined, ServiceFlag.formerOwners],
     [snat, ServiceFlag.snat],
     [random, ServiceFlag.random],
+    [lately, ServiceFlag.lately],
     [wasOther, snat ? ServiceFlag.wasDsr : ServiceFlag.wasSnat],
     [isLimited, ServiceFlag.sourceRanges],
     [isLimited && sourceDeny, ServiceFlag.sourceDeny],

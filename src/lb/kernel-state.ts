@@ -35,6 +35,7 @@ export function readKernelState(tables: HotTables, families: readonly FamilyStat
       counter: counter as CounterId,
     })),
     snat: (image.flags & ServiceFlag.snat) !== 0,
+    lately: (image.flags & ServiceFlag.lately) !== 0,
     wasOther: (image.flags & (ServiceFlag.wasSnat | ServiceFlag.wasDsr)) !== 0,
   }));
   const targets = families.flatMap((family) =>

@@ -16,7 +16,6 @@ import {
   type FormerOwners,
   type ForwardingMode,
   keepsPorts,
-  type Protocol,
   type Service,
   type ServicePort,
   type ServicePortSpec,
@@ -107,6 +106,8 @@ export class PortMaker {
   readonly #strange = new Map<string, LeftOut>();
   /** Ports with pods that serve them by a port to which no packet can be translated. */
   readonly #moved = new Map<string, LeftOut>();
+  /** Ports of UDP that have become SNAT's, until when their flows may be DSR's. */
+  readonly #lately = new Map<string, number>();
   #formerTotal = 0;
   #forgotten = 0;
 
@@ -160,9 +161,28 @@ export class PortMaker {
     const id = before.id ?? this.#numbers.allocateId(key, service.key);
     if (id === undefined) return Number.POSITIVE_INFINITY;
     const { backends, draining } = this.#backends(before, selection, round);
-    const pods = { id, backends, ring, draining, former };
-    this.#put(makeRow(service, plan, pods, round.defaults, before.row ?? before.restored), before);
-    return Math.min(former?.expiresAtMs ?? Number.POSITIVE_INFINITY, this.#nextJoin(key));
+    const last = before.row ?? before.restored;
+    const lately = this.#wasLately(plan, isSnat(service, plan, round.defaults), last, round);
+    const pods = { id, backends, ring, draining, former, lately };
+    this.#put(makeRow(service, plan, pods, round.defaults, last), before);
+    const formerMs = former?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    return Math.min(formerMs, this.#nextJoin(key), this.#lately.get(key) ?? formerMs);
+  }
+
+  /** Whether a port of UDP has become SNAT's within the time of a flow, or so before a restart. */
+  #wasLately(
+    { key, spec: { protocol } }: PortPlan,
+    snat: boolean,
+    last: Pick<ServicePort, "snat" | "lately"> | undefined,
+    { nowMs, udpMs }: Round,
+  ): boolean {
+    const hasChanged = last !== undefined && !last.snat;
+    const isUnknown = last?.lately === true && !this.#lately.has(key);
+    if (!snat || protocol !== "udp") this.#lately.delete(key);
+    else if (hasChanged || isUnknown) this.#lately.set(key, nowMs + udpMs);
+    if ((this.#lately.get(key) ?? 0) > nowMs) return true;
+    this.#lately.delete(key);
+    return false;
   }
 
   /** The port is no more. */
@@ -172,6 +192,7 @@ export class PortMaker {
     this.#lastRings.delete(key);
     this.#strange.delete(key);
     this.#moved.delete(key);
+    this.#lately.delete(key);
     this.#countFormer(key, undefined);
     if (row === undefined) return;
     this.#numbers.releaseId(row.id);
@@ -367,12 +388,13 @@ export class PortMaker {
 function makeRow(
   { key: service, policy }: Service,
   plan: PortPlan,
-  pods: Pick<ServicePort, "id" | "backends" | "ring" | "draining" | "former">,
-  { mode, algorithm, reject }: ServiceDefaults,
+  pods: Pick<ServicePort, "id" | "backends" | "ring" | "draining" | "former" | "lately">,
+  defaults: ServiceDefaults,
   before: Pick<ServicePort, "snat" | "wasOther"> | undefined,
 ): ServicePort {
   const { spec } = plan;
-  const snat = isSnat(policy.mode ?? mode, spec.protocol);
+  const { algorithm, reject } = defaults;
+  const snat = isSnat({ policy }, plan, defaults);
   return {
     key: plan.key,
     id: pods.id,
@@ -390,6 +412,7 @@ function makeRow(
     policy,
     snat,
     random: snat && (policy.algorithm ?? algorithm) === "random",
+    lately: pods.lately,
     wasOther: before !== undefined && (before.wasOther || before.snat !== snat),
     reject,
     backends: pods.backends,
@@ -399,8 +422,13 @@ function makeRow(
   };
 }
 
-function isSnat(mode: ForwardingMode, protocol: Protocol): boolean {
-  return mode === "snat" || (mode === "hybrid" && protocol !== "tcp");
+function isSnat(
+  { policy }: Pick<Service, "policy">,
+  { spec }: PortPlan,
+  defaults: ServiceDefaults,
+): boolean {
+  const mode = policy.mode ?? defaults.mode;
+  return mode === "snat" || (mode === "hybrid" && spec.protocol !== "tcp");
 }
 
 /** The ring of these members: the one that the row has, if it is the same. */
@@ -458,6 +486,7 @@ function isSameRow(a: ServicePort, b: ServicePort): boolean {
     a.policy === b.policy &&
     a.snat === b.snat &&
     a.random === b.random &&
+    a.lately === b.lately &&
     a.wasOther === b.wasOther &&
     a.reject === b.reject
   );

@@ -17,6 +17,7 @@ export interface KernelService {
   /** Which way new flows went; whether others may have gone the other way. */
   readonly snat: boolean;
   readonly wasOther: boolean;
+  readonly lately: boolean;
 }
 
 export interface KernelBackend {
@@ -54,6 +55,7 @@ export interface RestoredPort {
   readonly former: FormerOwners | undefined;
   readonly snat: boolean;
   readonly wasOther: boolean;
+  readonly lately: boolean;
 }
 
 export interface RestoredBackend extends KernelBackend {
@@ -70,7 +72,7 @@ export class Restored {
   constructor(state: KernelState, numbers: PortNumbers) {
     const targets = Map.groupBy(state.targets, ({ service }) => service);
     const formerOwners = Map.groupBy(state.formerOwners, ({ service }) => service);
-    for (const { id, ring, backends, frontends, snat, wasOther } of state.services) {
+    for (const { id, ring, backends, frontends, ...way } of state.services) {
       if (!numbers.claimId(id)) continue;
       const known = new Map<Address, RestoredBackend>();
       for (const backend of backends) known.set(backend.address, { ...backend, local: false });
@@ -82,7 +84,8 @@ export class Restored {
       }
       const owners = backends.map(({ address }) => address);
       const former = packSlots(ring.length, formerOwners.get(id) ?? [], Number.POSITIVE_INFINITY);
-      const kept = { id, ring: { ring, owners }, backends: known, former, snat, wasOther };
+      const { snat, wasOther, lately } = way;
+      const kept = { id, ring: { ring, owners }, backends: known, former, snat, wasOther, lately };
       this.#ports.set(id, kept);
       for (const frontend of frontends) this.#byFrontend.set(scopedNumber(frontend), id);
     }

@@ -180,6 +180,8 @@ export interface ServicePort extends PortFrontends {
   readonly random: boolean;
   /** Whether flows of a time before may go on by the other way than new ones. */
   readonly wasOther: boolean;
+  /** Whether that was so short a time ago that any flow of UDP may be of then. */
+  readonly lately: boolean;
   /** Whether clients are told when there is no backend. */
   readonly reject: boolean;
   /** Who gets new flows, in the order to which the ring's slots point. */

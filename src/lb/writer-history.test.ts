@@ -232,6 +232,7 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
           backends: row.backends,
           snat: false,
           wasOther: false,
+          lately: false,
         },
       ],
       targets: [
@@ -291,6 +292,7 @@ test("numbers from before that nobody takes are free once nothing can be missing
           backends: [{ address: ip(7), port: 80, counter: 1 as never }],
           snat: false,
           wasOther: false,
+          lately: false,
         },
       ],
       targets: [],

@@ -205,13 +205,48 @@ test("a service that has changed its mode says so for good, and after a restart"
     [true, false, [false, true]],
     [false, false, [false, false]],
   ] as const) {
-    const services = [{ ...kept, backends: row.backends, snat, wasOther }];
+    const services = [{ ...kept, backends: row.backends, snat, wasOther, lately: false }];
     const again = createBench({ kernel: { services, targets: [], formerOwners: [] } });
     again.writer.putService(web());
     again.writer.putSlice(slice("web", ["1", "2"]));
     await again.settled();
     assert.deepEqual(ways(again.port()), wanted);
   }
+});
+
+test("a port of UDP says for the time of a flow that it has become SNAT's", async () => {
+  const first = createBench({ timing: { udpMs: 60_000 } });
+  const key = "default/dns:53/udp";
+  const dns = (mode: "dsr" | "snat"): Service => {
+    const policy = { ...DEFAULT_POLICY, mode };
+    return service("dns", { port: "53/udp", addresses: [ip("192.0.2.53")], policy });
+  };
+  const change = async (mode: "dsr" | "snat"): Promise<boolean | undefined> => {
+    first.writer.putService(dns(mode));
+    await first.settled();
+    return first.port(key)?.lately;
+  };
+  assert.equal(await change("dsr"), false);
+  assert.equal(await change("snat"), true);
+  await first.advance(50_000);
+  assert.equal(first.port(key)?.lately, true);
+  await first.advance(10_001);
+  assert.equal(first.port(key)?.lately, false);
+  assert.equal(await change("dsr"), false);
+  assert.equal(await change("snat"), true);
+
+  const row = first.port(key);
+  assert.ok(row !== undefined);
+  const { id, ring, backends, snat, wasOther, lately } = row;
+  const way = { snat, wasOther, lately };
+  const services = [{ id, frontends: scopedFrontends(row), ring, backends, ...way }];
+  const kernel = { services, targets: [], formerOwners: [] };
+  const again = createBench({ kernel, timing: { udpMs: 60_000 } });
+  again.writer.putService(dns("snat"));
+  await again.settled();
+  assert.equal(again.port(key)?.lately, true);
+  await again.advance(60_001);
+  assert.equal(again.port(key)?.lately, false);
 });
 
 test("node ports and cluster IPs belong to one service as other frontends do", async () => {
@@ -266,6 +301,7 @@ test("after a restart, ways in from inside and outside find the rows that they h
     backends: row.backends,
     snat: row.snat,
     wasOther: row.wasOther,
+    lately: row.lately,
   }));
   const again = createBench({ kernel: { services, targets: [], formerOwners: [] } });
   again.writer.putService(web({ externalLocal: true }));

@@ -29,6 +29,7 @@ test("a service and its slices make a service port, backends in order of address
     policy: DEFAULT_POLICY,
     snat: false,
     random: false,
+    lately: false,
     wasOther: false,
     reject: true,
     draining: [],

@@ -140,6 +140,31 @@ test("connections and datagrams go on through every change from and to hybrid", 
   await finish(stage, names);
 });
 
+test("flows of UDP that DSR began go on by DSR when their service becomes SNAT's", async (t) => {
+  const stage = await createStage(t, PODS, { config: { conntrack: { udp: "3s" } } });
+  const { lab, client } = stage;
+  await balance(lab, PODS);
+  const openUdp = (group: string) =>
+    client.open(group, streamsTo(COUNT, { protocol: "udp", intervalMs: 100 }));
+  await openUdp("old");
+  const { snat, lately } = ServiceFlag;
+  await change(stage, { [MODE]: "snat" }, { tcp: snat, udp: snat });
+  await until("new flows to be SNAT's", LIMIT_MS, () =>
+    nodesOf(lab).every((node) => (flagsAt(lab, node, "udp") & lately) === 0),
+  );
+  const before = verdicts(lab);
+  for (let round = 0; round < 3; round++) await client.round("old");
+  const { broken, moved, open: alive } = await client.round("old");
+  assert.deepEqual({ broken, moved, alive }, { broken: 0, moved: 0, alive: COUNT });
+  const counts = since(before, verdicts(lab));
+  t.diagnostic(JSON.stringify(counts));
+  assert.ok((counts["edge sent encapsulated"] ?? 0) > 0);
+  assert.equal(counts["edge sent nat"], undefined);
+  await openUdp("new");
+  await client.round("new");
+  assert.ok((since(before, verdicts(lab))["edge sent nat"] ?? 0) > 0);
+});
+
 /** Groups opened before go on, and what is opened now meets every pod. */
 async function expectSpread(t: TestContext, stage: Stage, names: string[], name: string) {
   await open(stage, name);

@@ -60,6 +60,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
   if ((service.flags & SERVICE.snat) === 0) return undefined;
   if (wasDsr && isConnected(ip) && !isSyn(ip, l4)) return undefined;
+  if (wasDsr && !isConnected(ip) && isOfBefore(node, request)) return undefined;
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   const hash = hashOf(node, request);
@@ -76,6 +77,13 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   // 4.
   const made = open(node, request, hash, backend);
   return typeof made === "string" ? drop(made, frame) : sendToPod(node, place, request, made);
+}
+
+/** Of a datagram of no flow of SNAT: whether its flow may be, or is known to be, one of before. */
+function isOfBefore(node: Node, { input, ip, l4, service }: Request): boolean {
+  const flow = node.flow(requestKey(ip, l4));
+  if (flow !== undefined) flow.seen = input.jiffies;
+  return flow !== undefined || (service.flags & SERVICE.lately) !== 0;
 }
 
 function hashOf(node: Node, { ip, l4 }: Request): FlowHash {

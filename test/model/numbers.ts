@@ -78,6 +78,7 @@ export const SERVICE = {
   wasSnat: 128,
   wasDsr: 256,
   random: 512,
+  lately: 1024,
 } as const;
 export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;

@@ -79,6 +79,18 @@ const SERVICE = inFile("stage/service.h", [
     to: "return false &&",
   },
   {
+    name: "datagrams of a moment ago are SNAT's",
+    file: "stage/nat.h",
+    from: "return flow || service->flags & SERVICE_LATELY;",
+    to: "return flow;",
+  },
+  {
+    name: "datagrams that DSR had are forgotten",
+    file: "stage/nat.h",
+    from: "return flow || service->flags & SERVICE_LATELY;",
+    to: "return service->flags & SERVICE_LATELY;",
+  },
+  {
     name: "chance is left out",
     file: "stage/affinity.h",
     from: "if (service->flags & SERVICE_RANDOM)",

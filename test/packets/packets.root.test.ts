@@ -10,6 +10,7 @@ import { buildPacket } from "../../src/net/packet.ts";
 import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
+import { CHANGE_ROWS } from "./change-rows.ts";
 import { DISPATCH_ROWS, GENEVE_ROWS, OPTION_ROWS } from "./dispatch-rows.ts";
 import { FOREIGN_ROWS } from "./foreign-rows.ts";
 import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
@@ -101,7 +102,14 @@ suiteOn("a node that sends options", "dispatch: opt", [
 suiteOn(
   "a node whose services are forwarded by SNAT",
   "",
-  [...SNAT_ROWS, ...SNAT_REPLY_ROWS, ...SOURCE_SNAT_ROWS, ...AFFINITY_SNAT_ROWS, ...SCTP_SNAT_ROWS],
+  [
+    ...SNAT_ROWS,
+    ...SNAT_REPLY_ROWS,
+    ...SOURCE_SNAT_ROWS,
+    ...AFFINITY_SNAT_ROWS,
+    ...SCTP_SNAT_ROWS,
+    ...CHANGE_ROWS,
+  ],
   serveBySnat,
 );
 suiteOn("a node", "fragments: drop", [...IPV6_ROWS, ...mssRows(40)]);

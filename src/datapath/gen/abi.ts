@@ -356,6 +356,7 @@ export const ServiceFlag = {
   wasSnat: 128,
   wasDsr: 256,
   random: 512,
+  lately: 1024,
 } as const;
 export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
 /** The names of enum service_flag for people, by value. */
@@ -370,6 +371,7 @@ export const serviceFlagNames: { readonly [value: number]: string } = {
   "128": "was_snat",
   "256": "was_dsr",
   "512": "random",
+  "1024": "lately",
 };
 
 /** enum target_flag */
@@ -2698,7 +2700,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "192a82b816744ddf3736bd754dc119771fba47a5f05af20843cf38acba63d863";
+export const abiDigest = "d8b995119956525abb12ecdc1715a0ad6dfc526ce3d73601a4a1bf03a3898431";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2820,6 +2822,7 @@ enum service_flag 4
   128 SERVICE_WAS_SNAT
   256 SERVICE_WAS_DSR
   512 SERVICE_RANDOM
+  1024 SERVICE_LATELY
 
 enum target_flag 4
   1 TARGET_ACTIVE
