@@ -12,7 +12,7 @@ import { findLink } from "../kernel/netlink/link.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { listBpfFilters } from "../kernel/netlink/traffic-control.ts";
 import { hasFeature } from "../kernel/probe.ts";
-import { parseIpv4, parseIpv6 } from "../net/address.ts";
+import { ANY_IPV6, parseIpv4, parseIpv6 } from "../net/address.ts";
 import { type Attacher, createAttacher } from "./attach.ts";
 import { FrontendKind, type Port, type ServiceId } from "./gen/abi.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./load.ts";
@@ -110,6 +110,22 @@ describe("loading the packet path", () => {
     assert.deepEqual(
       [...tables.found()].map(({ id, frontends }) => ({ id, frontends })),
       [{ id: 5, frontends: [key] }],
+    );
+  });
+
+  test("without IPv6 none of its maps is there, also where there were some", () => {
+    const wide = () => listPins(pins).filter((name) => /6(_\d+)?$/.test(name));
+    {
+      using first = openDatapath(OPTIONS);
+      assert.notEqual(first.wide, undefined);
+      assert(wide().includes("frontends6"), wide().join(" "));
+    }
+    const constants = { ...OPTIONS.constants, nodeAddress6: ANY_IPV6 };
+    using second = openDatapath({ ...OPTIONS, constants });
+    assert.equal(second.wide, undefined);
+    assert.deepEqual(
+      wide().filter((name) => !name.includes("programs")),
+      [],
     );
   });
 

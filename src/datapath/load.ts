@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { possibleCpus } from "../kernel/bpf.ts";
-import { ensurePinDirectory } from "../kernel/bpffs.ts";
+import { ensurePinDirectory, unpin } from "../kernel/bpffs.ts";
 import { readBtf } from "../kernel/btf-load.ts";
 import type { MapShape, TypedMapSpec } from "../kernel/codec.ts";
 import { BpfMap } from "../kernel/map.ts";
@@ -79,14 +79,9 @@ export interface Datapath extends Disposable {
 const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
 const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6", "socket6"] as const;
 
-function hasIpv6({ nodeAddress6 }: DatapathOptions["constants"]): boolean {
-  return nodeAddress6 !== ANY_IPV6;
-}
-
-/** Maps that are pinned are used again, but for those of a family that the node has no more. */
-function isPinned(name: string, constants: DatapathOptions["constants"]): boolean {
-  return !isOfLoad(name) && (hasIpv6(constants) || !name.endsWith("6"));
-}
+const OF_IPV6 = Object.values(specs)
+  .map(({ name }) => name)
+  .filter((name) => name.endsWith("6"));
 
 /** Maps by name as they are found and made, from one object to the next. */
 class MapSet implements Disposable {
@@ -155,13 +150,15 @@ export function openDatapath(options: DatapathOptions): Datapath {
   const { frontendMask, frontendMask6, counterStride } = sizes;
   const own = { frontendMask, frontendMask6, counterStride };
   const constants: Config = { ...options.constants, ...own };
+  const wide = constants.nodeAddress6 !== ANY_IPV6;
   const maps = new MapSet(options.pins);
   const programs = new Map<string, BpfProgram>();
   try {
     for (const spec of Object.values(specs)) {
-      if (isPinned(spec.name, constants)) maps.lookForPin(withSize(spec, sizes));
+      if (isOfLoad(spec.name) || (!wide && OF_IPV6.includes(spec.name))) continue;
+      maps.lookForPin(withSize(spec, sizes));
     }
-    for (const name of hasIpv6(constants) ? [...OBJECTS, ...WIDE_OBJECTS] : OBJECTS) {
+    for (const name of wide ? [...OBJECTS, ...WIDE_OBJECTS] : OBJECTS) {
       const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
       for (const [program, held] of loaded.programs) programs.set(program, held);
       for (const [map, held] of loaded.maps) {
@@ -170,6 +167,7 @@ export function openDatapath(options: DatapathOptions): Datapath {
       }
     }
     const notes = maps.publish();
+    if (!wide) dropIpv6(options.pins);
     connectPrograms(maps.found, programs);
     keepPrograms(options.pins, maps.found);
     return assemble(maps, programs, sizes, notes);
@@ -184,6 +182,11 @@ export function openDatapath(options: DatapathOptions): Datapath {
 const WORKPLACES: ReadonlySet<string> = new Set(
   [specs.scratch, specs.scratch6, specs.captureCopies].map(({ name }) => name),
 );
+
+/** Its frontends would lead to whatever has their rows of services when IPv6 comes back. */
+function dropIpv6(pins: string): void {
+  for (const name of OF_IPV6) unpin(join(pins, name));
+}
 
 /** Whether a map is of one load alone, and of no use to the next. */
 function isOfLoad(name: string): boolean {
