@@ -43,7 +43,7 @@ async function datagram({ lab }: Stage, family: Family): Promise<void> {
 
 async function testAnswers(t: TestContext, place: "edge" | "host"): Promise<void> {
   const acceleration = place === "edge" ? "native" : "off";
-  const stage = await createStage(t, PODS, { config: { acceleration } });
+  const stage = await createStage(t, PODS, { ipv6: true, config: { acceleration } });
   const { lab } = stage;
   const spec = { loadBalancerSourceRanges: ["198.18.0.0/24", "fd00:198:18::/64"] };
   for (const family of FAMILIES) {
@@ -69,7 +69,7 @@ test("a service answers for itself in XDP", (t) => testAnswers(t, "edge"));
 test("a service answers for itself at tc", (t) => testAnswers(t, "host"));
 
 test("a client stays with its pod over many connections and a changed ring", async (t) => {
-  const stage = await createStage(t, PODS);
+  const stage = await createStage(t, PODS, { ipv6: true });
   const spec = { sessionAffinity: "ClientIP" };
   const seen: Record<Family, Set<string>> = { ipv4: new Set(), ipv6: new Set() };
   for (const [round, pods] of [PODS.slice(0, 2), PODS, PODS.slice(0, 2)].entries()) {

@@ -141,6 +141,7 @@ async function prove(t: TestContext, how: Case): Promise<void> {
     podsPerNode: 1,
     acceleration,
     lowerMss: false,
+    ipv6: true,
     config: { mss: { clamp: false }, ...(mtu === 1500 ? {} : { mtu }) },
   });
   await narrow(stage, how);

@@ -123,6 +123,7 @@ async function prove(t: TestContext, how: Case): Promise<void> {
     podsPerNode: 1,
     acceleration,
     balancers: [balancer],
+    ipv6: true,
   });
   await startPrograms(lab, POD);
   const ports = [{ name: "http", port: VIP_PORT, targetPort: HTTP_PORT, protocol: "TCP" }] as const;

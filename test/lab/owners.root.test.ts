@@ -35,7 +35,11 @@ const GROUPS = FAMILIES.flatMap((family) =>
 );
 
 test("a slot's owners come and go, and its first flows stay", async (t) => {
-  const stage = await createStage(t, OWNERS, { nodes: OWNERS.length, podsPerNode: 1 });
+  const stage = await createStage(t, OWNERS, {
+    nodes: OWNERS.length,
+    podsPerNode: 1,
+    ipv6: true,
+  });
   const { lab, client, servers } = stage;
   await balance(lab, OWNERS.slice(0, 1), undefined, FAMILIES);
   for (const { name, family, protocol } of GROUPS) {

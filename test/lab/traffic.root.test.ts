@@ -144,8 +144,8 @@ async function createScene(
 ): Promise<Scene> {
   const name = freshName();
   t.after(() => removeLab(name));
-  // The routes' MSS is not lowered: the datapath itself must see to it.
-  const options = { name, nodes: 2, podsPerNode: 1, lowerMss: false };
+  // The routes' MSS is not lowered: the datapath itself must see to it. IPv6 is in the matrix.
+  const options = { name, nodes: 2, podsPerNode: 1, lowerMss: false, ipv6: false };
   const lab = await createLab({ ...options, acceleration, encapsulate });
   const local = await startPrograms(lab, PODS.local);
   const remote = await startPrograms(lab, PODS.remote);

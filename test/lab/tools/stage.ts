@@ -36,7 +36,10 @@ export interface Stage {
   readonly client: StreamClient;
 }
 
-/** Brings up a lab with a stream server in each of these pods. */
+/**
+ * Brings up a lab with a stream server in each of these pods. Without IPv6 unless asked for: its
+ * programs are most of what an agent's start costs.
+ */
 export async function createStage(
   t: TestContext,
   pods: readonly string[],
@@ -44,7 +47,7 @@ export async function createStage(
 ): Promise<Stage> {
   const name = options.name ?? freshName();
   t.after(() => removeLab(name));
-  const lab = await createLab({ ...options, name });
+  const lab = await createLab({ ipv6: false, ...options, name });
   const servers = new StreamServers(lab);
   t.after(() => servers[Symbol.asyncDispose]());
   await servers.start(pods);
