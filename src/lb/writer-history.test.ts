@@ -280,6 +280,37 @@ test("after a restart ids, counters and owners are those of the kernel's tables"
   assert.deepEqual(restored?.former, changeRing({ ...change, to, ...all }));
 });
 
+test("a ring that an agent before made in another way leaves its owners behind", async () => {
+  const first = createBench();
+  first.writer.putService(service("web"));
+  first.writer.putSlice(slice("web", ["1@n1", "2@n2"]));
+  await first.settled();
+  const row = first.port();
+  assert.ok(row !== undefined);
+  const ring = row.ring.toReversed();
+  const frontends = [
+    { address: ip("192.0.2.10"), port: 80, protocol: "tcp", inside: false } as const,
+  ];
+  const { id, backends } = row;
+  const again = createBench({
+    kernel: {
+      services: [{ id, frontends, ring, backends, snat: false, wasOther: false, lately: false }],
+      targets: [],
+      formerOwners: [],
+    },
+  });
+  again.writer.putService(service("web"));
+  again.writer.putSlice(slice("web", ["1@n1", "2@n2"]));
+  await again.settled();
+  const now = again.port();
+  assert.deepEqual(now?.ring, row.ring);
+  const pods = [ip(1), ip(2)];
+  const change = { from: { ring, owners: pods }, to: { ring: row.ring, owners: pods } };
+  const all = { before: undefined, lives: () => true, expiresAtMs: Number.POSITIVE_INFINITY };
+  assert.deepEqual(now?.former, changeRing({ ...change, ...all }));
+  assert.ok(now?.former !== undefined);
+});
+
 test("numbers from before that nobody takes are free once nothing can be missing", async () => {
   const { writer, say, settled, port } = createBench({
     limits: { servicePorts: 1, backends: 1 },
