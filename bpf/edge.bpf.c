@@ -230,12 +230,15 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *packe
 SEC("xdp")
 int FAMILY(edge_ingress)(struct xdp_md *ctx)
 {
-	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data,
-				.l3 = ETH_HLEN,
-				.events = xdp_begin(ctx, events_now())};
+	struct packet packet = {.frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN};
+	struct runtime *state = runtime_row();
 	int action = XDP_PASS;
-	enum verdict verdict = edge(ctx, &packet, &action);
+	enum verdict verdict;
 
+	if (!state)
+		return XDP_PASS;
+	packet.events = xdp_begin(ctx, state->events);
+	verdict = edge(ctx, &packet, &action);
 	return finish(ctx, &packet, verdict, action);
 }
 

@@ -206,11 +206,15 @@ static __always_inline int finish(struct __sk_buff *skb, const struct packet *pa
 SEC("tc")
 int FAMILY(from_pod)(struct __sk_buff *skb)
 {
-	struct packet packet = {
-	    .frame_bytes = skb->len, .l3 = ETH_HLEN, .events = skb_begin(skb, events_now())};
+	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN};
+	struct runtime *state = runtime_row();
 	int action = TC_ACT_UNSPEC;
-	enum verdict verdict = pod(skb, &packet, &action);
+	enum verdict verdict;
 
+	if (!state)
+		return TC_ACT_UNSPEC;
+	packet.events = skb_begin(skb, state->events);
+	verdict = pod(skb, &packet, &action);
 	return finish(skb, &packet, verdict, action);
 }
 

@@ -78,8 +78,7 @@ static __always_inline __u32 capture_peek(__u32 frame_bytes)
 /* Whoever captured has died: so that packets pay nothing for it any more. */
 static __always_inline void capture_end(void)
 {
-	__u32 zero = 0;
-	struct runtime *state = bpf_map_lookup_elem(&runtime, &zero);
+	struct runtime *state = runtime_row();
 
 	if (state)
 		__sync_fetch_and_and(&state->events, ~EVENT_PACKETS);

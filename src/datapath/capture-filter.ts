@@ -5,7 +5,7 @@
 import { type Address, isIpv4, tryParseAddress } from "../net/address.ts";
 import type { Layer } from "../net/packet.ts";
 import { hostPrefix, type Prefix, parsePrefix, prefixContains } from "../net/prefix.ts";
-import { placeNames, verdictNames } from "./gen/abi.ts";
+import { Place, placeNames, Verdict, verdictNames } from "./gen/abi.ts";
 
 type Side = "source" | "target" | "any";
 
@@ -35,6 +35,18 @@ const LAYERS = {
   ip: "ipv4",
   ip6: "ipv6",
 } as const satisfies Record<Protocol, Layer["kind"]>;
+
+type Names = readonly (readonly [value: number, name: string])[];
+
+/** Of packets that are captured: what is none of ours isn't, and sockets have none. */
+const VERDICTS = namesBut(verdictNames, Verdict.passNotOurs);
+const PLACES = namesBut(placeNames, Place.socket);
+
+function namesBut(names: { readonly [value: number]: string }, other: number): Names {
+  return Object.entries(names)
+    .map(([value, name]) => [Number(value), name] as const)
+    .filter(([value]) => value !== other);
+}
 
 /** A text that is no filter; the message says where and what was expected. */
 export class FilterError extends Error {
@@ -92,9 +104,9 @@ class Parser {
       }
       case "reason":
       case "verdict":
-        return this.#named("verdict", verdictNames);
+        return this.#named("verdict", VERDICTS);
       case "place":
-        return this.#named("place", placeNames);
+        return this.#named("place", PLACES);
       default:
         return this.#primitive(word);
     }
@@ -153,13 +165,13 @@ class Parser {
   }
 
   /** A whole name, or its first word: `drop_untrusted`, `drop`. */
-  #named(kind: "verdict" | "place", names: { readonly [value: number]: string }): Filter {
+  #named(kind: "verdict" | "place", names: Names): Filter {
     const word = this.#next(`a ${kind}`).replaceAll("-", "_");
-    const values = Object.entries(names)
+    const values = names
       .filter(([, name]) => name === word || name.startsWith(`${word}_`))
-      .map(([value]) => Number(value));
+      .map(([value]) => value);
     if (values.length > 0) return { kind, values: new Set(values) };
-    throw this.#wrong(`a ${kind}: one of ${Object.values(names).join(", ")}`, word);
+    throw this.#wrong(`a ${kind}: one of ${names.map(([, name]) => name).join(", ")}`, word);
   }
 
   #next(expected: string): string {

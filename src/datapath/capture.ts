@@ -4,6 +4,7 @@
 
 import { randomInt } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap } from "../kernel/map.ts";
 import type { MapMapping } from "../kernel/map-memory.ts";
 import { listLinks } from "../kernel/netlink/link.ts";
@@ -89,6 +90,9 @@ export const MAX_SNAP_BYTES = 16_384;
 export const LEASE_MS = 2000;
 
 const RENEW_MS = 500;
+/** Nothing has come for so long: the ring is read, if a reader is not behind all the time. */
+const QUIET_MS = 20;
+const QUIET_LIMIT_MS = 2000;
 const FIRST_DROP = 32;
 const FIRST_SENT = 16;
 const IPV4_SHIFT = 96n;
@@ -103,13 +107,14 @@ export class PacketCapture implements AsyncDisposable {
   readonly #row: MapMapping;
   readonly #runtime: MapMapping;
   readonly #session = randomInt(1, 2 ** 32);
-  readonly #devices = deviceNames();
+  #devices = deviceNames();
   readonly #waiting: Waiting = new Map();
   // Programs stamp frames with the monotonic clock.
   readonly #sinceBootNs = BigInt(Date.now()) * NS_PER_MS - process.hrtime.bigint();
   readonly #stream: RingStream;
   readonly #timer: NodeJS.Timeout;
   #deadline = 0n;
+  #batches = 0;
   /** In this process. */
   #lost = 0;
   /** Once it is closed. */
@@ -144,10 +149,13 @@ export class PacketCapture implements AsyncDisposable {
   /** Ends it; what was told before is still received. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#tellPrograms(false);
+    // Another capture that has taken over goes on.
+    const isOurs = this.#swapDeadline(newDeadline());
+    if (isOurs) this.#tellPrograms(false);
+    await this.#untilQuiet();
     await this.#stream.close();
     for (const cpu of [...this.#waiting.keys()]) this.#settle(cpu);
-    this.#end = this.missing;
+    this.#end = isOurs ? this.missing : { beyondRate: 0, lost: this.#lost };
     this.#swapDeadline(0n);
     this.#row.close();
     this.#runtime.close();
@@ -218,7 +226,16 @@ export class PacketCapture implements AsyncDisposable {
     this.#options.fail(new Error("another capture has taken over, as this one stood still"));
   }
 
+  async #untilQuiet(): Promise<void> {
+    const limit = performance.now() + QUIET_LIMIT_MS;
+    for (let seen = -1; seen !== this.#batches && performance.now() < limit; ) {
+      seen = this.#batches;
+      await delay(QUIET_MS);
+    }
+  }
+
   #receive(batch: RingBatch): void {
+    this.#batches += 1;
     this.#lost += batch.lost;
     batch.each((offset, length) => {
       const head = CapturedFrame.decode(batch.view, offset);
@@ -266,11 +283,19 @@ export class PacketCapture implements AsyncDisposable {
       verdict: verdictNames[verdict]?.replaceAll("_", " ") ?? String(verdict),
       why: verdictTexts[verdict] ?? "",
       isDrop: verdict >= FIRST_DROP,
-      device: this.#devices.get(head.ifindex) ?? `device ${head.ifindex}`,
+      device: this.#deviceName(head.ifindex),
       service: head.service,
       came: frame,
       left: left !== undefined && isNews(verdict, frame, left) ? left : undefined,
     });
+  }
+
+  /** Devices come and go. */
+  #deviceName(index: number): string {
+    if (!this.#devices.has(index)) {
+      this.#devices = new Map([[index, `device ${index}`], ...deviceNames()]);
+    }
+    return this.#devices.get(index) ?? "";
   }
 }
 

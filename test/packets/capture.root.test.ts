@@ -24,6 +24,9 @@ const untrusted: Sent = ["host", ipipToNear(toService("near", SYN), { source: ST
 const replied: Sent = ["pod", podSynAck];
 const strange: Sent = ["host", ipipToNear(toService("near", SYN), { target: STRANGER })];
 
+/** For so long a capture that was killed goes on here. */
+const KILLED_NS = 1_500_000_000n;
+
 function capture(
   { pins, world }: Stage,
   filter = "",
@@ -179,13 +182,14 @@ suite("a capture of a node", () => {
   after(() => stage[Symbol.asyncDispose]());
 
   test("is bounded by its rate, and tells what it left out", async () => {
-    const { running, packets } = capture(stage, "", { rate: 3 });
+    const { running, packets } = capture(stage, "", { rate: 1 });
     send(stage, new Array(8).fill(encapsulated));
     await running.close();
     const { beyondRate, lost } = running.missing;
     assert.equal(lost, 0);
     assert.equal(packets.length + beyondRate, 8);
-    assert.ok(packets.length >= 3 && packets.length <= 6, `${packets.length} packets`);
+    // As many as there were seconds; a slow machine needs more than one.
+    assert.ok(packets.length >= 1 && beyondRate >= 1, `${packets.length} packets`);
   });
 
   test("keeps the beginning of large frames and says how large they were", async () => {
@@ -204,6 +208,23 @@ suite("a capture of a node", () => {
     );
   });
 
+  test("says of a GSO packet how long its segments will be", async () => {
+    stage.forget();
+    const { running, packets } = capture(stage);
+    const frame = stage.build(arriving(toService("far", ACK, { payload: 2920 })));
+    stage.send({ place: "host", frame, gsoSize: 1400 });
+    await running.close();
+    const said = packets.map(({ verdict, came, left }) => [
+      verdict,
+      came.lengthBytes,
+      came.segmentBytes,
+      left?.lengthBytes,
+      left?.segmentBytes,
+    ]);
+    // Test runs can't say that it is TCP, and the kernel refuses to grow GSO packets that aren't.
+    assert.deepEqual(said, [["drop rewrite", frame.length, 1400, undefined, undefined]]);
+  });
+
   test("that was killed ends by its deadline, and the next one begins", async () => {
     const { running } = capture(stage);
     assert.throws(() => capture(stage), /another capture runs on this node: end it first/);
@@ -211,17 +232,29 @@ suite("a capture of a node", () => {
     // As if killed: nobody renews the deadline, and nobody clears the bit.
     const killed: Capture = {
       ...(stage.maps.captures.lookup(0) ?? assert.fail()),
-      deadline: (process.hrtime.bigint() + 300_000_000n) as Capture["deadline"],
+      deadline: (process.hrtime.bigint() + KILLED_NS) as Capture["deadline"],
     };
     stage.maps.captures.update(0, killed);
     stage.maps.runtime.update(0, { events: EventMask.packets | EventMask.drops });
     send(stage, [encapsulated]);
     assert.equal(eventsOf(stage), EventMask.packets | EventMask.drops);
-    await delay(400);
+    await delay(Number(KILLED_NS / 1_000_000n));
     send(stage, [encapsulated]);
     assert.equal(eventsOf(stage), EventMask.drops);
     stage.maps.runtime.update(0, { events: 0 });
     assert.deepEqual(outline(await captured(stage, [refused])), ["edge drop no backend"]);
+  });
+
+  test("that another one has taken over from leaves it alone", async () => {
+    const { running: first } = capture(stage);
+    // As if it had stood still for longer than its lease.
+    const row = stage.maps.captures.lookup(0) ?? assert.fail();
+    stage.maps.captures.update(0, { ...row, deadline: 1n as Capture["deadline"] });
+    const { running: second, packets } = capture(stage);
+    await first.close();
+    send(stage, [encapsulated]);
+    await second.close();
+    assert.deepEqual(outline(packets), ["edge sent encapsulated + left"]);
   });
 
   test("goes on for longer than its lease", async () => {
