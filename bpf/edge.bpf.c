@@ -319,14 +319,17 @@ static __always_inline enum verdict nat_begin(struct xdp_md *ctx, struct packet 
 SEC("xdp")
 int FAMILY(edge_nat_new)(struct xdp_md *ctx)
 {
-	struct packet packet = {
-	    .frame_bytes = ctx->data_end - ctx->data, .l3 = ETH_HLEN, .events = events_now()};
-	int action = XDP_PASS;
-	enum verdict verdict = nat_begin(ctx, &packet);
+	struct scratch *held = scratch_row();
+	struct packet *packet;
+	enum verdict verdict;
 
+	if (!held)
+		return XDP_PASS;
+	packet = scratch_packet(held, ctx->data_end - ctx->data);
+	verdict = nat_begin(ctx, packet);
 	if (verdict == SENT_NAT)
 		verdict = go_on(ctx, EDGE_PROGRAM_NAT);
-	return finish(ctx, &packet, verdict, action);
+	return finish(ctx, packet, verdict, XDP_PASS);
 }
 
 /* What edge_nat leaves to DSR. It has looked at the client. */

@@ -392,15 +392,19 @@ int FAMILY(host_told)(struct __sk_buff *skb)
 SEC("tc")
 int FAMILY(host_foreign)(struct __sk_buff *skb)
 {
-	struct packet packet = {.frame_bytes = skb->len, .l3 = ETH_HLEN, .events = events_now()};
-	int action = TC_ACT_UNSPEC;
+	struct scratch *held = scratch_row();
 	enum verdict verdict = PASS_NOT_OURS;
+	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
 
-	if (host_parse(skb, &packet) == PARSED_PROTOCOL)
-		verdict = foreign(skb, &packet, &action);
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (host_parse(skb, packet) == PARSED_PROTOCOL)
+		verdict = foreign(skb, packet, &action);
 	if (verdict == PASS_LOCAL)
 		verdict = go_on(skb, HOST_PROGRAM_DELIVER);
-	return finish(skb, &packet, verdict, action);
+	return finish(skb, packet, verdict, action);
 }
 
 static __always_inline enum verdict icmp(struct __sk_buff *skb, struct scratch *held,
