@@ -12,6 +12,7 @@ import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts
 import type { EntryCount } from "./affinity-count.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import type { Services } from "./services.ts";
+import { nameOf, type SnatPortsWatch } from "./snat-ports.ts";
 import type { EndedSockets } from "./sockets.ts";
 
 type Collect = (
@@ -36,6 +37,7 @@ export function addFeatureMetrics(
   addReconcilerMetrics(collect, services);
   addSourceMetrics(collect, services);
   addConntrackMetrics(collect, counts.conntrack);
+  addSnatMetrics(collect, counts.snatPorts);
   const closed = "Sockets closed as their backend or service was gone.";
   collect("sockets_closed_total", "counter", closed, () =>
     Object.entries(sockets.closed()).map(([protocol, value]) => ({ labels: { protocol }, value })),
@@ -116,6 +118,7 @@ function portLabels({ service, port, protocol, family, local }: ServicePort) {
 export interface Counts {
   readonly conntrack: Collector;
   readonly affinities: EntryCount;
+  readonly snatPorts: SnatPortsWatch;
 }
 
 /** How full a table is. */
@@ -131,7 +134,7 @@ export interface TableUse {
 export function tableUses(
   { tables, datapath, formerOwners, nexthops, wide }: NodeDatapath,
   { nodeName, lb, endpoints, nodes }: Services,
-  { conntrack, affinities }: Counts,
+  { conntrack, affinities, snatPorts }: Counts,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
   const of = (
@@ -160,6 +163,7 @@ export function tableUses(
     of("endpoints", endpoints.endpoints.by("node", nodeName).length),
     of("trusted", nodes.trusted.size),
     ...conntrack.figures().tables.map(flowTableUse),
+    snatPorts.use(),
     of("source_ranges", rangesIn(lb.ports.rows())),
     // No problem when it is full: for one client more the least used is forgotten.
     ...(affinities.entries === undefined ? [] : [of("affinities", affinities.entries)]),
@@ -255,6 +259,15 @@ function addSourceMetrics(collect: Collect, { manifests, api, complete }: Servic
   );
   add("api_objects", "Objects that the API was given.", () => api.size);
   add("synced", "Whether all sources have told everything.", () => (complete.open ? 1 : 0));
+}
+
+function addSnatMetrics(collect: Collect, snatPorts: SnatPortsWatch): void {
+  const limit = "Ports of this node that clients of one backend can get by SNAT.";
+  collect("snat_ports", "gauge", limit, () => [{ value: snatPorts.ports }]);
+  const used = "Ports that flows of SNAT have, by backend; of the backends with most.";
+  collect("snat_ports_used", "gauge", used, () =>
+    snatPorts.most().map((ports) => ({ labels: { backend: nameOf(ports) }, value: ports.used })),
+  );
 }
 
 function addConntrackMetrics(collect: Collect, conntrack: Collector): void {

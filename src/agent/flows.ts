@@ -8,20 +8,36 @@ import {
   createCollector,
   SYSTEM_CLOCK,
 } from "../conntrack/collector.ts";
+import { Verdict } from "../datapath/gen/abi.ts";
+import type { MetricsReader } from "../datapath/metrics.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { NodeDatapath } from "./datapath.ts";
+import { createFormerModes } from "./former-modes.ts";
 import type { Services } from "./services.ts";
 import type { Settings } from "./settings.ts";
+import { createSnatPorts, type SnatPortsWatch } from "./snat-ports.ts";
+
+/** Who removes flows, and what he knows of them. */
+export interface Flows extends AsyncDisposable {
+  readonly conntrack: Collector;
+  readonly snatPorts: SnatPortsWatch;
+}
 
 /** Removes flows that are over, from now on. */
 export function collectFlows(
   settings: Settings,
   log: Log,
-  { datapath, ticks }: NodeDatapath,
+  { datapath, ticks, metrics }: NodeDatapath,
   services: Services,
-): Collector {
+): Flows {
+  const { lb, reconciler } = services;
+  const formerModes = createFormerModes({
+    ports: () => lb.ports.rows(),
+    settled: () => services.complete.open && reconciler.figures().pendingRows === 0,
+    forget: (key) => lb.forgetFormerMode(key),
+  });
   const times = (): Settings["config"]["conntrack"] => settings.config.conntrack;
-  return createCollector({
+  const conntrack: Collector = createCollector({
     maps: [datapath.maps.conntrack, ...(datapath.wide ? [datapath.wide.conntrack] : [])],
     ticks,
     timeouts: () => ({
@@ -32,9 +48,27 @@ export function collectFlows(
     }),
     intervalMs: () => times().collectInterval,
     ...ownersOf(services),
+    swept(table, sweep) {
+      formerModes(table, sweep);
+      snatPorts.look();
+    },
     clock: SYSTEM_CLOCK,
     failed: (error) => log.warn("old flows were not removed", { error }),
   });
+  const { first, last } = settings.config.snat.ports;
+  const snatPorts = createSnatPorts({
+    ports: last - first + 1,
+    most: () => conntrack.figures().snatPorts,
+    refused: () => refusedPorts(metrics),
+    nowMs: SYSTEM_CLOCK.nowMs,
+  });
+  return { conntrack, snatPorts, [Symbol.asyncDispose]: () => conntrack[Symbol.asyncDispose]() };
+}
+
+/** New flows that found no port, wherever they came in. */
+function refusedPorts(metrics: MetricsReader): number {
+  const drops = metrics.read().filter(({ verdict }) => verdict === Verdict.dropNatExhausted);
+  return drops.reduce((sum, { packets }) => sum + packets, 0);
 }
 
 /**

@@ -83,11 +83,11 @@ async function run(
 
   // Ids of before, sources, and the way from one to the other.
   const services = parts.use(createServices(settings, identity, node, devices));
-  const conntrack = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
+  const flows = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
-  const counts = { conntrack, affinities: createEntryCount(node.datapath.maps.affinities.raw) };
+  const counts = { ...flows, affinities: createEntryCount(node.datapath.maps.affinities.raw) };
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
 
   const status = {

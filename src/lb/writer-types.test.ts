@@ -183,7 +183,7 @@ test("chance chooses backends of SNAT, and a service that asks for it by DSR is 
   assert.equal(port()?.ring, ring);
 });
 
-test("a service that has changed its mode says so for good, and after a restart", async () => {
+test("a service that has changed its mode says so until told, and after a restart", async () => {
   const first = createBench();
   first.writer.putService(web());
   first.writer.putSlice(slice("web", ["1", "2"]));
@@ -212,6 +212,15 @@ test("a service that has changed its mode says so for good, and after a restart"
     await again.settled();
     assert.deepEqual(ways(again.port()), wanted);
   }
+
+  first.writer.forgetFormerMode(row.key);
+  assert.deepEqual(ways(), [false, false]);
+  first.writer.putSlice(slice("web", ["1", "3"]));
+  await first.settled();
+  assert.deepEqual(ways(), [false, false]);
+  first.writer.putService(web({ mode: "snat" }));
+  await first.settled();
+  assert.deepEqual(ways(), [true, true]);
 });
 
 test("a port of UDP says for the time of a flow that it has become SNAT's", async () => {

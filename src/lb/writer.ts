@@ -311,6 +311,12 @@ export class LbWriter {
     this.#wake();
   }
 
+  /** No flow of a service port's former mode is left, so that it needn't look for them. */
+  forgetFormerMode(key: string): void {
+    const row = this.#ports.get(key);
+    if (row?.wasOther) this.#ports.set({ ...row, wasOther: false });
+  }
+
   figures() {
     const { slots: formerSlots, forgotten: formerForgotten, ports } = this.#maker.former;
     return {
