@@ -10,6 +10,7 @@
 #include <linux/bpf.h>
 #include <linux/errno.h>
 #include <bpf/bpf_helpers.h>
+#include "stage/affinity.h"
 #include "stage/limits.h"
 #include "stage/metrics.h"
 #include "stage/service.h"
@@ -98,14 +99,24 @@ static __always_inline __u32 hash_of(__u64 cookie)
 	return cookie * 0x9E3779B97F4A7C15ULL >> 32;
 }
 
-/* A namespace is a client where the service wants a client to stay with its backend; a socket that
- * names its peer with each datagram stays with one anyway. */
-static __always_inline __u32 choice_of(struct bpf_sock_addr *ctx, const struct service *service,
-				       bool connects)
+/*
+ * The backend of a call. A namespace is a client where the service wants a client to stay with its
+ * backend; a socket that names its peer with each datagram stays with one anyway. NULL if a row
+ * points outside its table.
+ */
+static __always_inline backend_t *backend_for(struct bpf_sock_addr *ctx,
+					      const struct service *service, bool connects)
 {
-	if (service->flags & SERVICE_AFFINITY)
-		return hash_of(bpf_get_netns_cookie(ctx));
-	return connects ? bpf_get_prandom_u32() : hash_of(bpf_get_socket_cookie(ctx));
+	__u64 netns;
+	__u32 choice;
+
+	if (!(service->flags & SERVICE_AFFINITY)) {
+		choice = connects ? bpf_get_prandom_u32() : hash_of(bpf_get_socket_cookie(ctx));
+		return backend_at(service, slot_of(service, choice));
+	}
+	netns = bpf_get_netns_cookie(ctx);
+	return affinity_backend(service, namespace_client(netns), slot_of(service, hash_of(netns)),
+				true);
 }
 
 static __always_inline socket_peer_key_t peer_key_of(struct bpf_sock_addr *ctx, address_t backend,
@@ -191,7 +202,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, const enum spell
 	}
 	if (!service->backend_count)
 		return refuse(ctx, address, DROP_NO_BACKEND, -ECONNREFUSED);
-	backend = backend_at(service, slot_of(service, choice_of(ctx, service, connects)));
+	backend = backend_for(ctx, service, connects);
 	if (!backend)
 		return refuse(ctx, address, DROP_TABLE, -ECONNREFUSED);
 	remember(ctx, service, address, backend);

@@ -37,7 +37,19 @@ static __always_inline void address_set(struct bpf_sock_addr *ctx, const enum sp
 	ctx->user_ip6[3] = address.word[3];
 }
 
+/* As whom a network namespace is known in affinities: an address that no packet's source has. */
+static __always_inline ipv6_t namespace_client(__u64 cookie)
+{
+	return (ipv6_t){.word = {0, 0, bpf_htonl((__u32)(cookie >> 32)), bpf_htonl((__u32)cookie)}};
+}
+
 #else
+
+/* In 0.0.0.0/8 there is room for 24 bits: two namespaces may be one client. */
+static __always_inline ipv4_t namespace_client(__u64 cookie)
+{
+	return bpf_htonl((__u32)(cookie * 0x9E3779B97F4A7C15ULL >> 40));
+}
 
 /* Whether the address is `::`. */
 static __always_inline bool is_unspecified(struct bpf_sock_addr *ctx)

@@ -103,9 +103,14 @@ const FAULTS: readonly Fault[] = [
     to: "bpf_get_prandom_u32()",
   },
   {
+    name: "affinity of sockets goes by the ring alone",
+    from: "return affinity_backend(service, namespace_client(netns), slot_of(service, hash_of(netns)),\n\t\t\t\ttrue);",
+    to: "return backend_at(service, slot_of(service, hash_of(netns)));",
+  },
+  {
     name: "affinity of sockets, not of clients",
-    from: "return hash_of(bpf_get_netns_cookie(ctx));",
-    to: "return hash_of(bpf_get_socket_cookie(ctx));",
+    from: "netns = bpf_get_netns_cookie(ctx);",
+    to: "netns = bpf_get_socket_cookie(ctx);",
   },
   {
     name: "without backends, a call is only not permitted",

@@ -285,3 +285,30 @@ export async function countedBy(act: () => Promise<unknown>): Promise<Record<str
   );
   return Object.fromEntries(changes.filter(([, packets]) => packets !== 0));
 }
+
+/** The row of a service with an id, and its number. */
+function rowOf({ services }: Datapath["maps"], id: number) {
+  const found = [...services.entries()].find(([, service]) => service.id === id);
+  assert.ok(found !== undefined, `there is no service ${id}`);
+  return found;
+}
+
+/** From now on a service remembers its clients for long; what it gives takes that back. */
+export function affinityLasts(maps: Datapath["maps"], id: number): () => void {
+  const [row, service] = rowOf(maps, id);
+  maps.services.update(row, { ...service, affinityAge: 1_000_000 });
+  return () => maps.services.update(row, service);
+}
+
+/** Gives every slot of a ring of two the other backend; what it gives turns it back. */
+export function turnRing({ services, rings }: Datapath["maps"], id: number): () => void {
+  const [, { ring, ringSize }] = rowOf({ services } as Datapath["maps"], id);
+  const turn = (): void => {
+    for (let row = ring; row < ring + Math.ceil(ringSize / 32); row++) {
+      const { backend } = rings.lookup(row) ?? assert.fail();
+      rings.update(row, { backend: backend.map((slot) => 1 - slot) as never });
+    }
+  };
+  turn();
+  return turn;
+}

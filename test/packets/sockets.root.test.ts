@@ -11,6 +11,7 @@ import { BpfLink } from "../../src/kernel/link.ts";
 import { namespaceCookie } from "../../src/kernel/netns.ts";
 import { connectTcp, connectUdp, sendUdp, udpOf, withSocket } from "./calls.ts";
 import {
+  affinityLasts,
   attach,
   BACKENDS,
   codeOf,
@@ -28,6 +29,7 @@ import {
   spell,
   tearDown,
   times,
+  turnRing,
   VIP,
 } from "./socket-stage.ts";
 
@@ -140,6 +142,22 @@ function translation(spelling: Spelling): void {
     const udp = await times(3, () => withSocket(socket, (one) => sendUdp(one, vip, 84)));
     const backends = [...tcp, ...udp].map(({ backend }) => backend);
     assert.equal(unique(backends).length, 1, "a namespace is one client");
+  });
+
+  test("with affinity, a namespace stays with its backend when the ring changes", async () => {
+    const { maps, wide } = scene().datapath;
+    const backends = spelling === "ipv6" ? (wide?.affinities ?? assert.fail()) : maps.affinities;
+    const restore = affinityLasts(maps, 4);
+    try {
+      const { backend } = await connectTcp(vip, 84);
+      const again = turnRing(maps, 4);
+      const later = await times(3, () => connectTcp(vip, 84));
+      assert.deepEqual(unique(later.map((one) => one.backend)), [backend]);
+      assert.ok([...backends.entries()].length > 0);
+      again();
+    } finally {
+      restore();
+    }
   });
 
   test("a socket is remembered once for each backend", async () => {
