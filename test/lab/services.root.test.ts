@@ -10,7 +10,7 @@ import { clusterManifests, type Document, type ServiceSpec } from "../../src/lab
 import { nodeNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { removeLab } from "../../src/lab/state.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { FAMILIES, type Family, formatAddress } from "../../src/net/address.ts";
 import {
   type Asked,
   type Conversation,
@@ -24,6 +24,7 @@ import {
   ECHO_PORT,
   echo,
   HTTP_PORT,
+  inUrl,
   type PodPrograms,
   setOffloads,
   startPrograms,
@@ -49,6 +50,8 @@ const SHARED_PORT = 50_000;
 const HOLD_SECONDS = "1";
 const IN_FORCE_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 5000;
+const FRAGMENTS_LIMIT_MS = 30_000;
+const LARGE = "large ".repeat(600);
 /** What curl exits with. */
 const CURL_CODES = { refused: 7, silence: 28 } as const;
 
@@ -63,9 +66,17 @@ interface Numbered {
   readonly spec?: Readonly<Record<string, unknown>>;
 }
 
-const vipOf = ({ number }: Numbered): string => `198.51.100.${number}`;
-const externalOf = ({ number }: Numbered): string => `198.51.100.${100 + number}`;
-const clusterIpOf = ({ number }: Numbered): string => `10.96.0.${number}`;
+/** Of services: the last part of an address is the same in both families, read as digits. */
+const NETWORKS = { ipv4: "198.51.100.", ipv6: "fd00:198:51:100::" } as const;
+const CLUSTER_NETWORKS = { ipv4: "10.96.0.", ipv6: "fd00:10:96::" } as const;
+const vipOf = ({ number }: Numbered, family: Family = "ipv4"): string =>
+  `${NETWORKS[family]}${number}`;
+const externalOf = ({ number }: Numbered, family: Family = "ipv4"): string =>
+  `${NETWORKS[family]}${100 + number}`;
+const clusterIpOf = ({ number }: Numbered, family: Family = "ipv4"): string =>
+  `${CLUSTER_NETWORKS[family]}${number}`;
+/** For each family what a function of it says. */
+const both = <T>(of: (family: Family) => T): T[] => FAMILIES.map(of);
 const nodePortOf = ({ number }: Numbered): number => 30_000 + number;
 const isSnat = (mode: Mode, protocol: Protocol): boolean =>
   mode === "snat" || (mode === "hybrid" && protocol === "udp");
@@ -83,15 +94,16 @@ function specOf(service: Numbered): ServiceSpec {
   const nodePort = nodePortOf(service);
   return {
     name: service.name,
-    addresses: [vipOf(service)],
-    externalIps: [externalOf(service)],
+    addresses: both((family) => vipOf(service, family)),
+    externalIps: both((family) => externalOf(service, family)),
+    clusterIps: both((family) => clusterIpOf(service, family)),
     ports: [
       { name: "http", port: PORTS.tcp, targetPort: HTTP_PORT, nodePort },
       { name: "echo", port: PORTS.udp, targetPort: ECHO_PORT, protocol: "UDP", nodePort },
     ],
     backends: [service.pod],
     annotations: { [service.annotation ?? OUR_MODE]: service.mode },
-    spec: { clusterIP: clusterIpOf(service), ...service.spec },
+    spec: service.spec ?? {},
   };
 }
 
@@ -106,16 +118,19 @@ class Scene {
     this.judge = new Judge(lab);
   }
 
-  address(node: string): string {
-    return formatIpv4(nodeNamed(this.lab.plan, node).address.address);
+  address(node: string, family: Family = "ipv4"): string {
+    const { address, address6 } = nodeNamed(this.lab.plan, node);
+    return formatAddress((family === "ipv4" ? address : address6).address);
   }
 
   /** Publishes a service and waits until all nodes have it in this mode. */
   async publish(service: Numbered): Promise<void> {
     this.lab.publish(specOf(service));
     for (const protocol of PROTOCOLS) {
-      const frontend = `${vipOf(service)}:${PORTS[protocol]}`;
-      await this.untilServed("service", frontend, protocol, isSnat(service.mode, protocol));
+      for (const family of FAMILIES) {
+        const frontend = `${inUrl(vipOf(service, family))}:${PORTS[protocol]}`;
+        await this.untilServed("service", frontend, protocol, isSnat(service.mode, protocol));
+      }
     }
   }
 
@@ -145,7 +160,7 @@ class Scene {
       [...this.programs].map(([pod, programs]) => [pod, programs.requests().length]),
     );
     // Neighbour discovery is none of these.
-    const filter = "tcp or udp or icmp or ip proto 4";
+    const filter = "tcp or udp or icmp or ip proto 4 or ip6 proto 41";
     const { wires, ...pods } = await watch(
       t,
       this.lab,
@@ -202,8 +217,10 @@ async function createScene(t: TestContext, acceleration: "native" | "off"): Prom
   lab.writeManifest("pods.yaml", podsWithHostPort(lab, "pod2-1"));
   await Promise.all(SERVICES.map((service) => scene.publish(service)));
   for (const protocol of PROTOCOLS) {
-    const frontend = `${scene.address("node2")}:${HOST_PORT}`;
-    await scene.untilServed("service", frontend, protocol, false, ["node2"]);
+    for (const family of FAMILIES) {
+      const frontend = `${inUrl(scene.address("node2", family))}:${HOST_PORT}`;
+      await scene.untilServed("service", frontend, protocol, false, ["node2"]);
+    }
   }
   return scene;
 }
@@ -213,30 +230,30 @@ function waysTo(scene: Scene, service: Numbered, protocol: Protocol): Asked[] {
   const { name, pod, mode } = service;
   const way = isSnat(mode, protocol) ? "snat" : "ipip";
   const by = (which: string, address: string, port: number, entry = "node1"): Asked => {
-    return { what: `${name} ${protocol} by ${which}`, address, port, entry, protocol, pod, way };
+    const what = `${name} ${protocol} by ${which} ${address}`;
+    return { what, address, port, entry, protocol, pod, way };
   };
-  const nodePort = (node: string): Asked =>
-    by(`${node}'s node port`, scene.address(node), nodePortOf(service), node);
-  return [
-    by("load balancer address", vipOf(service), PORTS[protocol]),
-    by("external address", externalOf(service), PORTS[protocol]),
-    nodePort("node1"),
-    nodePort("node2"),
-  ];
+  return FAMILIES.flatMap((family) => [
+    by("load balancer address", vipOf(service, family), PORTS[protocol]),
+    by("external address", externalOf(service, family), PORTS[protocol]),
+    ...["node1", "node2"].map((node) =>
+      by("node port", scene.address(node, family), nodePortOf(service), node),
+    ),
+  ]);
 }
 
 async function fromOutside(t: TestContext, scene: Scene): Promise<void> {
   const asked = PROTOCOLS.flatMap((protocol) => [
     ...SERVICES.flatMap((service) => waysTo(scene, service, protocol)),
-    {
-      what: `${protocol} by host port`,
-      address: scene.address("node2"),
+    ...both((family) => ({
+      what: `${protocol} by host port of ${family}`,
+      address: scene.address("node2", family),
       port: HOST_PORT,
       protocol,
       entry: "node2",
       pod: "pod2-1",
       way: "ipip" as const,
-    },
+    })),
   ]);
   const all = asked.map(conversation);
   await scene.watch(t, all, () => converse(scene.lab, all));
@@ -244,7 +261,8 @@ async function fromOutside(t: TestContext, scene: Scene): Promise<void> {
 
 /** One request over a connection that stays open for a while. */
 async function holdTcp(lab: Lab, { address, port, pod, what }: Asked): Promise<void> {
-  const to = `TCP4:${address}:${port},sourceport=${SHARED_PORT},reuseaddr,shut-none`;
+  const kind = address.includes(":") ? "TCP6" : "TCP4";
+  const to = `${kind}:${inUrl(address)}:${port},sourceport=${SHARED_PORT},reuseaddr,shut-none`;
   const input = "GET /name HTTP/1.1\r\nHost: lab\r\n\r\n";
   const answer = await lab.output("client", ["socat", "-t", HOLD_SECONDS, "-", to], { input });
   assert.ok(answer.endsWith(`\r\n\r\n${pod}`), `${what}: ${JSON.stringify(answer)}`);
@@ -267,6 +285,19 @@ async function byOnePort(scene: Scene): Promise<void> {
   }
 }
 
+/** Datagrams of several frames. The first may be lost, as clients have to learn what fits. */
+async function inFragments({ lab }: Scene): Promise<void> {
+  const asked = SERVICES.flatMap((service) => both((family) => vipOf(service, family)));
+  await Promise.all(
+    asked.map((address) =>
+      until(`an answer in fragments from ${address}`, FRAGMENTS_LIMIT_MS, async () => {
+        const answer = await echo(lab, address, PORTS.udp, LARGE).catch(() => "");
+        return answer === LARGE;
+      }),
+    ),
+  );
+}
+
 /** At the socket: from a pod and from a node, to pods of this node and of another one. */
 async function fromInside(t: TestContext, scene: Scene): Promise<void> {
   const { lab } = scene;
@@ -277,15 +308,18 @@ async function fromInside(t: TestContext, scene: Scene): Promise<void> {
   };
   for (const where of ["pod1-1", "node1"]) {
     for (const service of SERVICES.slice(1, 3)) {
-      const { pod } = service;
-      const nodePort = `${scene.address("node3")}:${nodePortOf(service)}`;
-      await Promise.all([
-        ask(where, "tcp", `${clusterIpOf(service)}:${PORTS.tcp}`, pod),
-        ask(where, "udp", `${clusterIpOf(service)}:${PORTS.udp}`, pod),
-        ask(where, "datagrams", `${clusterIpOf(service)}:${PORTS.udp}`, pod),
-        ask(where, "tcp", `${externalOf(service)}:${PORTS.tcp}`, pod),
-        ask(where, "tcp", nodePort, pod),
-      ]);
+      for (const family of FAMILIES) {
+        const { pod } = service;
+        const clusterIp = clusterIpOf(service, family);
+        const nodePort = `${scene.address("node3", family)}:${nodePortOf(service)}`;
+        await Promise.all([
+          ask(where, "tcp", `${clusterIp}:${PORTS.tcp}`, pod),
+          ask(where, "udp", `${clusterIp}:${PORTS.udp}`, pod),
+          ask(where, "datagrams", `${clusterIp}:${PORTS.udp}`, pod),
+          ask(where, "tcp", `${externalOf(service, family)}:${PORTS.tcp}`, pod),
+          ask(where, "tcp", nodePort, pod),
+        ]);
+      }
     }
   }
 }
@@ -309,6 +343,8 @@ function health(scene: Scene, node: string, port: number): Promise<string> {
   return scene.lab.output("client", ["curl", "-s", "-m", "5", "-w", "%{http_code}", url]);
 }
 
+const urlOf = (address: string, port: number): string => `http://${inUrl(address)}:${port}/name`;
+
 async function assertNoWay(lab: Lab, url: string, how: NoWay): Promise<void> {
   const limit = how === "refused" ? "5" : "1";
   const { code } = await lab.run("client", ["curl", "-sS", "-m", limit, url]);
@@ -329,12 +365,14 @@ async function localOnly(t: TestContext, scene: Scene): Promise<void> {
   const all = services.flatMap((service) =>
     PROTOCOLS.flatMap((protocol) =>
       waysTo(scene, service, protocol)
-        .filter((way) => way.address !== scene.address("node1"))
+        .filter((way) => !both((family) => scene.address("node1", family)).includes(way.address))
         .map((way) => conversation({ ...way, entry: "node2" })),
     ),
   );
   const refused = services.flatMap((service) =>
-    ["node1", "node3"].map((node) => `http://${scene.address(node)}:${nodePortOf(service)}/name`),
+    ["node1", "node3"].flatMap((node) =>
+      both((family) => urlOf(scene.address(node, family), nodePortOf(service))),
+    ),
   );
   await scene.watch(t, all, async () => {
     await converse(lab, all);
@@ -356,18 +394,20 @@ async function localOnly(t: TestContext, scene: Scene): Promise<void> {
 async function sourceRanges(t: TestContext, scene: Scene): Promise<void> {
   const { lab } = scene;
   const services = (["dsr", "snat"] as const).map((mode, index): Numbered => {
-    const spec = { loadBalancerSourceRanges: ["203.0.113.0/24"] };
+    const spec = { loadBalancerSourceRanges: ["203.0.113.0/24", "fd00:203::/64"] };
     return { name: `ranges-${mode}`, number: 50 + index, pod: "pod2-1", mode, spec };
   });
   for (const service of services) await scene.publish(service);
   const ways = services.flatMap((service) => waysTo(scene, service, "tcp"));
   await scene.watch(t, [], async () => {
-    const urls = ways.map(({ address, port }) => `http://${address}:${port}/name`);
+    const urls = ways.map(({ address, port }) => urlOf(address, port));
     await Promise.all(urls.map((url) => assertNoWay(lab, url, "silence")));
   });
   for (const service of services) {
-    const url = `http://${vipOf(service)}/name`;
-    assert.equal(await lab.output("pod3-1", ["curl", "-sS", "-m", "5", url]), service.pod);
+    for (const family of FAMILIES) {
+      const url = urlOf(vipOf(service, family), PORTS.tcp);
+      assert.equal(await lab.output("pod3-1", ["curl", "-sS", "-m", "5", url]), service.pod);
+    }
   }
 }
 
@@ -382,15 +422,20 @@ async function afterKill(t: TestContext, scene: Scene): Promise<void> {
 async function changes(t: TestContext, scene: Scene): Promise<void> {
   const service = { name: "changing", number: 40, pod: "pod2-1" } as const;
   const stages: readonly Pick<Numbered, "mode" | "annotation">[] = [
-    { mode: "dsr" },
     { mode: "snat", annotation: CILIUM_MODE },
     { mode: "hybrid" },
     { mode: "dsr", annotation: CILIUM_MODE },
+    { mode: "snat" },
   ];
-  const steps = stages.map((stage) => {
+  const steps = stages.map((stage, index) => {
     const now: Numbered = { ...service, ...stage };
+    // A datagram may be of a flow of before, for a while: it goes on by DSR.
+    const wasDsr = stages[index - 1]?.mode === "dsr";
     const ways = PROTOCOLS.flatMap((protocol) => waysTo(scene, now, protocol));
-    return { now, all: ways.map(conversation) };
+    const all = ways.map((one) =>
+      conversation(wasDsr && one.protocol === "udp" ? { ...one, way: "ipip" } : one),
+    );
+    return { now, all };
   });
   await scene.watch(
     t,
@@ -410,6 +455,7 @@ suite("services of every type and mode", { concurrency: 2 }, () => {
       const scene = await createScene(t, acceleration);
       await t.test("by every way from outside", (inner) => fromOutside(inner, scene));
       await t.test("at once, by one port of the client", () => byOnePort(scene));
+      await t.test("datagrams in fragments", () => inFragments(scene));
       await t.test("at the sockets of a pod and a node", (inner) => fromInside(inner, scene));
       await t.test("cluster IPs are none of ours from outside", () => clusterIpFromOutside(scene));
       await t.test("pods of the node alone", (inner) => localOnly(inner, scene));
