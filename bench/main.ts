@@ -8,6 +8,7 @@ import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
+import { benchCollector } from "./collector.ts";
 import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
 import { benchInside } from "./inside.ts";
@@ -35,6 +36,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   live: benchLive,
   program: benchProgram,
   agent: benchAgent,
+  collector: benchCollector,
   alternatives: benchAlternatives,
   crr: benchCrr,
   masquerade: benchMasquerade,

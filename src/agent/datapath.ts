@@ -34,6 +34,7 @@ import { ANY_IPV4, ANY_IPV6, type Ipv4, type Ipv6 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
 import type { Log } from "../telemetry/log.ts";
+import { tableLimits, usableMemory } from "./table-sizes.ts";
 import { findUplinks, type NodeIdentity } from "./uplinks.ts";
 
 /** Where the compiled packet path is: in a checkout's build, or beside the bundle. */
@@ -210,16 +211,12 @@ function openPods(
 /** What the packet path of a node is loaded with. */
 export function loadOptions(config: Config, identity: NodeIdentity, ticks: Ticks): DatapathOptions {
   checkDispatch(config, identity.mtu);
-  const { outerSource, tables } = config;
+  const { outerSource } = config;
   const nodePorts = config.nodePort.range;
   return {
     objects: OBJECTS,
     pins: config.paths.bpffs,
-    limits: {
-      ...tables,
-      flows: config.conntrack.maxEntries,
-      sockets: config.socket.maxEntries,
-    },
+    limits: tableLimits(config, usableMemory()),
     constants: {
       nodeAddress: identity.address,
       nodeAddress6: identity.address6 ?? ANY_IPV6,

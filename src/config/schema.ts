@@ -204,9 +204,9 @@ export const schema = section("", {
         "The directory of the cgroup (version 2) whose processes' sockets are translated, with all cgroups below. `auto` is the root: every process of the machine.",
       ),
       maxEntries: restart(
-        integer(1024, 16_777_216),
-        65_536,
-        "Sockets whose service is remembered, for who asks them about their peer. The least used is forgotten for one more.",
+        wordOr(["auto"], integer(1024, 16_777_216)),
+        "auto",
+        "Sockets whose service is remembered, for who asks them about their peer. The least used is forgotten for one more. `auto`: a quarter as many as flows by the memory; 16384 to 262144.",
       ),
     },
   ),
@@ -232,7 +232,11 @@ export const schema = section("", {
       time("10s"),
       "How often forgotten flows are removed from the table.",
     ),
-    maxEntries: restart(integer(1024, 16_777_216), 524_288, "Flows that the table holds."),
+    maxEntries: restart(
+      wordOr(["auto"], integer(1024, 16_777_216)),
+      "auto",
+      "Flows that the table holds, of each family. `auto`: by the machine's memory, of which a part in 64 is set aside; 16384 to 1048576. At another size after a restart flows are taken over as far as there is room.",
+    ),
   }),
   tables: section(
     "Limits of the kernel tables; where there are addresses in a table, IPv6 has one of its own, as large. The space for services, backends and rings is set aside at start.",
@@ -265,9 +269,9 @@ export const schema = section("", {
         "Prefixes in the source ranges of all services together.",
       ),
       affinities: restart(
-        integer(16, 16_777_216),
-        65_536,
-        "Clients of services with session affinity whose backend is remembered.",
+        wordOr(["auto"], integer(16, 16_777_216)),
+        "auto",
+        "Clients of services with session affinity whose backend is remembered. `auto`: a quarter as many as flows by the memory; 16384 to 262144.",
       ),
     },
   ),

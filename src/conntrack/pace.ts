@@ -45,7 +45,10 @@ const LEVELS = [CRITICAL, HIGH];
 
 /** A reading should not take longer, whatever is in the table. */
 const READ_MS = 0.7;
+const MIN_CHUNK = 64;
 const MAX_CHUNK = 8192;
+/** What a step costs besides what can be measured within it: timers, turns of the event loop. */
+const STEP_MS = 0.1;
 /** A table may fill within seconds: no longer without a look at it. */
 const LOOK_MS = 2000;
 /** When haste has freed less than one entry in so many for so long, it is over. */
@@ -108,8 +111,9 @@ export class Pace {
   /** A reading of `count` entries took so long: the next ones are larger or smaller. */
   readTook(count: number, ms: number): void {
     const fits = ms > 0 ? (count * READ_MS) / ms : MAX_CHUNK;
-    const next = Math.min(this.#chunk * 2, Math.max(this.#chunk / 4, fits));
-    this.#chunk = Math.max(1, Math.min(MAX_CHUNK, Math.floor(next)));
+    // Others may have had the processor meanwhile: no reason to read much less.
+    const next = Math.min(this.#chunk * 2, Math.max(this.#chunk / 2, fits));
+    this.#chunk = Math.max(MIN_CHUNK, Math.min(MAX_CHUNK, Math.floor(next)));
   }
 
   /** Takes a step into account; returns how many milliseconds to wait before the next. */
@@ -120,7 +124,7 @@ export class Pace {
     if (this.#sample.entries >= SAMPLE || this.#sample.buckets >= this.#buckets) this.#judge(nowMs);
     const due = this.#periodMs(sweepMs) * (buckets / this.#buckets);
     const share = (this.#futile ? NONE.share : this.#level.share) / this.#tables;
-    return Math.max(Math.min(due, LOOK_MS) - costMs, costMs / share - costMs, 0);
+    return Math.max(Math.min(due, LOOK_MS), (costMs + STEP_MS) / share) - costMs;
   }
 
   /** A whole sweep that began at `beganMs` removed so many of so many entries. */
