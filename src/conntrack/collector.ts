@@ -11,11 +11,9 @@ import type { FlowTimeouts, Removal } from "./rows.ts";
 import { Sweeper } from "./sweeper.ts";
 import type { SnatPorts } from "./tally.ts";
 
-/** Milliseconds, both monotonic. */
+/** Milliseconds, monotonic. */
 export interface CollectorClock {
   nowMs(): number;
-  /** What this thread has used of a core. */
-  cpuMs(): number;
 }
 
 export interface CollectorOptions {
@@ -62,7 +60,7 @@ export interface CollectorFigures {
   readonly removed: Readonly<Record<Removal, number>>;
   /** The longest time for which the event loop was held, ever. */
   readonly longestHoldMs: number;
-  /** How long the last sweeps took, and what they cost of a core. */
+  /** How long the last sweeps took, with their pauses and without. */
   readonly lastSweepMs: number;
   readonly lastCostMs: number;
   /** Backends to which flows have most of this node's ports, those with most first. */
@@ -85,13 +83,7 @@ const FIRST_MS = 1000;
 /** A sweep under way says something about all of the table when it has seen so much of it. */
 const ENOUGH = 1 / 8;
 
-export const SYSTEM_CLOCK: CollectorClock = {
-  nowMs: () => performance.now(),
-  cpuMs() {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1000;
-  },
-};
+export const SYSTEM_CLOCK: CollectorClock = { nowMs: () => performance.now() };
 
 /** Walks through the tables from now on, each at its own pace. */
 export function createCollector(options: CollectorOptions): Collector {
