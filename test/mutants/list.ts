@@ -3,6 +3,7 @@
 // Each is one that a person could make and that would load.
 
 import { CAPTURE_MUTANTS } from "./capture.ts";
+import { DISPATCH_MUTANTS } from "./dispatch.ts";
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { FRAGMENT_MUTANTS } from "./fragments.ts";
 import { IPV6_MUTANTS } from "./ipv6.ts";
@@ -33,6 +34,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SOCKET_MUTANTS,
   ...FRAGMENT_MUTANTS,
   ...IPV6_MUTANTS,
+  ...DISPATCH_MUTANTS,
   ...SCTP_MUTANTS,
   ...CAPTURE_MUTANTS,
 ];
