@@ -7,10 +7,10 @@ import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
 import { placeText, verdictText } from "../flow/words.ts";
 import { sourceRangesOf } from "../lb/entries.ts";
 import type { ServicePort } from "../lb/rows.ts";
-import { formatAddressPort } from "../net/address.ts";
+import { type Family, formatAddressPort } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
-import type { EntryCount } from "./affinity-count.ts";
 import type { NodeDatapath } from "./datapath.ts";
+import { createEntryCount, type EntryCount } from "./entry-count.ts";
 import type { Services } from "./services.ts";
 import { nameOf, type SnatPortsWatch } from "./snat-ports.ts";
 import type { EndedSockets } from "./sockets.ts";
@@ -117,8 +117,25 @@ function portLabels({ service, port, protocol, family, local }: ServicePort) {
 /** What has to walk through a table to know how full it is. */
 export interface Counts {
   readonly conntrack: Collector;
-  readonly affinities: EntryCount;
+  readonly counted: readonly CountedTable[];
   readonly snatPorts: SnatPortsWatch;
+}
+
+/** A table whose entries are counted on demand. */
+export interface CountedTable {
+  readonly table: string;
+  readonly limit: number;
+  readonly count: EntryCount;
+}
+
+/** Those of a node, of each family. For one entry more they forget the least used one. */
+export function countedTables({ datapath }: NodeDatapath): CountedTable[] {
+  const { maps, wide } = datapath;
+  const all = [maps.affinities, maps.fragments, maps.socketPeers];
+  const wideOnes = wide === undefined ? [] : [wide.affinities, wide.fragments, wide.socketPeers];
+  return [...all, ...wideOnes].map(({ raw, spec }) => {
+    return { table: spec.name, limit: raw.info.maxEntries, count: createEntryCount(raw) };
+  });
 }
 
 /** How full a table is. */
@@ -134,7 +151,7 @@ export interface TableUse {
 export function tableUses(
   { tables, datapath, formerOwners, nexthops, wide }: NodeDatapath,
   { nodeName, lb, endpoints, nodes }: Services,
-  { conntrack, affinities, snatPorts }: Counts,
+  { conntrack, counted, snatPorts }: Counts,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
   const of = (
@@ -164,15 +181,20 @@ export function tableUses(
     of("trusted", nodes.trusted.size),
     ...conntrack.figures().tables.map(flowTableUse),
     snatPorts.use(),
-    of("source_ranges", rangesIn(lb.ports.rows())),
-    // No problem when it is full: for one client more the least used is forgotten.
-    ...(affinities.entries === undefined ? [] : [of("affinities", affinities.entries)]),
+    of("source_ranges", rangesIn(lb.ports.rows(), "ipv4")),
+    ...(wide === undefined ? [] : [of("source_ranges6", rangesIn(lb.ports.rows(), "ipv6"))]),
+    // No problem when they are full: they are so after a while, of entries that nobody needs.
+    ...counted.flatMap(({ table, limit, count: { entries } }) =>
+      entries === undefined ? [] : [of(table, entries, "", limit)],
+    ),
   ];
 }
 
-function rangesIn(ports: Iterable<ServicePort>): number {
+function rangesIn(ports: Iterable<ServicePort>, family: Family): number {
   let ranges = 0;
-  for (const port of ports) ranges += sourceRangesOf(port)?.length ?? 0;
+  for (const port of ports) {
+    if (port.family === family) ranges += sourceRangesOf(port)?.length ?? 0;
+  }
   return ranges;
 }
 
@@ -201,7 +223,7 @@ function addTableMetrics(
 ): void {
   const samples = (pick: (use: TableUse) => number) => (): Sample[] => {
     // For the next scrape; a walk that fails is tried again then.
-    void counts.affinities.count().catch(() => undefined);
+    for (const { count } of counts.counted) void count.count().catch(() => undefined);
     return tableUses(node, services, counts).map((use) => ({
       labels: { table: use.table },
       value: pick(use),

@@ -8,11 +8,10 @@ import { type LoadedConfig, loadConfig, socketPath } from "../config/load.ts";
 import { VERSION } from "../config/version.ts";
 import { openDevices } from "../device/devices.ts";
 import { formatIpv4, formatIpv6 } from "../net/address.ts";
-import { createEntryCount } from "./affinity-count.ts";
 import { createChangeHandlers } from "./apply.ts";
 import { openNodeDatapath } from "./datapath.ts";
 import { createEventNames } from "./event-names.ts";
-import { addFeatureMetrics } from "./feature-metrics.ts";
+import { addFeatureMetrics, countedTables } from "./feature-metrics.ts";
 import { collectFlows } from "./flows.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
@@ -87,7 +86,7 @@ async function run(
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));
   addHealthChecks(telemetry.health, node, services);
-  const counts = { ...flows, affinities: createEntryCount(node.datapath.maps.affinities.raw) };
+  const counts = { ...flows, counted: countedTables(node) };
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
 
   const status = {

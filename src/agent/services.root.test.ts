@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ApiClient, openApiClient } from "../api/client.ts";
+import { defaultConfig } from "../config/load.ts";
 import {
   Affinity,
   Flow,
@@ -20,6 +21,7 @@ import type { Codec } from "../kernel/codec.ts";
 import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
 import { type Ipv4, parseIpv4 } from "../net/address.ts";
 import { Agent, PROGRAM, until } from "./fixture.ts";
+import { tableLimits, usableMemory } from "./table-sizes.ts";
 
 function service(name: string, address: string): string {
   return JSON.stringify({
@@ -99,18 +101,25 @@ test("status counts the flows of now", async (t) => {
   assert.equal(Number(used()), 1);
 });
 
-test("status counts source ranges, and the clients that are kept with a pod", async (t) => {
+test("status counts source ranges, and what is forgotten when there is more of it", async (t) => {
   const agent = await new Agent(t).start().ready();
   const client = await connect(t, agent);
+  const { affinities, sockets } = tableLimits(defaultConfig(), usableMemory());
+  const limits: readonly (readonly [name: string, limit: number])[] = [
+    ["source_ranges", 65_536],
+    ["affinities", affinities],
+    ["fragments", maps.fragments.maxEntries],
+    ["socket_peers", sockets],
+  ];
   const used = (): number[] => {
     const { tables } = agent.json("status");
-    return ["source_ranges", "affinities"].map((name) => {
+    return limits.map(([name, limit]) => {
       const table = tables.find((one: { name: string }) => one.name === name);
-      assert.equal(table.limit, 65_536, name);
+      assert.equal(table?.limit, limit, name);
       return Number(table.used);
     });
   };
-  assert.deepEqual(used(), [0, 0]);
+  assert.deepEqual(used(), [0, 0, 0, 0]);
   await client.apply({ documents: POLICIES });
   const map = TypedMap.openPinned(agent.pins, maps.affinities);
   t.after(() => map.close());
@@ -119,7 +128,7 @@ test("status counts source ranges, and the clients that are kept with a pod", as
   map.updateAll(
     clients.map((one) => ({ key: { service, client: one }, value: nothing(Affinity) })),
   );
-  assert.deepEqual(used(), [1, 3000]);
+  assert.deepEqual(used(), [1, 3000, 0, 0]);
   assert.deepEqual(agent.json("map dump source_ranges").length, 1);
   assert.match(agent.get("/metrics"), /^ciliate_table_entries\{table="source_ranges"\} 1$/m);
   map.delete({ service, client: 1 as Ipv4 });

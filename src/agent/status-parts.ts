@@ -36,15 +36,18 @@ export function createStatusParts(
 /** For how long status waits for the counts; beyond, it shows those of the last walks. */
 const COUNT_MS = 500;
 
-/** Gives what counts flows and affinities anew before it reads; calls meanwhile share a count. */
+/** Gives what counts entries anew before it reads; calls meanwhile share a count. */
 export function afterCount<Result>(
-  { conntrack, affinities }: Counts,
+  { conntrack, counted }: Counts,
   read: () => Result,
 ): () => Promise<Result> {
   let counting: Promise<unknown> | undefined;
   return async () => {
     // A walk that fails leaves what the last one found; the collector tells of its own.
-    counting ??= Promise.allSettled([conntrack.refresh(), affinities.count()]).finally(() => {
+    counting ??= Promise.allSettled([
+      conntrack.refresh(),
+      ...counted.map(({ count }) => count.count()),
+    ]).finally(() => {
       counting = undefined;
     });
     const { promise: late, resolve } = Promise.withResolvers<void>();

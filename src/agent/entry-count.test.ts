@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createEntryCount } from "./affinity-count.ts";
+import { createEntryCount } from "./entry-count.ts";
 
 function createMap(chunks: readonly number[], read: () => void) {
   const none = new Uint8Array();

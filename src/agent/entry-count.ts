@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How many clients are kept with a pod. The kernel doesn't count the entries of such a table, so
-// they are walked through, and only when somebody asks.
+// How many entries a table has that forgets the least used one for one more. The kernel doesn't
+// count them, so they are walked through, and only when somebody asks.
 
 import type { BpfMap } from "../kernel/map.ts";
 
