@@ -13,7 +13,7 @@ import type { Lab } from "../../src/lab/lab.ts";
 import { nodeNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { replaceFile } from "../../src/lab/state.ts";
-import { formatIpv4, parseIpv4 } from "../../src/net/address.ts";
+import { FAMILIES, formatIpv4, parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket, ethernet, ipv4, payload, udp } from "../../src/net/packet.ts";
 import { budget } from "./tools/budget.ts";
 import {
@@ -36,13 +36,23 @@ import {
   streamsTo,
   VIP,
   VIP_PORT,
+  VIPS,
 } from "./tools/stage.ts";
-import { type GroupReport, STREAM_PORT } from "./tools/streams.ts";
+import { STREAM_PORT } from "./tools/streams.ts";
 
-const CONNECTIONS = budget("connections", 1000);
-const FLOWS = budget("flows", 50);
+/** Of each family. */
+const CONNECTIONS = budget("connections", 1000) / 2;
+const FLOWS = budget("flows", 50) / 2;
+const COUNTS = { tcp: CONNECTIONS, udp: FLOWS } as const;
+const GROUPS = FAMILIES.flatMap((family) =>
+  (["tcp", "udp"] as const).map((protocol) => ({
+    name: `${protocol} by ${family}`,
+    family,
+    protocol,
+  })),
+);
 /** In the flow tables of all nodes together, while nothing but these is open. */
-const ENTRIES = 2 * (CONNECTIONS + FLOWS);
+const ENTRIES = FAMILIES.length * 2 * (CONNECTIONS + FLOWS);
 const KILLS = budget("kills", 4);
 const INTERVAL_MS = 500;
 /** An agent needs about this long to start on a busy machine: kills hit it anywhere. */
@@ -57,17 +67,32 @@ function identities(lab: Lab) {
   return nodesOf(lab).map((node) => {
     const pinned = pinnedAt(lab, node);
     // With the time of birth: one that was lost and made again would be another.
-    const flows = entriesOf(lab, node, maps.conntrack).map(([key, { created, pod }]) =>
-      JSON.stringify([key, created, pod]),
-    );
+    const flows = [
+      ...entriesOf(lab, node, maps.conntrack).map(([key, { created, pod }]) => [key, created, pod]),
+      ...entriesOf(lab, node, maps.conntrack6).map(([key, { created, pod }]) => [
+        key,
+        created,
+        pod,
+      ]),
+    ].map((entry) => JSON.stringify(entry, textOfBig));
     const counted = backendsOf(lab, node).map(({ backend, connections }) => [backend, connections]);
     const { maps: mapIds, links } = pinned;
     return { node, mapIds, links, services: serviceIds(lab, node), flows: flows.sort(), counted };
   });
 }
 
+/** JSON has no integers of this size: addresses of IPv6. */
+const textOfBig = (_key: string, value: unknown): unknown =>
+  typeof value === "bigint" ? String(value) : value;
+
 function flowEntries(lab: Lab): number {
-  return nodesOf(lab).reduce((sum, node) => sum + entriesOf(lab, node, maps.conntrack).length, 0);
+  return nodesOf(lab).reduce(
+    (sum, node) =>
+      sum +
+      entriesOf(lab, node, maps.conntrack).length +
+      entriesOf(lab, node, maps.conntrack6).length,
+    0,
+  );
 }
 
 /** Segments that the clients repeated, and why packets were dropped, since then. */
@@ -90,19 +115,17 @@ async function countLosses(lab: Lab): Promise<Losses> {
 }
 
 /** Waits until every connection has spoken and been answered, and looks at it. */
-async function assertWhole(t: TestContext, { client }: Stage, what: string): Promise<GroupReport> {
-  const tcp = await client.round("tcp");
-  const udp = await client.round("udp");
-  const late = Math.round(tcp.clientDelayMs);
-  const longest = Math.round(tcp.longestStallMs);
-  t.diagnostic(`${what}: longest stall ${longest} ms, client late by ${late} ms`);
-  for (const report of [tcp, udp]) {
-    assert.equal(report.broken, 0, `${what}: ${report.brokenHow.join(", ")}`);
-    assert.equal(report.wrong, 0, `${what}: wrong bytes`);
-    assert.equal(report.moved, 0, `${what}: flows moved`);
+async function assertWhole(t: TestContext, { client }: Stage, what: string): Promise<void> {
+  for (const { name, protocol } of GROUPS) {
+    const report = await client.round(name);
+    const late = Math.round(report.clientDelayMs);
+    const longest = Math.round(report.longestStallMs);
+    t.diagnostic(`${what}, ${name}: longest stall ${longest} ms, client late by ${late} ms`);
+    assert.equal(report.broken, 0, `${name}, ${what}: ${report.brokenHow.join(", ")}`);
+    assert.equal(report.wrong, 0, `${name}, ${what}: wrong bytes`);
+    assert.equal(report.moved, 0, `${name}, ${what}: flows moved`);
+    assert.equal(report.open, COUNTS[protocol], `${name}, ${what}`);
   }
-  assert.deepEqual([tcp.open, udp.open], [CONNECTIONS, FLOWS]);
-  return tcp;
 }
 
 /** Starts every agent; not all of them get far. */
@@ -136,17 +159,20 @@ async function testWithoutAgents(t: TestContext, stage: Stage): Promise<void> {
   const { lab, client } = stage;
   await Promise.all(nodesOf(lab).map((node) => lab.stopAgent(node)));
   await assertWhole(t, stage, "no agent");
-  const fresh = await client.open("fresh", streamsTo(100));
-  assert.deepEqual([fresh.open, fresh.broken], [100, 0]);
-  await client.finish("fresh");
+  for (const address of Object.values(VIPS)) {
+    const fresh = await client.open("fresh", streamsTo(100, { address }));
+    assert.deepEqual([fresh.open, fresh.broken], [100, 0]);
+    await client.finish("fresh");
+  }
 
   const lines = async (...words: string[]): Promise<string[]> => {
     const text = await lab.output("node2", ["ciliate", "bpf", ...words, "list"]);
     return text.trim().split("\n");
   };
   assert.match((await lines("service")).join("\n"), /198\.51\.100\.1:80 +service +tcp/);
-  assert.equal((await lines("backend")).length, 1 + 2 * PODS.length);
-  assert.equal((await lines("maglev")).length, 1 + 2 * PODS.length);
+  assert.match((await lines("service")).join("\n"), /\[fd00:198:51:100::1\]:80 +service +tcp/);
+  assert.equal((await lines("backend")).length, 1 + GROUPS.length * PODS.length);
+  assert.equal((await lines("maglev")).length, 1 + GROUPS.length * PODS.length);
   const ct = await lab.output("node2", ["ciliate", "bpf", "ct", "list", "-o", "json"]);
   assert.ok((JSON.parse(ct) as unknown[]).length > (CONNECTIONS * 2) / 9);
   assert.match((await lines("metrics")).join("\n"), /pod +sent reply/);
@@ -240,19 +266,28 @@ async function takeFirstIds({ lab }: Stage): Promise<void> {
 }
 
 test("connections go on whatever becomes of the agents", async (t) => {
-  const stage = await createStage(t, PODS, { nodes: 3, podsPerNode: 3, config: CONFIG });
+  const stage = await createStage(t, PODS, {
+    nodes: 3,
+    podsPerNode: 3,
+    ipv6: true,
+    config: CONFIG,
+  });
   const { client } = stage;
   await takeFirstIds(stage);
-  await balance(stage.lab, PODS);
+  await balance(stage.lab, PODS, undefined, FAMILIES);
   stage.lab.withdraw("early");
-  await client.open("tcp", streamsTo(CONNECTIONS, { intervalMs: INTERVAL_MS }));
-  await client.open("udp", streamsTo(FLOWS, { intervalMs: INTERVAL_MS, protocol: "udp" }));
+  for (const { name, family, protocol } of GROUPS) {
+    const how = { protocol, address: VIPS[family], intervalMs: INTERVAL_MS };
+    await client.open(name, streamsTo(COUNTS[protocol], how));
+  }
   await assertWhole(t, stage, "before");
   await t.test(`killed ${KILLS} times`, (t) => testKills(t, stage));
   await t.test("stopped, all of them", (t) => testWithoutAgents(t, stage));
   await t.test("started again with other programs", (t) => testPrograms(t, stage));
   await t.test("told to read the configuration again", (t) => testReload(t, stage));
-  const end = await client.finish("tcp");
-  assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0]);
+  for (const { name } of GROUPS.filter(({ protocol }) => protocol === "tcp")) {
+    const end = await client.finish(name);
+    assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0], name);
+  }
   assert.equal(await stage.servers.wrong(), 0);
 });
