@@ -40,6 +40,10 @@ const MAX_NEXTHOPS = 65_535;
 /** A service that changes has two rows for a moment, or for a thousand such moments at once. */
 const SPARE_SERVICES = 1024;
 
+/** First pieces of packets: the more there are, the faster strangers must be to flush others'. */
+const FRAGMENTS = { least: 8192, most: 65_536 };
+const FLOWS_PER_FRAGMENT = 8;
+
 /** Sizes for `cpus` possible CPUs. */
 export function sizesOf(limits: Limits, cpus: number): Sizes {
   // An address has a key of its own, so there are up to two for each frontend: half full at most.
@@ -59,6 +63,10 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
     source_ranges: limits.sourceRanges,
     affinities: limits.affinities,
     socket_peers: limits.sockets,
+    fragments: Math.min(
+      FRAGMENTS.most,
+      Math.max(FRAGMENTS.least, Math.floor(limits.flows / FLOWS_PER_FRAGMENT)),
+    ),
   };
   const wide = Object.entries(ofAddresses).map(([name, count]) => [`${name}6`, count] as const);
   return {
