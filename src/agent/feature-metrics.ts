@@ -4,10 +4,11 @@
 
 import type { Collector, CollectorFigures, FlowTableFigures } from "../conntrack/collector.ts";
 import type { TrafficCount, VerdictCount } from "../datapath/metrics.ts";
+import type { EndpointWriter } from "../endpoint/writer.ts";
 import { placeText, verdictText } from "../flow/words.ts";
 import { sourceRangesOf } from "../lb/entries.ts";
 import type { ServicePort } from "../lb/rows.ts";
-import { type Family, formatAddressPort } from "../net/address.ts";
+import { type Address, type Family, formatAddressPort, isIpv4 } from "../net/address.ts";
 import type { MetricRegistry, MetricType, Sample } from "../telemetry/metrics.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import { createEntryCount, type EntryCount } from "./entry-count.ts";
@@ -165,6 +166,11 @@ export function tableUses(
     limit,
     problem,
   });
+  const perFamily = (table: string, addresses: readonly Address[]): TableUse[] => {
+    const narrow = addresses.filter(isIpv4).length;
+    if (wide === undefined) return [of(table, narrow)];
+    return [of(table, narrow), of(`${table}6`, addresses.length - narrow)];
+  };
   const { counters, formerLostPorts } = lb.figures();
   return [
     ...tables.fill().map(({ table, used, limit }) => of(table, used, "", limit)),
@@ -177,8 +183,11 @@ export function tableUses(
           of("former_owners6", wide.formerOwners.used),
           of("nexthops6", wide.nexthops.status().length),
         ]),
-    of("endpoints", endpoints.endpoints.by("node", nodeName).length),
-    of("trusted", nodes.trusted.size),
+    ...perFamily("endpoints", podAddresses(endpoints, nodeName)),
+    ...perFamily(
+      "trusted",
+      [...nodes.trusted.rows()].map(({ prefix }) => prefix.address),
+    ),
     ...conntrack.figures().tables.map(flowTableUse),
     snatPorts.use(),
     of("source_ranges", rangesIn(lb.ports.rows(), "ipv4")),
@@ -188,6 +197,10 @@ export function tableUses(
       entries === undefined ? [] : [of(table, entries, "", limit)],
     ),
   ];
+}
+
+function podAddresses({ endpoints }: EndpointWriter, node: string): Address[] {
+  return endpoints.by("node", node).flatMap(({ addresses }) => addresses);
 }
 
 function rangesIn(ports: Iterable<ServicePort>, family: Family): number {

@@ -124,6 +124,8 @@ function isForOutside({ addresses, nodePort }: ServicePort): boolean {
   return addresses.length > 0 || nodePort > 0;
 }
 
+const FAMILY_WORDS = { ipv4: "IPv4", ipv6: "IPv6" } as const;
+
 function describePort(
   { traffic }: Services,
   spec: ServicePortSpec,
@@ -147,6 +149,7 @@ function describePort(
     local: row?.local ?? false,
     mode: row === undefined ? "" : row.snat ? "snat" : "dsr",
     nodePort: spec.nodePort,
+    family: row === undefined ? "" : FAMILY_WORDS[row.family],
   };
 }
 

@@ -27,7 +27,7 @@ import type { KernelState } from "../lb/restore.ts";
 import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
-import { FAMILIES, type Ipv6, isIpv4 } from "../net/address.ts";
+import { FAMILIES, type Family, type Ipv6, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 import { createNodeAddresses } from "../node/addresses.ts";
 import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
@@ -38,6 +38,7 @@ import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import { followPeers } from "./peers.ts";
+import { boundSockets, portConflicts } from "./port-conflicts.ts";
 import type { Settings } from "./settings.ts";
 import { type ApiSource, createApiSource, type Writers } from "./sources.ts";
 import { createTraffic, type Traffic } from "./traffic.ts";
@@ -126,7 +127,7 @@ function openWriters(
     nodes: nodes.nodes,
     ...gates,
     kernel,
-    families: identity.address6 === undefined ? ["ipv4"] : FAMILIES,
+    families: familiesOf(identity),
     ipv6Off: config.ipv6 === "off" ? undefined : identity.ipv6Off,
     nodePorts: config.nodePort.range === "off" ? undefined : config.nodePort.range,
     limits: {
@@ -202,7 +203,7 @@ export function createServices(
   const traffic = createTraffic(lb.ports, node.counters, countersIn(kernel));
   const { api, parser } = openApi(config.paths.runtime, {
     writers: { lb, endpoints, nodes },
-    warnings: () => healthChecks.problems(),
+    warnings: () => warningsOf(config, identity, writers),
     gates: { loaded, complete },
   });
   const manifests = new ManifestSource({
@@ -267,6 +268,26 @@ export function createServices(
       reconciler.close();
     },
   };
+}
+
+/** Those that are served. */
+function familiesOf({ address6 }: NodeIdentity): readonly Family[] {
+  return address6 === undefined ? ["ipv4"] : FAMILIES;
+}
+
+function* warningsOf(
+  { nodePort: { range, guard } }: Config,
+  identity: NodeIdentity,
+  { lb, addresses, healthChecks }: AllWriters,
+): Generator<LbRefusal> {
+  yield* healthChecks.problems();
+  yield* portConflicts({
+    services: lb.services,
+    addresses: addresses.addresses,
+    range: range === "off" ? undefined : range,
+    families: familiesOf(identity),
+    bound: guard ? boundSockets : () => [],
+  });
 }
 
 interface ApiParts {

@@ -289,6 +289,11 @@ export interface ServicePort {
   readonly mode: string;
   /** At every node; 0: none. */
   readonly nodePort: number;
+  /**
+   * IPv4 or IPv6: of its clients, frontends and backends; empty when it isn't in force. A port that
+   * is served to both is there for each.
+   */
+  readonly family: string;
 }
 
 /** Where clients find a service port. */
@@ -1898,6 +1903,7 @@ function createBaseServicePort(): ServicePort {
     local: false,
     mode: "",
     nodePort: 0,
+    family: "",
   };
 }
 
@@ -1941,6 +1947,9 @@ export const ServicePort: MessageFns<ServicePort> = {
     }
     if (message.nodePort !== 0) {
       writer.uint32(104).uint32(message.nodePort);
+    }
+    if (message.family !== "") {
+      writer.uint32(114).string(message.family);
     }
     return writer;
   },
@@ -2062,6 +2071,14 @@ export const ServicePort: MessageFns<ServicePort> = {
             message.nodePort = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.family = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2094,6 +2111,7 @@ export const ServicePort: MessageFns<ServicePort> = {
     message.local = object.local ?? false;
     message.mode = object.mode ?? "";
     message.nodePort = object.nodePort ?? 0;
+    message.family = object.family ?? "";
     return message;
   },
 };

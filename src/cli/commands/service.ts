@@ -68,13 +68,14 @@ function serviceRows(service: Service): Cell[][] {
 }
 
 /** Addresses for clients outside, then those for pods and nodes. */
-function addressText(service: Service, { frontends }: ServicePort): string {
+function addressText(service: Service, { frontends, family }: ServicePort): string {
+  const nodes = family === "IPv6" ? "nodes by IPv6" : "nodes";
   if (frontends.length === 0) return service.addresses.join(",") || "-";
   return ["outside", "inside"]
     .map((scope) => [scope, frontends.filter((one) => one.scope === scope)] as const)
     .filter(([, found]) => found.length > 0)
     .map(([scope, found]) => {
-      const list = found.map(({ address }) => address || "nodes").join(",");
+      const list = found.map(({ address }) => address || nodes).join(",");
       return scope === "inside" ? `${list} (inside)` : list;
     })
     .join(" ");
@@ -117,7 +118,8 @@ function showService(output: Output, service: Service): void {
     const ring = port.ringSize === 0 ? "" : `, ring of ${port.ringSize}`;
     const mode = port.mode === "" ? "" : `, by ${port.mode}`;
     const local = port.local ? ", pods of this node only" : "";
-    const title = output.paint("bold", portText(port));
+    const family = port.family === "IPv6" ? " by IPv6" : "";
+    const title = output.paint("bold", `${portText(port)}${family}`);
     output.write(`\nport ${title}, id ${port.id}${ring}${mode}${local}\n`);
     for (const { address, port: at, scope } of port.frontends) {
       output.write(`  ${endpointText(address || "any node", at)} from ${scope}\n`);

@@ -5,11 +5,17 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import test, { type TestContext } from "node:test";
-import { parseAddress, parseIpv4 } from "../../net/address.ts";
+import { formatAddressPort, parseAddress, parseIpv4 } from "../../net/address.ts";
 import { check } from "../error.ts";
 import * as sys from "../ffi.ts";
 import { createNamespace, deleteNamespace } from "../netns.ts";
-import { type DiagSocket, destroySocket, listSocketsTo, openSocketDiag } from "./sock-diag.ts";
+import {
+  type DiagSocket,
+  destroySocket,
+  listBoundSockets,
+  listSocketsTo,
+  openSocketDiag,
+} from "./sock-diag.ts";
 
 const CLONE_NEWNET = 0x4000_0000;
 const LIMIT_MS = 3000;
@@ -143,4 +149,32 @@ test("a socket's cookie tells it from one that took its place", async (t) => {
   new DataView(id.buffer).setBigUint64(40, found.cookie + 1n, true);
   assert.equal(destroySocket(netlink, { ...found, id, cookie: found.cookie + 1n }), false);
   assert.ok(!socket.destroyed);
+});
+
+test("sockets that wait for whoever comes are listed with what they are bound to", async (t) => {
+  const port = 6100;
+  for (const [host, ipv6Only] of [
+    [FIRST, false],
+    ["::1", true],
+    [`::ffff:${SECOND}`, false],
+  ] as const) {
+    const server = createServer();
+    t.after(() => server.close());
+    server.listen({ port, host, ipv6Only });
+    await once(server, "listening");
+  }
+  const udp = createSocket({ type: "udp6", ipv6Only: true });
+  t.after(() => udp.close());
+  udp.bind(port, "::");
+  await seen(udp, "listening");
+  await connectTcp(t, FIRST, port);
+  await connectUdp(t, FIRST, port);
+  using netlink = openSocketDiag();
+  const list = (protocol: "tcp" | "udp"): string[] =>
+    listBoundSockets(netlink, protocol)
+      .filter((socket) => socket.port === port)
+      .map(({ family, address }) => `${family} ${formatAddressPort(address, port)}`)
+      .sort();
+  assert.deepEqual(list("tcp"), ["10 127.0.0.3:6100", "10 [::1]:6100", "2 127.0.0.2:6100"]);
+  assert.deepEqual(list("udp"), ["10 [::]:6100"]);
 });

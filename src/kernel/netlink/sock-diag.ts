@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sockets of a network namespace as sock_diag(7) shows and closes them.
 
-import { type Address, addressToBytes, formatAddress, isIpv4 } from "../../net/address.ts";
+import {
+  type Address,
+  addressToBytes,
+  formatAddress,
+  isIpv4,
+  parseAddress,
+  readIpv4,
+  readIpv6,
+} from "../../net/address.ts";
 import { KernelError } from "../error.ts";
 import { FLAG, NETLINK_PROTOCOL, type Netlink, openNetlink } from "./socket.ts";
 import { encodeBody, type Received, viewOf } from "./wire.ts";
@@ -23,6 +31,15 @@ export interface DiagSocket {
   readonly id: Uint8Array;
 }
 
+/** A socket that waits for whoever comes: listening, or of UDP without a peer. */
+export interface BoundSocket {
+  readonly protocol: "tcp" | "udp";
+  readonly family: SocketFamily;
+  /** A mapped one as IPv4; `::` of a socket of AF_INET6 is of both families. */
+  readonly address: Address;
+  readonly port: number;
+}
+
 /** AF_INET, or AF_INET6, whose sockets may have peers of IPv4 too, as mapped addresses. */
 export type SocketFamily = 2 | 10;
 
@@ -35,6 +52,7 @@ const PROTOCOL = { tcp: 6, udp: 17 } as const;
 const REQUEST_BYTES = 56;
 const ID_AT = { request: 8, answer: 4 } as const;
 const ID_BYTES = 48;
+const SOURCE_AT = 4;
 const COOKIE_AT = 40;
 const INET_DIAG_REQ_BYTECODE = 1;
 const INET_DIAG_BC_D_COND = 8;
@@ -43,6 +61,9 @@ const INET_DIAG_BC_D_COND = 8;
  * socket with a peer is called established.
  */
 const STATES = [1, 2, 4, 5, 8, 9, 11].reduce((mask, state) => mask | (1 << state), 0);
+
+/** TCP's LISTEN, and CLOSE, which a UDP socket without a peer is called. */
+const WAITING = { tcp: 1 << 10, udp: 1 << 7 } as const;
 
 /** A socket for the calls below, in the namespace at `namespace` or the caller's own. */
 export function openSocketDiag(namespace?: string): Netlink {
@@ -68,6 +89,20 @@ export function listSocketsTo(netlink: Netlink, filter: PeerFilter): DiagSocket[
       },
     });
     return answers.map((answer) => readSocket(protocol, family, answer));
+  });
+}
+
+/** Sockets of a protocol, of both families, that wait for whoever comes. */
+export function listBoundSockets(netlink: Netlink, protocol: BoundSocket["protocol"]) {
+  return ([AF_INET, AF_INET6] as const).flatMap((family): BoundSocket[] => {
+    const body = requestHeader(protocol, family);
+    viewOf(body).setUint32(4, WAITING[protocol], true);
+    const answers = netlink.dump({
+      operation: `list bound ${protocol} sockets`,
+      object: `of family ${family}`,
+      message: { type: SOCK_DIAG_BY_FAMILY, flags: 0, body },
+    });
+    return answers.map((answer) => readBound(protocol, family, answer));
   });
 }
 
@@ -107,6 +142,17 @@ function readSocket(
 ): DiagSocket {
   const id = body.slice(ID_AT.answer, ID_AT.answer + ID_BYTES);
   return { protocol, family, id, cookie: viewOf(id).getBigUint64(COOKIE_AT, true) };
+}
+
+function readBound(
+  protocol: BoundSocket["protocol"],
+  family: SocketFamily,
+  { body }: Received,
+): BoundSocket {
+  const at = ID_AT.answer + SOURCE_AT;
+  const isNarrow = family === AF_INET;
+  const address = isNarrow ? readIpv4(body, at) : parseAddress(formatAddress(readIpv6(body, at)));
+  return { protocol, family, address, port: viewOf(body).getUint16(ID_AT.answer) };
 }
 
 /**
