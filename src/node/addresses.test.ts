@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DeviceChanges } from "../device/devices.ts";
 import type { DeviceAddress } from "../kernel/netlink/address.ts";
-import { formatAddress, parseIpv4 } from "../net/address.ts";
-import { hostPrefix, parsePrefix4 } from "../net/prefix.ts";
+import { type Address, formatAddress, parseAddress, parseIpv4 } from "../net/address.ts";
+import { hostPrefix, parsePrefix, parsePrefix4 } from "../net/prefix.ts";
 import { createNodeAddresses } from "./addresses.ts";
 import { nodeAddressEntries } from "./entries.ts";
 import { createNodeWriter } from "./writer.ts";
@@ -17,8 +17,14 @@ const NOTHING: DeviceChanges = {
   neighbours: new Set(),
 };
 const HOST = 254;
+const LINK = 253;
 
-function setUp() {
+function scopeOf(text: string): number {
+  if (text.startsWith("fe80:")) return LINK;
+  return text.startsWith("127.") || text === "::1" ? HOST : 0;
+}
+
+function setUp(...more: readonly Address[]) {
   const nodes = createNodeWriter();
   let listener: (changes: DeviceChanges) => void = () => undefined;
   const devices = {
@@ -30,14 +36,14 @@ function setUp() {
   };
   const have = (...texts: readonly string[]): void => {
     devices.addresses = texts.map((text) => {
-      const address = parseIpv4(text);
-      const scope = text.startsWith("127.") ? HOST : 0;
+      const address = parseAddress(text);
+      const scope = scopeOf(text);
       return { device: 1, address: hostPrefix(address), peer: address, scope, tentative: false };
     });
     listener({ ...NOTHING, addresses: true });
   };
   const address = parseIpv4("10.0.0.1");
-  const made = createNodeAddresses({ devices, nodes: nodes.nodes, known: [address] });
+  const made = createNodeAddresses({ devices, nodes: nodes.nodes, known: [address, ...more] });
   const show = (): string[] =>
     [...made.addresses.rows()]
       .map((row) => {
@@ -46,11 +52,34 @@ function setUp() {
       })
       .sort();
   const put = async (name: string, ...addresses: readonly string[]): Promise<void> => {
-    nodes.put({ name, addresses: addresses.map(parseIpv4), podPrefixes: [] });
+    nodes.put({ name, addresses: addresses.map(parseAddress), podPrefixes: [] });
     await new Promise(setImmediate);
   };
   return { made, nodes, have, show, put };
 }
+
+test("addresses of IPv6 count where the node serves it, those of the link never", async () => {
+  const all = ["10.0.0.1", "fd00::1", "fd00:1::1", "fe80::1", "::1"];
+  const both = setUp(parseAddress("fd00::1"));
+  both.have(...all);
+  await both.put("n2", "10.0.0.2", "fd00::2");
+  const served = ["10.0.0.1 served", "fd00:1::1 served", "fd00::1 served"];
+  assert.deepEqual(both.show(), [
+    "10.0.0.1 served",
+    "10.0.0.2 other",
+    ...served.slice(1),
+    "fd00::2 other",
+  ]);
+  both.made.serve([parsePrefix("fd00:1::/64")]);
+  assert.deepEqual(
+    both.show().filter((line) => line.endsWith("served")),
+    ["fd00:1::1 served"],
+  );
+  const four = setUp();
+  four.have(...all);
+  await four.put("n2", "10.0.0.2", "fd00::2");
+  assert.deepEqual(four.show(), ["10.0.0.1 served", "10.0.0.2 other"]);
+});
 
 test("this node's addresses are those of its devices, loopback's left out", () => {
   const { have, show } = setUp();
