@@ -6,8 +6,9 @@ import { after, before, test } from "node:test";
 import { ciliate, type Outcome } from "../../src/cli/fixture.ts";
 import { type Jiffies, ServiceFlag } from "../../src/datapath/gen/abi.ts";
 import { readJiffies } from "../../src/kernel/jiffies.ts";
-import { parseIpv4 } from "../../src/net/address.ts";
+import { formatAddress, parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
+import { widen } from "../wide/address.ts";
 import { CLIENT, FAR } from "./cluster.ts";
 import { arriving, type ServiceName, SYN, toService } from "./frames.ts";
 import { openStage, type Stage } from "./stage.ts";
@@ -136,4 +137,29 @@ test("map dump of what there isn't says what there is", async () => {
   const { code, stderr } = await ciliate(["map", "dump", "services", "--bpffs", "/sys/fs/bpf/no"]);
   assert.equal(code, 4);
   assert.match(stderr, /there are no tables in \/sys\/fs\/bpf\/no: has an agent run on this node/);
+});
+
+test("flows and clients of IPv6 are listed as those of IPv4", async () => {
+  await using wide = await openStage("", "ipv6");
+  const restore = serviceChanged("far", { flags: ServiceFlag.snat })(wide);
+  wide.send({ place: "host", frame: wide.build(arriving(toService("far", SYN))) });
+  restore();
+  const service = wide.maps.services.lookup(serviceRow(wide, "far"))?.id ?? assert.fail();
+  const seen = (readJiffies().now >>> 0) as Jiffies;
+  wide.maps.affinities.update({ service, client: CLIENT }, { pod: FAR, backend: 0, seen });
+  const list = async (words: string) => {
+    const { stdout } = await ciliate([...words.split(" "), "-o", "json", "--bpffs", wide.pins]);
+    return JSON.parse(stdout);
+  };
+  const client = formatAddress(widen(CLIENT));
+  const pod = formatAddress(widen(FAR));
+  for (const words of ["bpf nat list", "bpf ct list"]) {
+    const [flow, ...others] = await list(words);
+    assert.deepEqual([flow.client, flow.pod], [`[${client}]:40000`, `[${pod}]:8080`], words);
+    assert.deepEqual(others, []);
+  }
+  const [kept] = await list("bpf affinity list");
+  assert.deepEqual([kept.client, kept.pod], [client, pod]);
+  const entries = await list("map dump conntrack6");
+  assert.ok(entries.some(({ key }: { key: { source: string } }) => key.source === client));
 });
