@@ -103,6 +103,7 @@ static __always_inline bool answer_asked(const struct packet *packet, enum verdi
 		return false;
 	held->backend = packet->backend;
 	held->service = packet->service;
+	held->frame_bytes = packet->frame_bytes;
 	held->mtu = verdict == SENT_FRAG_NEEDED ? packet->mtu : 0;
 	return true;
 }
@@ -117,6 +118,7 @@ static __always_inline enum verdict answer_make(struct __sk_buff *skb, struct pa
 		return DROP_TABLE;
 	packet->backend = held->backend;
 	packet->service = held->service;
+	packet->frame_bytes = held->frame_bytes;
 	packet->mtu = held->mtu;
 	return skb_answer(skb, packet, packet->mtu ? SENT_FRAG_NEEDED : SENT_REJECTED, action);
 }

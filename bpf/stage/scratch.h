@@ -44,6 +44,7 @@ struct scratch {
 	__u32 taken;	      /* what told it its service: bytes that it had more when it came */
 	address_t backend;    /* with an answer: to whom the packet would have gone */
 	service_id_t service; /* in whose name host_answer answers */
+	__u32 frame_bytes;    /* of the packet as it came */
 	__u32 mtu; /* the largest that the sender may send; 0: nobody is there for the packet */
 };
 

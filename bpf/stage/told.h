@@ -62,7 +62,9 @@ static __always_inline enum verdict told_before(struct __sk_buff *skb, struct pa
 	__u8 tos;
 
 	if (!sender_of(packet) || (void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE ||
-	    parse_ip(&inner, (void *)(eth + 1), skb_end(skb), skb->len - inner.l3) != PARSED_WHOLE)
+	    packet->total_bytes < TOLD_BARE ||
+	    parse_ip(&inner, (void *)(eth + 1), skb_end(skb), packet->total_bytes - TOLD_BARE) !=
+		PARSED_WHOLE)
 		return PASS_NOT_OURS;
 	key = (flow_key_t){
 	    .source = inner.destination,
@@ -121,7 +123,8 @@ static __always_inline enum verdict told_geneve(struct __sk_buff *skb, struct pa
 	packet->outer_ttl = packet->ttl;
 	if (!sender_of(packet))
 		return DROP_UNTRUSTED;
-	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE)
+	if ((void *)(eth + 1) > skb_end(skb) || eth->h_proto != ETHERTYPE ||
+	    packet->total_bytes < GENEVE_BYTES)
 		return DROP_INNER_INVALID;
 	to.destination = geneve->address;
 	to.destination_port = geneve->port;

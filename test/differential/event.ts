@@ -35,6 +35,8 @@ export interface PacketSpec {
   /** In bytes. */
   readonly fragmentOffset?: number;
   readonly ipOptionBytes?: number;
+  /** Its header says by an option that it is for the service. */
+  readonly option?: boolean;
   readonly tcpOptions?: readonly number[];
   readonly checksum?: "right" | "none" | "wrong";
   readonly trailerBytes?: number;
@@ -77,6 +79,8 @@ export interface OuterSpec {
   readonly optionBytes: number;
   readonly moreFragments: boolean;
   readonly fragmentOffset: number;
+  /** It is Geneve with this option, and Ethernet inside. */
+  readonly geneve?: "service" | "none" | "other";
   /** Added to the right total length. */
   readonly lengthError: number;
 }
@@ -205,6 +209,8 @@ export type StateEvent =
       readonly mtu: number;
       /** Whose address the outer source is, as an index of nodes. */
       readonly outerSource: number;
+      /** The pod's node, as an index of nodes; -1: nobody knows. */
+      readonly peer: number;
       readonly generation: number;
     }
   | {

@@ -2,10 +2,13 @@
 // Frames from events.
 
 import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
+import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
 import type { Mac } from "../../src/net/mac.ts";
 import {
   buildPacket,
   ethernet,
+  geneve,
+  geneveOption,
   icmp,
   ipv4,
   type LayerInit,
@@ -82,10 +85,9 @@ export function clientFrame(
   uplink: keyof typeof UPLINK_MACS,
 ): Uint8Array {
   const service = SERVICE_PORTS[spec.service];
+  const said = saidBy(spec, node);
   const protocol = spec.protocol ?? service?.protocol ?? TCP;
-  const address =
-    service?.address === AT_NODES ? NODES[spec.at ?? node] : SERVICES[service?.address ?? -1];
-  const target = spec.pod !== undefined ? PODS[spec.pod] : (address ?? STRANGER);
+  const target = spec.pod !== undefined ? PODS[spec.pod] : said.address;
   const usualPort = (spec.pod === undefined ? service?.port : service?.podPort) ?? 9;
   const targetPort = spec.port ?? usualPort;
   const { inside } = spec;
@@ -95,15 +97,28 @@ export function clientFrame(
       : ethernet({ source: podMac(inside.device), target: nodeMac(inside.device) }),
   ];
   if (spec.vlan === true) layers.push(vlan({ id: 5 }));
-  if (spec.outer !== undefined) layers.push(outerLayer(spec.outer, node));
+  if (spec.outer !== undefined) layers.push(...outerLayers(spec.outer, node, said));
   const outside = spec.own === true ? NODES[node] : CLIENTS[spec.client];
   const client = inside === undefined ? outside : PODS[inside.pod];
   const flow = { client: client ?? STRANGER, target: target ?? ANY_IPV4 };
-  layers.push(...packetLayers(spec, { ...flow, targetPort, protocol }));
+  layers.push(...packetLayers(spec, { ...flow, targetPort, protocol, said }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
   const frame = buildPacket(...layers);
   if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
   return mangle(frame, spec.bytes ?? [], spec.cutBytes);
+}
+
+/** A service's address and port. */
+interface Said {
+  readonly address: Ipv4;
+  readonly port: number;
+}
+
+function saidBy(spec: PacketSpec, node: NodeIndex): Said {
+  const service = SERVICE_PORTS[spec.service];
+  const address =
+    service?.address === AT_NODES ? NODES[spec.at ?? node] : SERVICES[service?.address ?? -1];
+  return { address: address ?? STRANGER, port: service?.port ?? 9 };
 }
 
 /** From a router, or out of the node to one. */
@@ -119,12 +134,14 @@ interface Flow {
   readonly target: Ipv4;
   readonly targetPort: number;
   readonly protocol: number;
+  readonly said: Said;
 }
 
 /** What the client sends or, if that is asked for, what a router has to say of the answer. */
 function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
-  const { client, target, targetPort, protocol } = flow;
+  const { client, target, targetPort, protocol, said } = flow;
   const { error } = spec;
+  const own = spec.option === true ? dsrOption4(said.address, said.port) : [];
   const ip = {
     ttl: spec.ttl ?? 60,
     dscp: spec.dscp ?? 0,
@@ -133,7 +150,7 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     dontFragment: spec.dontFragment ?? true,
     moreFragments: spec.moreFragments ?? false,
     fragmentOffset: spec.fragmentOffset ?? 0,
-    options: optionBytes(spec.ipOptionBytes ?? 0),
+    options: Uint8Array.of(...own, ...optionBytes(spec.ipOptionBytes ?? 0)).subarray(0, 40),
   };
   const how = {
     tcpFlags: spec.tcpFlags ?? 0x10,
@@ -176,7 +193,7 @@ function errorLayers(error: ErrorSpec, about: Uint8Array): LayerInit[] {
   ];
 }
 
-function outerLayer(outer: OuterSpec, node: NodeIndex): LayerInit {
+function outerLayers(outer: OuterSpec, node: NodeIndex, said: Said): LayerInit[] {
   const sources: Record<OuterSpec["from"], Ipv4 | undefined> = {
     node: NODES[1 - node],
     "other node": NODES[2],
@@ -184,16 +201,24 @@ function outerLayer(outer: OuterSpec, node: NodeIndex): LayerInit {
     prefix: (OUTER_PREFIX + 0x0102) as Ipv4,
     stranger: STRANGER,
   };
-  return ipv4({
+  const ip = {
     source: sources[outer.from] ?? STRANGER,
     target: (outer.pod === THE_NODE ? NODES[node] : PODS[outer.pod]) ?? STRANGER,
-    protocol: 4,
     ttl: outer.ttl,
     ecn: outer.ecn,
     moreFragments: outer.moreFragments,
     fragmentOffset: outer.fragmentOffset,
     options: optionBytes(outer.optionBytes),
-  });
+  };
+  if (outer.geneve === undefined) return [ipv4({ ...ip, protocol: 4 })];
+  const options = {
+    none: new Uint8Array(),
+    service: dsrGeneveOption(said.address, said.port),
+    other: geneveOption(0x0102, 1, new Uint8Array(8)),
+  }[outer.geneve];
+  const inside = ethernet({ source: ROUTER_MAC, target: UPLINK_MACS.up1 });
+  const sent = udp({ sourcePort: 50_000, checksum: 0 });
+  return [ipv4(ip), sent, geneve({ vni: 2, critical: true, options }), inside];
 }
 
 /** The outer header's total length is wrong, its checksum right. */

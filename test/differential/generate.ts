@@ -4,17 +4,22 @@
 import { parseMac } from "../../src/net/mac.ts";
 import { FLOW, NODE_ADDRESS } from "../model/numbers.ts";
 import type {
-  ErrorSpec,
   Event,
   NodeIndex,
-  OuterSpec,
   PacketEvent,
   PacketSpec,
   ReplyEvent,
   ServiceEvent,
   StateEvent,
 } from "./event.ts";
-import { THE_NODE } from "./event.ts";
+import {
+  errorSpec,
+  fragment,
+  outerSpec,
+  overwrites,
+  tcpOptions,
+  told,
+} from "./generate-headers.ts";
 import {
   CLIENT_PORTS,
   CLIENTS,
@@ -28,13 +33,8 @@ import { Prng } from "./prng.ts";
 
 const NODES = [0, 1] as const;
 const FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
-const EXTREMES = [0, 1, 2, 4, 15, 16, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0xfe, 0xff] as const;
 /** Around the largest packets that fit MTUs of 1500 and 1400 with and without an outer header. */
 const PAYLOADS = [0, 1, 2, 7, 100, 1339, 1340, 1341, 1360, 1439, 1440, 1441, 1460] as const;
-/** Around the limits of hops. */
-const OUTER_TTLS = [
-  0, 1, 60, 64, 65, 94, 96, 97, 126, 128, 129, 158, 160, 161, 190, 192, 193, 222, 224, 225, 255,
-] as const;
 /** With one more, a note would look like a final packet. */
 const MOST_ROUTERS = 30;
 const RING_SIZES = [1, 2, 7, 31, 32, 33, 61, 97] as const;
@@ -134,7 +134,9 @@ function nexthop(prng: Prng, node: NodeIndex, pod: number): StateEvent {
   const outerSource = prng.weighted([6, node], [1, 2]);
   const [resolved, edge] = [prng.chance(85), prng.chance(90)];
   const generation = prng.weighted([6, 0], [2, 1], [1, 255]);
-  return { kind: "nexthop", node, pod, resolved, edge, uplink, mtu, outerSource, generation };
+  const peer = prng.weighted([8, Math.min(2, Math.floor(pod / 3))], [2, -1], [1, node]);
+  const way = { resolved, edge, uplink, mtu, outerSource, peer, generation };
+  return { kind: "nexthop", node, pod, ...way };
 }
 
 /** Each node knows all nodes' addresses, or nearly. */
@@ -316,7 +318,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
   const gso = prng.chance(4);
   const outer = prng.chance(45);
   const error = prng.chance(12);
-  const headers = (outer ? 80 : 60) + (error ? 28 : 0);
+  const headers = (outer ? 110 : 60) + (error ? 28 : 0);
   const spec: PacketSpec = {
     client: prng.weighted([10, 0], [6, 1], [3, 2], [1, 3], [1, 4], [0, CLIENTS.length]),
     clientPort: prng.weighted([10, 0], [10, 1], [6, 2], [1, 3], [1, 4]),
@@ -340,6 +342,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     vlan: prng.chance(0.5),
     ...(prng.chance(0.5) ? { mac: prng.pick(OTHER_MACS) } : {}),
     ...(outer ? { outer: outerSpec(prng, node) } : {}),
+    ...told(prng, node, outer),
     ...(error ? { error: errorSpec(prng) } : {}),
     ...(prng.chance(error ? 15 : 5) ? { bytes: overwrites(prng, headers) } : {}),
     ...(prng.chance(3) ? { cutBytes: prng.below(headers + 10) } : {}),
@@ -369,93 +372,6 @@ function own(prng: Prng, node: NodeIndex): PacketEvent {
   const event = packet(prng, node);
   const { outer: _, ...spec } = event.packet;
   return { ...event, packet: { ...spec, own: true } };
-}
-
-/** About as much is quoted as has to be, or all. */
-function errorSpec(prng: Prng): ErrorSpec {
-  const { moreFragments = false, fragmentOffset = 0 } = fragment(prng, 5);
-  const quotedOptionBytes = prng.weighted([12, 0], [1, 4], [1, 40]);
-  const l4Bytes = prng.weighted(
-    [6, 8],
-    [1, 7],
-    [1, 9],
-    [1, 17],
-    [2, 18],
-    [4, 20],
-    [4, 528],
-    [1, 0],
-  );
-  return {
-    type: prng.weighted([12, 3], [2, 11], [2, 12], [1, 5], [1, 8], [1, 0]),
-    code: prng.weighted([8, 4], [1, 0], [1, 3]),
-    rest: prng.pick([1300, 0, 68, 0xffffffff]),
-    quotedBytes: prng.chance(3) ? prng.below(20) : 20 + quotedOptionBytes + l4Bytes,
-    quotedOptionBytes,
-    quotedMoreFragments: moreFragments,
-    quotedFragmentOffset: fragmentOffset,
-    checksum: prng.weighted([8, "right"], [1, "wrong"]),
-  };
-}
-
-function fragment(prng: Prng, percent: number): Partial<PacketSpec> {
-  if (!prng.chance(percent)) return {};
-  return prng.pick([
-    { moreFragments: true },
-    { fragmentOffset: 8 },
-    { moreFragments: true, fragmentOffset: 1480 },
-    { fragmentOffset: 65_528 },
-  ]);
-}
-
-function tcpOptions(prng: Prng): number[] {
-  const mss = (value: number): number[] => [2, 4, value >>> 8, value & 255];
-  return prng.pick([
-    mss(1460),
-    mss(1400),
-    mss(1401),
-    mss(536),
-    mss(65_535),
-    [1, ...mss(1460)],
-    [1, 1, ...mss(1460), 1],
-    [4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7, ...mss(1460)],
-    [0, ...mss(1460)],
-    [5, 0, ...mss(1460)],
-    [5, 40, ...mss(1460)],
-    [2, 3, 255],
-    [2, 4, 255],
-    [3],
-  ]);
-}
-
-function overwrites(prng: Prng, below: number): [number, number][] {
-  return Array.from({ length: 1 + prng.below(2) }, () => [
-    12 + prng.below(below),
-    prng.chance(70) ? prng.pick(EXTREMES) : prng.below(256),
-  ]);
-}
-
-function outerSpec(prng: Prng, node: NodeIndex): OuterSpec {
-  const { moreFragments = false, fragmentOffset = 0 } = fragment(prng, 2);
-  return {
-    from: prng.weighted<OuterSpec["from"]>(
-      [14, "node"],
-      [1, "other node"],
-      [3, "load balancer"],
-      [1, "prefix"],
-      [1, "stranger"],
-    ),
-    pod: prng.weighted(
-      [90, prng.pick(PODS_OF_NODE[node])],
-      [6, prng.below(PODS.length)],
-      [4, THE_NODE],
-    ),
-    ttl: prng.pick(OUTER_TTLS),
-    ecn: prng.weighted([5, 0], [1, 1], [1, 2], [2, 3]),
-    optionBytes: prng.weighted([30, 0], [1, 4], [1, 40]),
-    moreFragments,
-    fragmentOffset,
-    lengthError: prng.weighted([40, 0], [1, 1], [1, -1], [1, -20], [1, -40], [1, 8]),
-  };
 }
 
 function reply(prng: Prng, node: NodeIndex): ReplyEvent {

@@ -205,7 +205,9 @@ export class Play {
     const arriving = travel(frame, fabric);
     writeMac(arriving, 0, UPLINK_MACS[UPLINKS[travelling.uplink]]);
     const target = destinationOf(arriving);
-    const node = PODS_OF_NODE.findIndex((pods) => pods.some((pod) => PODS[pod] === target));
+    const node = PODS_OF_NODE.findIndex(
+      (pods, index) => NODES[index] === target || pods.some((pod) => PODS[pod] === target),
+    );
     return node < 0 ? undefined : { ...travelling, node: node === 0 ? 0 : 1, frame: arriving };
   }
 

@@ -2,6 +2,7 @@
 // Configurations of nodes under which sequences are played.
 
 import type { Limits } from "../../src/datapath/sizes.ts";
+import { DISPATCH } from "../model/numbers.ts";
 import type { NodeIndex } from "./event.ts";
 import { NODES, OUTER_HOST_MASK, OUTER_PREFIX } from "./places.ts";
 import { OBJECTS } from "./real.ts";
@@ -34,6 +35,8 @@ const USUAL: Profile["config"] = {
   nodePortMax: 32_767,
   outerPrefix: 0,
   outerHostMask: 0,
+  dispatch: DISPATCH.ipip,
+  acceptOption: false,
   clampMss: 1400,
   fragmentsPass: false,
   nodeClients: true,
@@ -56,6 +59,7 @@ export const PROFILES: readonly Profile[] = [
       nodePortMax: 30_080,
       outerPrefix: OUTER_PREFIX,
       outerHostMask: OUTER_HOST_MASK,
+      acceptOption: true,
       clampMss: 0,
       fragmentsPass: true,
       nodeClients: false,
@@ -68,6 +72,12 @@ export const PROFILES: readonly Profile[] = [
     // SNAT has one port.
     config: { ...USUAL, natPortMin: 65_535, clampMss: 536, passLimit: 3, answerLimit: 2 },
     flows: 4,
+  },
+  { name: "geneve", config: { ...USUAL, dispatch: DISPATCH.geneve }, flows: 512 },
+  {
+    name: "option",
+    config: { ...USUAL, dispatch: DISPATCH.option, acceptOption: true },
+    flows: 512,
   },
 ];
 

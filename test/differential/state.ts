@@ -274,6 +274,7 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
     source: 0x020000000300 + event.uplink,
     gateway: gateway.address,
     outerSource: NODES[event.outerSource] ?? 0,
+    peer: NODES[event.peer] ?? 0,
   });
 }
 

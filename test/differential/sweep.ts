@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets cut at every byte, and every byte of their headers at its extremes, on random state.
 
-import type { Event, PacketEvent, PacketSpec, ReplyEvent } from "./event.ts";
+import {
+  type Event,
+  type PacketEvent,
+  type PacketSpec,
+  type ReplyEvent,
+  THE_NODE,
+} from "./event.ts";
 import { generateSequence } from "./generate.ts";
 import { PODS_OF_NODE, SERVICE_PORTS } from "./places.ts";
 import { Prng } from "./prng.ts";
@@ -11,6 +17,8 @@ const ETHERNET = 14;
 /** IPv4, TCP, and what begins after them. */
 const HEADERS = 20 + 20 + 2;
 const OUTER = 20;
+const GENEVE = 62;
+const OPTION = 8;
 /** The error's own IPv4 and ICMP headers. */
 const ERROR = 20 + 8;
 const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
@@ -18,7 +26,10 @@ const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
 /** What is cut, or overwritten, of one packet of a sweep. */
 type Change = Pick<PacketSpec, "bytes"> | Pick<PacketSpec, "cutBytes">;
 
-/** The packets of one seed: to a service, in IPIP, ICMP errors of both kinds, or a pod's. */
+/**
+ * The packets of one seed: to a service, in IPIP, ICMP errors of both kinds, a pod's, in Geneve or
+ * with an option.
+ */
 export function sweepSequence(seed: number): Event[] {
   const prng = new Prng(seed);
   const events: Event[] = generateSequence(seed, STATE_EVENTS);
@@ -28,6 +39,8 @@ export function sweepSequence(seed: number): Event[] {
     () => [ERROR, changesOfError(prng, false)] as const,
     () => [OUTER + ERROR, changesOfError(prng, true)] as const,
     () => [0, changesOfReply(prng)] as const,
+    () => [GENEVE, changesOfTold(prng, "geneve")] as const,
+    () => [OPTION, changesOfTold(prng, "option")] as const,
   ])();
   const end = ETHERNET + moreBytes + HEADERS;
   for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
@@ -56,6 +69,19 @@ function changesOfError(prng: Prng, isIpip: boolean): (change: Change) => Packet
   } as const;
   const packet = { ...base.packet, error };
   return (change) => ({ ...base, edge: false, packet: { ...packet, ...change } });
+}
+
+/** What a balancer translated. */
+function changesOfTold(prng: Prng, by: "geneve" | "option"): (change: Change) => PacketEvent {
+  const { packet, ...base } = basePacket(prng, true);
+  const { outer, ...inner } = packet;
+  const pod = prng.pick(PODS_OF_NODE[base.node]);
+  if (by === "option" || outer === undefined) {
+    return (change) => ({ ...base, packet: { ...inner, pod, option: true, ...change } });
+  }
+  const geneve = prng.pick(["service", "service", "none"] as const);
+  const told = { ...outer, geneve, pod: prng.pick([pod, THE_NODE]) };
+  return (change) => ({ ...base, packet: { ...inner, pod, outer: told, ...change } });
 }
 
 function basePacket(prng: Prng, isIpip: boolean): PacketEvent {

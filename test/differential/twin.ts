@@ -13,7 +13,7 @@ import type {
 import type { DatapathOptions } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
-import { ANY_IPV4, ANY_IPV6, type Ipv4 } from "../../src/net/address.ts";
+import { ANY_IPV6, type Ipv4 } from "../../src/net/address.ts";
 import type { Mac } from "../../src/net/mac.ts";
 import type { Prefix4 } from "../../src/net/prefix.ts";
 import { bucketOf } from "../model/hash.ts";
@@ -161,7 +161,7 @@ export class Twin {
       gateway: nexthop.gateway as Ipv4,
       outerSource: nexthop.outerSource as Ipv4,
       checksum: constantSum(nexthop.outerSource),
-      peer: ANY_IPV4,
+      peer: nexthop.peer as Ipv4,
     });
   }
 
@@ -349,6 +349,7 @@ const EMPTY_NEXTHOP: Nexthop = {
   source: 0,
   gateway: 0,
   outerSource: 0,
+  peer: 0,
 };
 
 function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"] {
@@ -359,8 +360,7 @@ function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"
     nodeNetns: 0n,
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsTrack: 0,
-    dispatch: 0,
-    acceptOption: 0,
+    acceptOption: config.acceptOption ? 1 : 0,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     nodeClients: config.nodeClients ? 1 : 0,
     socketLookup: config.socketLookup ? 1 : 0,

@@ -5,14 +5,14 @@ import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { echo, fragNeeded, reject } from "./answer.ts";
 import { get8 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
+import { dispatchBytes, dispatchPacket, dispatchTarget, eraseOption } from "./dispatch.ts";
 import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, flowHash } from "./hash.ts";
 import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
-import { BACKEND, DIRECTION, FLOW, HOP_TTL, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import { BACKEND, DIRECTION, FLOW, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
 import { replyFromNetwork } from "./outbound.ts";
 import {
-  encapsulate,
   hasPorts,
   type Ipv4,
   isSyn,
@@ -26,12 +26,13 @@ import {
 import { receive } from "./receive.ts";
 import { relay } from "./relay.ts";
 import { type Backend, pairKey, type Service } from "./tables.ts";
+import { takeTold } from "./told.ts";
 
 /** Flags of flows of the node itself. */
 const OWN = FLOW.outbound | FLOW.node;
 
 /** A packet to a service port, and what is known of its way. */
-interface Balanced {
+export interface Balanced {
   readonly input: Input;
   readonly ip: Ipv4;
   readonly l4: L4;
@@ -47,6 +48,8 @@ interface Exit {
   readonly mtu: number;
   readonly macs: { readonly destination: number; readonly source: number } | undefined;
   readonly outerSource: number;
+  /** What an outer header would lead to. */
+  readonly target: number;
 }
 
 export function balance(node: Node, place: "edge" | "host", input: Input): Outcome {
@@ -80,7 +83,8 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
     const reply = natReply(node, place, input, ip, l4);
     if (reply !== undefined) return reply;
     if (node.isServiceAddress(ip.destination)) return drop("DROP_UNKNOWN_PORT", frame);
-    return place === "host" ? plain(node, input, ip, l4) : pass("PASS_NOT_OURS", frame);
+    if (place === "edge") return pass("PASS_NOT_OURS", frame);
+    return takeTold(node, input, ip, l4) ?? plain(node, input, ip, l4);
   }
   const service = serviceRow(node, row);
   if ((service.flags & (SERVICE.snat | SERVICE.wasSnat)) !== 0) {
@@ -110,7 +114,8 @@ function isGroup(frame: Uint8Array): boolean {
 }
 
 export function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
-  return { input, frame: input.frame, outer: undefined, ip, l4, hash, hop: 0, tos: ip.tos };
+  const { frame } = input;
+  return { input, frame, outer: undefined, ip, l4, hash, hop: 0, told: false, tos: ip.tos };
 }
 
 export function serviceRow(node: Node, row: number): Service {
@@ -129,18 +134,18 @@ function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome
   }
   // 7.
   const isPlain = travelsPlain(node, packet);
-  const extra = isPlain ? 0 : OUTER;
+  const extra = isPlain ? 0 : dispatchBytes(node);
   if (segmentSize(ip, l4, input.gsoSize) + extra > exit.mtu) {
     return fragNeeded(node, input, ip, { service: service.id, mtu: exit.mtu - extra });
   }
   // 8.
   if (isPlain) return sendPlain(node, packet, exit);
   // 9.
-  if (place === "host" && node.around.refusesRoom(input)) return drop("DROP_REWRITE", frame);
   const source =
     node.config.outerHostMask === 0 ? exit.outerSource : spreadSource(node, packet.hash);
-  const outer = { source, destination: packet.backend.address, ttl: HOP_TTL[0] };
-  const sent = encapsulate(frame, ip, outer);
+  const refuses = place === "host" && node.around.refusesRoom(input);
+  const sent = dispatchPacket(node, packet, { ...exit, source, refuses });
+  if (!(sent instanceof Uint8Array)) return sent;
   if (exit.macs !== undefined) writeMacs(sent, exit.macs.destination, exit.macs.source);
   countSent(node, packet);
   return { verdict: "SENT_ENCAPSULATED", way: exit.way, frame: sent };
@@ -155,23 +160,25 @@ function exitTo(
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
   const outerSource = nexthop?.outerSource ?? 0;
+  const target = dispatchTarget(node, backend, nexthop);
   const needed = place === "edge" ? NEXTHOP.edge : NEXTHOP.resolved;
   if (nexthop !== undefined && (nexthop.flags & needed) !== 0) {
     const { ifindex, mtu, destination, source } = nexthop;
     const back = place === "edge" && ifindex === input.ifindex;
     const way: Way = back ? { to: "where it came from" } : { to: "device", ifindex };
-    return { way, mtu, macs: { destination, source }, outerSource };
+    return { way, mtu, macs: { destination, source }, outerSource, target };
   }
   if (place === "edge") return "PASS_UNRESOLVED";
   const { outerHostMask, nodeAddress } = node.config;
   const route = node.route(
     input,
     outerHostMask === 0 ? nodeAddress : spreadSource(node, hash),
-    backend.address,
-    segmentSize(ip, l4, input.gsoSize) + (travelsPlain(node, packet) ? 0 : OUTER),
+    target,
+    segmentSize(ip, l4, input.gsoSize) + (travelsPlain(node, packet) ? 0 : dispatchBytes(node)),
   );
   if (route === undefined) return "DROP_NO_ROUTE";
-  return { way: wayOf(route), mtu: route.mtu, macs: route.macs, outerSource: nodeAddress };
+  const { mtu, macs } = route;
+  return { way: wayOf(route), mtu, macs, outerSource: nodeAddress, target };
 }
 
 /** An outer source that spreads flows over paths and receive queues. */
@@ -200,6 +207,7 @@ function sendPlain(node: Node, packet: Balanced, exit: Exit): Outcome {
   const { input, ip, l4, backend } = packet;
   if (ip.ttl <= 1) return pass("PASS_TTL", input.frame);
   const sent = input.frame.slice();
+  eraseOption(node, sent, ip);
   translate(sent, ip, l4, {
     destination: backend.address,
     destinationPort: backend.port,

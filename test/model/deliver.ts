@@ -66,7 +66,7 @@ function deliverKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
 /** Steps 3 to 8. */
 function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
   const { frame, ip, l4 } = arrival;
-  const row = node.findService(ip, l4, { inner: arrival.outer !== undefined });
+  const row = node.findService(ip, l4, { inner: arrival.outer !== undefined || arrival.told });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
   const service = serviceRow(node, row);
   let [pod, hop] = [first, arrival.hop];

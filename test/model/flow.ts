@@ -19,6 +19,8 @@ export interface Arrival {
   readonly l4: L4;
   readonly hash: FlowHash;
   readonly hop: number;
+  /** A header that is gone already said its service. */
+  readonly told: boolean;
   /** What the client's packet has once it is stripped. */
   readonly tos: number;
 }

@@ -84,6 +84,8 @@ export const BACKEND = { local: 1 } as const;
 export const NEXTHOP = { resolved: 1, edge: 2 } as const;
 /** A row's flags have its generation above these bits. */
 export const GENERATION_SHIFT = 8;
+/** How packets to pods of other nodes say their service. */
+export const DISPATCH = { ipip: 0, geneve: 1, option: 2 } as const;
 export const TRUST = { node: 1, loadBalancer: 2 } as const;
 export const DIRECTION = { request: 0, reply: 1 } as const;
 export const FLOW = {

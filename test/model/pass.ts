@@ -80,7 +80,8 @@ function send(
   if (route === undefined) return drop("DROP_NO_ROUTE", arrival.frame);
   if (bytes > route.mtu) {
     if (outer !== undefined) return drop("DROP_TOO_BIG", arrival.frame);
-    return fragNeeded(node, input, ip, { service, mtu: route.mtu - OUTER });
+    const as = { ...input, frame: arrival.frame };
+    return fragNeeded(node, as, ip, { service, mtu: route.mtu - OUTER });
   }
   if (outer === undefined && node.around.refusesRoom(input)) {
     return drop("DROP_REWRITE", arrival.frame);

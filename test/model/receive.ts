@@ -49,12 +49,12 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   const tos = (ip.tos & 0xfc) | ecn;
   // 5, 6.
   const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
-  const arrival = { input, frame, outer, ip, l4, hash, hop, tos };
+  const arrival = { input, frame, outer, ip, l4, hash, hop, told: false, tos };
   return deliver(node, arrival, outer.destination);
 }
 
 /** RFC 6040, 4.2; undefined: the packet is dropped. */
-function innerEcn(outer: number, inner: number): number | undefined {
+export function innerEcn(outer: number, inner: number): number | undefined {
   if (outer === CE) return inner === NOT_ECT ? undefined : CE;
   return outer === ECT1 && inner === ECT0 ? ECT1 : inner;
 }

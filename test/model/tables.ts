@@ -11,6 +11,9 @@ export interface Config {
   hashSeed: bigint;
   outerPrefix: number;
   outerHostMask: number;
+  /** One of DISPATCH. */
+  dispatch: number;
+  acceptOption: boolean;
   clampMss: number;
   fragmentsPass: boolean;
   nodeClients: boolean;
@@ -66,6 +69,8 @@ export interface Nexthop {
   source: number;
   gateway: number;
   outerSource: number;
+  /** The node of the pods behind it; 0: nobody knows. */
+  peer: number;
 }
 
 export interface Target {
