@@ -176,11 +176,14 @@ static __always_inline enum verdict deliver(struct __sk_buff *skb, struct packet
 	return decision.verdict;
 }
 
-/* What is known of who sent a packet; NULL: nothing. */
+/* What is known of who sent a packet; NULL: nothing. Whoever has no address is nobody, whatever is
+ * trusted: "no outer header" is said by that. */
 static __always_inline struct trusted *sender_of(const struct packet *packet)
 {
 	trusted_key_t key = {.prefix_length = 8 * sizeof(address_t), .address = packet->source};
 
+	if (!is_address(packet->source))
+		return NULL;
 	return bpf_map_lookup_elem(&FAMILY(trusted), &key);
 }
 

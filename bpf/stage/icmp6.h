@@ -50,6 +50,9 @@ static __always_inline void answer_write(ip_t *ip, const struct packet *packet, 
 	address_store(&ip->daddr, packet->source);
 }
 
+/* No link of IPv6 has less (RFC 8200, 5): a sender that is told less takes it for this. */
+#define MTU_MIN 1280
+
 /* `mtu`: of "packet too big", or 0 where nobody listens at the port. */
 static __always_inline void unreachable_write(struct icmp_header *icmp, const struct packet *packet,
 					      __u32 mtu, __u32 quote_bytes, __u32 quote_sum)
@@ -59,7 +62,7 @@ static __always_inline void unreachable_write(struct icmp_header *icmp, const st
 
 	icmp->type = mtu ? ICMP_PACKET_TOO_BIG : ICMP_DEST_UNREACH;
 	icmp->code = mtu ? 0 : ICMP_PORT_UNREACH;
-	icmp->mtu = bpf_htonl(mtu);
+	icmp->mtu = bpf_htonl(mtu && mtu < MTU_MIN ? MTU_MIN : mtu);
 	sum += bpf_htons(icmp->type << 8 | icmp->code) + checksum_word(icmp->mtu);
 	icmp->checksum = ~checksum_fold(sum);
 }

@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_NAT_SKB_H
 
 #include "nat.h"
+#include "option.h"
 #include "skb.h"
 
 /* SNAT at tc. */
@@ -47,6 +48,7 @@ static __always_inline enum verdict nat_send(struct __sk_buff *skb, struct packe
 	if (bytes > way.mtu)
 		return nat_too_big(packet, &way);
 	flow_update(flow, packet, false, false);
+	option_refuse(skb_start(skb) + ETH_HLEN, skb_end(skb), packet);
 	to = nat_to_pod(packet, flow);
 	if (!nat_leave(skb, packet, &to, &way, action))
 		return DROP_REWRITE;

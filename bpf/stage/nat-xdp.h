@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_NAT_XDP_H
 
 #include "nat.h"
+#include "option.h"
 #include "xdp.h"
 
 /* SNAT in XDP. What is too big is the caller's to answer. */
@@ -24,6 +25,7 @@ static __always_inline enum verdict nat_send(struct xdp_md *ctx, struct packet *
 	if (packet->total_bytes > packet->mtu)
 		return SENT_FRAG_NEEDED;
 	flow_update(flow, packet, false, false);
+	option_refuse(eth + ETH_HLEN, end_of(ctx), packet);
 	to = nat_to_pod(packet, flow);
 	if (!translate(eth, end_of(ctx), packet, &to))
 		return DROP_REWRITE;

@@ -6,6 +6,7 @@ import { fragNeeded, reject } from "./answer.ts";
 import { arrivalOf, segmentSize, wayOf } from "./balance.ts";
 import { get16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
+import { eraseOption } from "./dispatch.ts";
 import {
   isClosed,
   isPast,
@@ -210,6 +211,7 @@ function sendToPod(node: Node, place: "edge" | "host", request: Request, flow: F
   // 7.
   updateFromClient(node, input, ip, l4, flow);
   const sent = frame.slice();
+  eraseOption(node, sent, ip);
   translate(sent, ip, l4, {
     source: flow.aliasAddress,
     sourcePort: flow.aliasPort,

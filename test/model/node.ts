@@ -236,8 +236,9 @@ export class Node {
     counters.set(counter, row);
   }
 
-  /** Whether a prefix holds an address, and the longest one's kind. */
+  /** Whether a prefix holds an address, and the longest one's kind; 0 is nobody's. */
   trust(address: number): number | undefined {
+    if (address === 0) return undefined;
     let longest = -1;
     let kind: number | undefined;
     for (const prefix of this.tables.trusted) {

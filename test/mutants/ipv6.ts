@@ -107,8 +107,8 @@ const MESSAGES = inFile("stage/icmp6.h", [
   },
   {
     name: "ICMPv6: the MTU has two bytes",
-    from: "icmp->mtu = bpf_htonl(mtu);",
-    to: "icmp->mtu = bpf_htons(mtu);",
+    from: "bpf_htonl(mtu && mtu",
+    to: "bpf_htons(mtu && mtu",
   },
   {
     name: "ICMPv6: the checksum without addresses",

@@ -13,6 +13,7 @@ import { REWRITE_MUTANTS } from "./rewriting.ts";
 import { SCTP_MUTANTS } from "./sctp.ts";
 import { SELECTION_MUTANTS } from "./selection.ts";
 import { SOCKET_MUTANTS } from "./sockets.ts";
+import { TOLD_MUTANTS } from "./told.ts";
 
 export interface Mutant {
   readonly name: string;
@@ -37,4 +38,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...DISPATCH_MUTANTS,
   ...SCTP_MUTANTS,
   ...CAPTURE_MUTANTS,
+  ...TOLD_MUTANTS,
 ];

@@ -36,6 +36,7 @@ import {
   udpTo,
 } from "./frames.ts";
 import type { Row } from "./row.ts";
+import { serveBySnat } from "./snat-rows.ts";
 import { expectCounted, expectFlows } from "./tables.ts";
 import { TOLD_ROWS } from "./told-rows.ts";
 import { tooBig } from "./too-big.ts";
@@ -180,6 +181,23 @@ const OPTIONS: readonly Row[] = [
         tcpTo(FAR, 8080, ACK),
         Uint8Array.of(...optionOf("far"), ...new Uint8Array(12).fill(1)),
       ),
+    ),
+    back: true,
+  },
+  {
+    title: "a client's option that says a service is erased where SNAT sends the packet on",
+    places: BOTH,
+    poke: (stage) => {
+      const before = [...stage.maps.services.entries()];
+      serveBySnat(stage);
+      return () => {
+        for (const [row, service] of before) stage.maps.services.update(row, service);
+      };
+    },
+    coming: { packet: arriving(toService("far", SYN, { ip: { options: optionOf("near") } })) },
+    verdict: "SENT_NAT",
+    leaving: viaGateway(
+      withOption(tcpTo(FAR, 8080, SYN, { ip: { source: NODE } }), new Uint8Array(OPTION).fill(1)),
     ),
     back: true,
   },

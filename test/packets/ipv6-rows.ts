@@ -233,6 +233,29 @@ const quoting: Row = {
   back: true,
 };
 
+/** A packet that doesn't fit with an outer header on a way that is narrower than 1320 bytes. */
+const wide = toFar([], { payloadLength: 1240 });
+const narrow: Row = {
+  title: "nobody is told less than 1280, which every link of IPv6 has to carry",
+  places: BOTH,
+  poke: ({ maps }) => {
+    const before = [...maps.nexthops.entries()];
+    for (const [row, nexthop] of before) maps.nexthops.update(row, { ...nexthop, mtu: 1300 });
+    return () => {
+      for (const [row, nexthop] of before) maps.nexthops.update(row, nexthop);
+    };
+  },
+  coming: { packet: [...arriving(wide), payload(1240 - 25)] },
+  verdict: "SENT_FRAG_NEEDED",
+  leaving: [
+    ethernet({ source: UPLINK_MAC, target: ROUTER_MAC }),
+    ipv6({ source: far, target: client }),
+    icmpv6({ type: 2, rest: 1280 }),
+    payload(buildPacket(...wide).slice(0, 48)),
+  ],
+  back: true,
+};
+
 type Offer = [Ipv6, Ipv6, port: number, mss: number, more?: Init<"ipv6">];
 
 /** A router's word on what a near pod has answered. */
@@ -326,6 +349,7 @@ const ROWS: readonly Row[] = [
   ...untouched,
   MULTICAST,
   ...LABELLED,
+  narrow,
   quoting,
   ...QUOTES,
   ...BROKEN,

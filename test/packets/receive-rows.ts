@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the host makes of IPIP from other nodes, before it asks whose flow it is.
 
+import { Trust } from "../../src/datapath/gen/abi.ts";
+import { ANY_IPV4 } from "../../src/net/address.ts";
 import { icmp, ipv4, payload } from "../../src/net/packet.ts";
 import { CLIENT, FAR, IDLE, LOAD_BALANCER, NEAR, SERVICES, STRANGER } from "./cluster.ts";
 import {
@@ -142,6 +144,18 @@ const REFUSED: readonly Row[] = [
     title: "IPIP from a stranger is dropped",
     places: HOST,
     coming: { packet: ipipToNear(syn, { source: STRANGER }) },
+    verdict: "DROP_UNTRUSTED",
+    check: (stage) => expectFlows(stage),
+  },
+  {
+    title: "IPIP from no address at all is dropped, whatever is trusted",
+    places: HOST,
+    poke: ({ maps }) => {
+      const all = { prefixLength: 0, address: ANY_IPV4 };
+      maps.trusted.update(all, { kind: Trust.loadBalancer });
+      return () => maps.trusted.delete(all);
+    },
+    coming: { packet: ipipToNear(syn, { source: ANY_IPV4 }) },
     verdict: "DROP_UNTRUSTED",
     check: (stage) => expectFlows(stage),
   },
