@@ -24,6 +24,7 @@ const USUAL = [
   "test/kernels/service.ts",
   "test/kernels/vlan.ts",
   "test/kernels/sctp.ts",
+  "test/kernels/loss.ts",
   "src/{kernel,datapath,device,node,conntrack}/**/*.root.test.ts",
   "test/packets/*.root.test.ts",
 ];
