@@ -106,16 +106,23 @@ async function testAttachment({ lab }: Stage): Promise<void> {
 async function testForeignBalancer(stage: Stage): Promise<void> {
   const { lab } = stage;
   const client = lab.plan.client.namespace;
-  const pod = formatIpv4(lab.plan.nodes[1]?.pods[0]?.address ?? assert.fail("no pod2-1"));
-  ip(client, `link add foreign type ipip local ${CLIENT} remote ${pod}`);
+  const node = lab.plan.nodes[1] ?? assert.fail("no node2");
+  const pod = formatIpv4(node.pods[0]?.address ?? assert.fail("no pod2-1"));
+  // By eth0, as the route to the service leads back into the device.
+  const change = (word: string, local: string, remote: string): void =>
+    ip(client, `link ${word} foreign type ipip local ${local} remote ${remote} dev eth0`);
+  change("add", CLIENT, pod);
   ip(client, "link set foreign up");
   ip(client, `route add ${FAR_VIP}/32 dev foreign src ${CLIENT}`);
   try {
-    assert.equal(await curl(stage, FAR_VIP), "pod2-1");
+    for (const remote of [pod, formatIpv4(node.address.address), FAR_VIP]) {
+      change("change", CLIENT, remote);
+      assert.equal(await curl(stage, FAR_VIP), "pod2-1", `to ${remote}`);
+    }
 
     const before = await untrustedDrops(stage, "node2");
     ip(client, `addr add ${STRANGER}/32 dev eth0`);
-    ip(client, `link change foreign type ipip local ${STRANGER} remote ${pod}`);
+    change("change", STRANGER, pod);
     const refused = await lab.run("client", ["curl", "--max-time", "3", `http://${FAR_VIP}/`]);
     assert.equal(refused.code, CURL_TIMED_OUT, refused.stderr);
     assert.ok((await untrustedDrops(stage, "node2")) > before);
@@ -175,7 +182,10 @@ for (const mode of MODES) {
     );
     test("programs are attached by tcx, or by clsact where there is none", onStage(testAttachment));
     test("services answer while agents are dead and once they are back", onStage(testDeadAgent));
-    test("the kernel's IPIP is stripped if its source is trusted", onStage(testForeignBalancer));
+    test(
+      "the kernel's IPIP to pod, node or service is stripped if its source is trusted",
+      onStage(testForeignBalancer),
+    );
     test("the balancer's IPIP is stripped by a foreign kernel", onStage(testForeignBackend));
   });
 }
