@@ -22,6 +22,7 @@ import {
   type ServiceId,
 } from "../src/datapath/gen/abi.ts";
 import { TypedMap } from "../src/datapath/maps.ts";
+import { threadCpuMs } from "../src/kernel/clock.ts";
 import { BpfMap } from "../src/kernel/map.ts";
 import type { Ipv4 } from "../src/net/address.ts";
 import type { Budget } from "./budget.ts";
@@ -70,30 +71,24 @@ async function watchIdle(watchMs: number) {
   using map = createMap(FLOWS, FlowFlag.confirmed, 100);
   await using collector = collectorOf(map);
   // The first sweep finds out how large readings may be.
-  const beforeMs = cpuMs();
+  const beforeMs = threadCpuMs();
   await collector.collect();
-  const sweepMs = cpuMs() - beforeMs;
+  const sweepMs = threadCpuMs() - beforeMs;
   const beganMs = performance.now();
-  const beganCpuMs = cpuMs();
+  const beganCpuMs = threadCpuMs();
   await sleep(watchMs);
   const tookMs = performance.now() - beganMs;
-  const share = (100 * (cpuMs() - beganCpuMs)) / tookMs;
+  const share = (100 * (threadCpuMs() - beganCpuMs)) / tookMs;
   return { share, sweepMs, longestHoldMs: collector.figures().longestHoldMs };
 }
 
 async function removeHalfOpen() {
   using map = createMap(HALF_OPEN, 0, 100);
   await using collector = collectorOf(map);
-  const beforeMs = cpuMs();
+  const beforeMs = threadCpuMs();
   await collector.collect();
-  const perMs = HALF_OPEN / (cpuMs() - beforeMs);
+  const perMs = HALF_OPEN / (threadCpuMs() - beforeMs);
   return { perMs, holdMs: collector.figures().longestHoldMs };
-}
-
-/** What this thread has used of a core. */
-function cpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1000;
 }
 
 function collectorOf(map: FlowMap): Collector {

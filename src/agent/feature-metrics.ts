@@ -316,8 +316,8 @@ function addConntrackMetrics(collect: Collect, conntrack: Collector): void {
     collect(`conntrack_${name}`, "gauge", help, () => [{ value: pick(conntrack.figures()) }]);
   const walk = "How long the last walk took, with its pauses.";
   figure("walk_seconds", walk, ({ lastSweepMs }) => lastSweepMs / 1000);
-  const cost = "How long the last walk took, without its pauses.";
-  figure("walk_busy_seconds", cost, ({ lastCostMs }) => lastCostMs / 1000);
+  const cost = "Processor time of the last walk.";
+  figure("walk_cpu_seconds", cost, ({ lastCostMs }) => lastCostMs / 1000);
   const hold = "Longest hold of the event loop by a walk.";
   figure("longest_hold_seconds", hold, ({ longestHoldMs }) => longestHoldMs / 1000);
 }

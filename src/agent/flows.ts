@@ -17,6 +17,10 @@ import type { Services } from "./services.ts";
 import type { Settings } from "./settings.ts";
 import { createSnatPorts, type SnatPortsWatch } from "./snat-ports.ts";
 
+/** After a pod's row has gone: its grace, and sweeps enough. */
+const HASTE_MS = 15_000;
+const HASTY_SWEEP_MS = 2000;
+
 /** Who removes flows, and what he knows of them. */
 export interface Flows extends AsyncDisposable {
   readonly conntrack: Collector;
@@ -46,7 +50,7 @@ export function collectFlows(
       tcpClosingMs: times().tcpClosing,
       udpMs: times().udp,
     }),
-    intervalMs: () => times().collectInterval,
+    intervalMs: () => Math.min(times().collectInterval, hasteMs(lb.sincePodGoneMs)),
     ...ownersOf(services),
     swept(table, sweep) {
       formerModes(table, sweep);
@@ -63,6 +67,14 @@ export function collectFlows(
     nowMs: SYSTEM_CLOCK.nowMs,
   });
   return { conntrack, snatPorts, [Symbol.asyncDispose]: () => conntrack[Symbol.asyncDispose]() };
+}
+
+/**
+ * How long a sweep may take: clients of a pod that has just died are to hear of it soon, and don't
+ * before its flows are gone.
+ */
+function hasteMs(sincePodGoneMs: number): number {
+  return sincePodGoneMs < HASTE_MS ? HASTY_SWEEP_MS : Number.POSITIVE_INFINITY;
 }
 
 /** New flows that found no port, wherever they came in. */

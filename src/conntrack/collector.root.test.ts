@@ -212,7 +212,7 @@ describe("the collector of flows", () => {
       takes++;
     };
     await using collector = collectorOf(map, {
-      clock: { nowMs: () => (sum + takes) / 8 },
+      clock: { nowMs: () => (sum + takes) / 8, cpuMs: () => 0 },
     });
     let walking = true;
     const turn = (): void => {

@@ -5,15 +5,18 @@
 import type { Flow, Flow6, FlowKey, FlowKey6, ServiceId } from "../datapath/gen/abi.ts";
 import type { Ticks } from "../datapath/jiffies.ts";
 import type { TypedMap } from "../datapath/maps.ts";
+import { threadCpuMs } from "../kernel/clock.ts";
 import type { Address } from "../net/address.ts";
 import type { Pressure } from "./pace.ts";
 import type { FlowTimeouts, Removal } from "./rows.ts";
 import { Sweeper } from "./sweeper.ts";
 import type { SnatPorts } from "./tally.ts";
 
-/** Milliseconds, monotonic. */
+/** Milliseconds, both monotonic. */
 export interface CollectorClock {
   nowMs(): number;
+  /** What this thread has used of a processor. */
+  cpuMs(): number;
 }
 
 export interface CollectorOptions {
@@ -60,7 +63,7 @@ export interface CollectorFigures {
   readonly removed: Readonly<Record<Removal, number>>;
   /** The longest time for which the event loop was held, ever. */
   readonly longestHoldMs: number;
-  /** How long the last sweeps took, with their pauses and without. */
+  /** How long the last sweeps took, and what they cost of a processor. */
   readonly lastSweepMs: number;
   readonly lastCostMs: number;
   /** Backends to which flows have most of this node's ports, those with most first. */
@@ -83,7 +86,10 @@ const FIRST_MS = 1000;
 /** A sweep under way says something about all of the table when it has seen so much of it. */
 const ENOUGH = 1 / 8;
 
-export const SYSTEM_CLOCK: CollectorClock = { nowMs: () => performance.now() };
+export const SYSTEM_CLOCK: CollectorClock = {
+  nowMs: () => performance.now(),
+  cpuMs: threadCpuMs,
+};
 
 /** Walks through the tables from now on, each at its own pace. */
 export function createCollector(options: CollectorOptions): Collector {

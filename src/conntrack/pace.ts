@@ -64,7 +64,7 @@ export interface Step {
   readonly buckets: number;
   /** Entries removed of those. */
   readonly removed: number;
-  /** What it took of a core, or more: others may have had it meanwhile. */
+  /** What it took of a core. */
   readonly costMs: number;
 }
 

@@ -110,8 +110,9 @@ export class Sweeper {
 
   /** Reads once and does what is to be done; milliseconds to wait, and whether a sweep ended. */
   async step(sweepMs: number): Promise<{ readonly waitMs: number; readonly ended: boolean }> {
-    const { nowMs } = this.#options.clock;
+    const { nowMs, cpuMs } = this.#options.clock;
     const beganMs = nowMs();
+    const beganCpuMs = cpuMs();
     const tally = this.#tally ?? this.#begin(beganMs);
     this.#heldSinceMs = beganMs;
     const { keys, values, count, buckets, ended } = this.#walk.read(this.pace.chunk(sweepMs));
@@ -129,7 +130,7 @@ export class Sweeper {
     const removedBefore = tally.removed;
     const othersMs = await this.#lookAll(reading, count);
     if (othersMs === undefined) return { waitMs: 0, ended: true };
-    const costMs = nowMs() - beganMs - othersMs;
+    const costMs = cpuMs() - beganCpuMs - othersMs;
     tally.costMs += costMs;
     this.#covered += buckets / this.#walk.buckets;
     const step = { entries: count, buckets, removed: tally.removed - removedBefore, costMs };
@@ -153,10 +154,10 @@ export class Sweeper {
     this.pace.swept(tally.removed, tally.removed + tally.entries, tally.beganMs);
   }
 
-  /** Gives how long others had their turns meanwhile; undefined when it is to stop. */
+  /** Gives what others used of the processor meanwhile; undefined when it is to stop. */
   async #lookAll(reading: Reading, count: number): Promise<number | undefined> {
     const { tally } = reading;
-    const { nowMs } = this.#options.clock;
+    const { cpuMs } = this.#options.clock;
     let othersMs = 0;
     for (let index = 0; index < count; index++) {
       const isRemoved = this.#look(reading, index);
@@ -164,9 +165,9 @@ export class Sweeper {
       else tally.entries++;
       if (!isRemoved && index % GLANCE !== GLANCE - 1) continue;
       if (!this.#isHeld()) continue;
-      const beforeMs = nowMs();
+      const beforeMs = cpuMs();
       await new Promise<void>((resolve) => setImmediate(resolve));
-      othersMs += nowMs() - beforeMs;
+      othersMs += cpuMs() - beforeMs;
       if (this.#stopped) return undefined;
       this.#heldSinceMs = this.#options.clock.nowMs();
     }

@@ -20,7 +20,7 @@ export class Tally {
   readonly beganMs: number;
   entries = 0;
   removed = 0;
-  /** Of a core, if nobody else had it. */
+  /** Of a core. */
   costMs = 0;
   readonly snatServices = new Set<ServiceId>();
   readonly #ports = new Map<Address, Map<number, number>>();

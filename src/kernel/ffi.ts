@@ -249,6 +249,15 @@ export function interfaceIndex(name: string): number {
   return index === 0 ? -koffi.errno() : index;
 }
 
+const cClockGetTime: Call<[number, Memory]> = libc.func(
+  "int clock_gettime(int clockid, void *time)",
+);
+
+/** clock_gettime(2): fills a struct timespec, 64-bit seconds and nanoseconds. Returns 0. */
+export function clockGetTime(clock: number, time: Uint8Array): number {
+  return checked(cClockGetTime(clock, time));
+}
+
 const cSysconf: (name: number) => number = libc.func("long sysconf(int name)");
 const SC_PAGESIZE = 30;
 

@@ -137,6 +137,7 @@ export class LbWriter {
   readonly #clock: WriterClock;
   readonly #claims = new FrontendClaims(this.#services);
   readonly #liveness: Liveness;
+  #podGoneMs = Number.NEGATIVE_INFINITY;
   readonly #numbers: PortNumbers;
   readonly #maker: PortMaker;
   readonly #serviceRows: Cursor<string, Service>;
@@ -292,6 +293,11 @@ export class LbWriter {
     return this.#liveness.lives(address, this.#clock.nowMs());
   }
 
+  /** How long ago a pod's row was the last to go. */
+  get sincePodGoneMs(): number {
+    return this.#clock.nowMs() - this.#podGoneMs;
+  }
+
   /** Settles when every service port is as the rows want it. Never before the sources are. */
   settled(): Promise<void> {
     if (!this.#running && !this.#hasWork()) return Promise.resolve();
@@ -431,7 +437,8 @@ export class LbWriter {
     for (const address of now) this.#liveness.podSeen(address);
     for (const address of old) {
       if (now.includes(address)) continue;
-      this.#liveness.podGone(address, before?.node ?? "", this.#clock.nowMs());
+      this.#podGoneMs = this.#clock.nowMs();
+      this.#liveness.podGone(address, before?.node ?? "", this.#podGoneMs);
     }
     for (const address of new Set([...old, ...now])) {
       this.#touchWatching(address);
