@@ -7,7 +7,6 @@ import {
   type Collector,
   type CollectorOptions,
   createCollector,
-  SYSTEM_CLOCK,
 } from "../src/conntrack/collector.ts";
 import { otherHalf } from "../src/conntrack/flow.ts";
 import {
@@ -102,7 +101,7 @@ function collectorOf(map: FlowMap): Collector {
     failed: (error) => {
       throw error;
     },
-    clock: SYSTEM_CLOCK,
+    clock: { nowMs: () => performance.now(), cpuMs: threadCpuMs },
   };
   return createCollector(options);
 }

@@ -2,14 +2,10 @@
 
 // Which flows are over, by the configuration and by the rows of pods.
 
-import {
-  type Collector,
-  type CollectorOptions,
-  createCollector,
-  SYSTEM_CLOCK,
-} from "../conntrack/collector.ts";
+import { type Collector, type CollectorOptions, createCollector } from "../conntrack/collector.ts";
 import { Verdict } from "../datapath/gen/abi.ts";
 import type { MetricsReader } from "../datapath/metrics.ts";
+import { threadCpuMs } from "../kernel/clock.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import { createFormerModes } from "./former-modes.ts";
@@ -56,7 +52,7 @@ export function collectFlows(
       formerModes(table, sweep);
       snatPorts.look();
     },
-    clock: SYSTEM_CLOCK,
+    clock: { nowMs: () => performance.now(), cpuMs: threadCpuMs },
     failed: (error) => log.warn("old flows were not removed", { error }),
   });
   const { first, last } = settings.config.snat.ports;
@@ -64,7 +60,7 @@ export function collectFlows(
     ports: last - first + 1,
     most: () => conntrack.figures().snatPorts,
     refused: () => refusedPorts(metrics),
-    nowMs: SYSTEM_CLOCK.nowMs,
+    nowMs: () => performance.now(),
   });
   return { conntrack, snatPorts, [Symbol.asyncDispose]: () => conntrack[Symbol.asyncDispose]() };
 }

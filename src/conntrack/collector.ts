@@ -5,7 +5,6 @@
 import type { Flow, Flow6, FlowKey, FlowKey6, ServiceId } from "../datapath/gen/abi.ts";
 import type { Ticks } from "../datapath/jiffies.ts";
 import type { TypedMap } from "../datapath/maps.ts";
-import { threadCpuMs } from "../kernel/clock.ts";
 import type { Address } from "../net/address.ts";
 import type { Pressure } from "./pace.ts";
 import type { FlowTimeouts, Removal } from "./rows.ts";
@@ -85,11 +84,6 @@ const MAX_SNAT_PORTS = 16;
 const FIRST_MS = 1000;
 /** A sweep under way says something about all of the table when it has seen so much of it. */
 const ENOUGH = 1 / 8;
-
-export const SYSTEM_CLOCK: CollectorClock = {
-  nowMs: () => performance.now(),
-  cpuMs: threadCpuMs,
-};
 
 /** Walks through the tables from now on, each at its own pace. */
 export function createCollector(options: CollectorOptions): Collector {

@@ -13,14 +13,10 @@ import {
   type ServiceId,
 } from "../datapath/gen/abi.ts";
 import { TypedMap } from "../datapath/maps.ts";
+import { threadCpuMs } from "../kernel/clock.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { parseIpv4 } from "../net/address.ts";
-import {
-  type Collector,
-  type CollectorOptions,
-  createCollector,
-  SYSTEM_CLOCK,
-} from "./collector.ts";
+import { type Collector, type CollectorOptions, createCollector } from "./collector.ts";
 import { otherHalf } from "./flow.ts";
 
 export const NOW_MS = 10_000_000;
@@ -127,7 +123,7 @@ export function collectorOf(map: FlowMap, more: Partial<CollectorOptions> = {}):
     isEndpoint: (address) => address === POD,
     lives: (address) => address !== GONE,
     failed: (error) => assert.fail(error),
-    clock: SYSTEM_CLOCK,
+    clock: { nowMs: () => performance.now(), cpuMs: threadCpuMs },
     ...more,
   });
 }

@@ -25,6 +25,9 @@ const TURN_MS = 10;
 /** 198.18.0.0/15, which is for such tests (RFC 2544): no other place of the lab has it. */
 const FIRST_SOURCE = 0xc612_0000;
 const SOURCES = 2 ** 17;
+/** For how long a half-open flow stays where there is room: for longer than room is waited for. */
+const SYN_TIMEOUT = "20s";
+const ROOM_LIMIT_MS = 10_000;
 const LIMIT_MS = 30_000;
 
 /** Sends SYNs from the client's device for a while; how many. */
@@ -54,7 +57,7 @@ async function testFlood(t: TestContext, mode: "dsr" | "snat", node: string): Pr
   const stage = await createStage(t, ["pod2-1"], {
     nodes: 2,
     podsPerNode: 1,
-    config: { mode, conntrack: { maxEntries: MAX_FLOWS, tcpClosing: "1s" } },
+    config: { mode, conntrack: { maxEntries: MAX_FLOWS, tcpClosing: "1s", tcpSyn: SYN_TIMEOUT } },
   });
   const { lab, client } = stage;
   lab.publish(serviceOf(["pod2-1"]));
@@ -75,7 +78,7 @@ async function testFlood(t: TestContext, mode: "dsr" | "snat", node: string): Pr
   assert.deepEqual([during.open, during.broken, during.wrong], [STREAMS, 0, 0]);
 
   // Who comes now finds room, and soon nothing is left of the strangers.
-  await until("new connections", LIMIT_MS, async () => {
+  await until("new connections", ROOM_LIMIT_MS, async () => {
     const group = `late${performance.now()}`;
     const { open } = await client.open(group, streamsTo(10, { openLimitMs: 2000 }));
     await client.finish(group);
