@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames from events.
 
-import { ANY_IPV4, type Ipv4 } from "../../src/net/address.ts";
+import { ANY_IPV4, type Ipv4, type Ipv6 } from "../../src/net/address.ts";
 import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
 import type { Mac } from "../../src/net/mac.ts";
 import {
@@ -18,7 +18,10 @@ import {
   udp,
   vlan,
 } from "../../src/net/packet.ts";
+import type { Address } from "../model/family.ts";
 import type { FlowKey } from "../model/tables.ts";
+import { narrow } from "../wide/address.ts";
+import { widenLayers } from "../wide/layers.ts";
 import {
   type ErrorSpec,
   type NodeIndex,
@@ -43,6 +46,7 @@ import {
   UPLINKS,
 } from "./places.ts";
 
+const ETHERTYPE_IPV6 = 0x86dd;
 const TCP = 6;
 const COUNTING = Uint8Array.from({ length: 4096 }, (_, index) => index);
 const ROUTER_MAC = 0x02aabbccdd01 as Mac;
@@ -50,6 +54,16 @@ const ROUTER_MAC = 0x02aabbccdd01 as Mac;
 function optionBytes(count: number): Uint8Array {
   // No-operation options: they cost routers time and mean nothing.
   return new Uint8Array(count).fill(1);
+}
+
+/** What becomes of layers that are said of IPv4. */
+export type Layers = (layers: readonly LayerInit[]) => readonly LayerInit[];
+
+/** The same packets of IPv6, for nodes of a seed. */
+export function widerLayers(seed: bigint): Layers {
+  // Clients' addresses stand in place of those that follow from IPv4's hashes, as any would do.
+  const how = { seed, shorter: 0, ports: new Map(), hashedSource: OUTER_PREFIX };
+  return (layers) => widenLayers(layers, how);
 }
 
 /** TCP or UDP with its checksum as asked for. */
@@ -83,6 +97,7 @@ export function clientFrame(
   spec: PacketSpec,
   node: NodeIndex,
   uplink: keyof typeof UPLINK_MACS,
+  family: Layers,
 ): Uint8Array {
   const service = SERVICE_PORTS[spec.service];
   const said = saidBy(spec, node);
@@ -103,7 +118,7 @@ export function clientFrame(
   const flow = { client: client ?? STRANGER, target: target ?? ANY_IPV4 };
   layers.push(...packetLayers(spec, { ...flow, targetPort, protocol, said }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
-  const frame = buildPacket(...layers);
+  const frame = buildPacket(...family(layers));
   if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
   return mangle(frame, spec.bytes ?? [], spec.cutBytes);
 }
@@ -221,10 +236,14 @@ function outerLayers(outer: OuterSpec, node: NodeIndex, said: Said): LayerInit[]
   return [ipv4(ip), sent, geneve({ vni: 2, critical: true, options }), inside];
 }
 
-/** The outer header's total length is wrong, its checksum right. */
+/** The outer header's length is wrong, its checksum right. */
 function addLengthError(frame: Uint8Array, error: number): void {
   if (error === 0) return;
   const view = new DataView(frame.buffer, frame.byteOffset);
+  if (view.getUint16(12) === ETHERTYPE_IPV6) {
+    view.setUint16(18, (view.getUint16(18) + error) & 0xffff);
+    return;
+  }
   const [before, checksum] = [view.getUint16(16), view.getUint16(24)];
   const after = (before + error) & 0xffff;
   view.setUint16(16, after);
@@ -244,15 +263,20 @@ function mangle(
 }
 
 /** The frame of a pod's packet for a REPLY key, from its device or from the network. */
-export function podFrame(event: ReplyEvent, key: FlowKey, isNear: boolean): Uint8Array {
-  const pod = PODS.indexOf(key.source as Ipv4);
+export function podFrame(
+  event: ReplyEvent,
+  key: FlowKey,
+  isNear: boolean,
+  family: Layers,
+): Uint8Array {
+  const pod = PODS.indexOf(narrowOf(key.source));
   const { error } = event;
   const link = isNear
     ? ethernet({ source: podMac(pod), target: nodeMac(pod) })
     : ethernet({ source: ROUTER_MAC, target: UPLINK_MACS[UPLINKS[event.uplink]] });
   const ip = {
-    source: key.source as Ipv4,
-    target: key.destination as Ipv4,
+    source: narrowOf(key.source),
+    target: narrowOf(key.destination),
     ttl: event.ttl,
     dontFragment: event.dontFragment,
     moreFragments: event.moreFragments,
@@ -262,7 +286,12 @@ export function podFrame(event: ReplyEvent, key: FlowKey, isNear: boolean): Uint
     error === undefined
       ? [ipv4({ ...ip, protocol: key.protocol }), podTransport(key, event), rest]
       : [ipv4(ip), ...errorLayers(error, buildPacket(...clientLayers(key, event, error), rest))];
-  return mangle(buildPacket(link, ...layers), event.bytes, event.cutBytes);
+  return mangle(buildPacket(...family([link, ...layers])), event.bytes, event.cutBytes);
+}
+
+/** An address as the world has it, which is IPv4's. */
+export function narrowOf(address: Address): Ipv4 {
+  return typeof address === "bigint" ? narrow(address as Ipv6) : (address as Ipv4);
 }
 
 function podTransport(key: FlowKey, event: ReplyEvent): LayerInit {
@@ -274,8 +303,8 @@ function clientLayers(key: FlowKey, event: ReplyEvent, error: ErrorSpec): LayerI
   const { protocol } = key;
   return [
     ipv4({
-      source: key.destination as Ipv4,
-      target: key.source as Ipv4,
+      source: narrowOf(key.destination),
+      target: narrowOf(key.source),
       protocol,
       options: optionBytes(error.quotedOptionBytes),
       moreFragments: error.quotedMoreFragments,

@@ -2,14 +2,15 @@
 // Plays a sequence of events on two nodes, each twice, and tells the first difference.
 
 import { readJiffies } from "../../src/kernel/jiffies.ts";
-import type { Ipv4 } from "../../src/net/address.ts";
+import { type Ipv4, readIpv6 } from "../../src/net/address.ts";
 import { checksumOf } from "../../src/net/checksum.ts";
 import { writeMac } from "../../src/net/mac.ts";
 import { DIRECTION, FLOW, type Place, type Verdict } from "../model/numbers.ts";
 import { type FlowKey, parseFlowKey } from "../model/tables.ts";
+import { narrow } from "../wide/address.ts";
 import { compareNotes, compareRun, compareTables } from "./compare.ts";
 import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
-import { clientFrame, podFrame } from "./frames.ts";
+import { clientFrame, type Layers, narrowOf, podFrame, widerLayers } from "./frames.ts";
 import {
   NODES,
   PODS,
@@ -70,6 +71,7 @@ interface Travelling {
 export class Play {
   readonly #world: World;
   readonly #twins: readonly [Twin, Twin];
+  readonly #layers: Layers;
   readonly tally: Tally = { packets: 0, verdicts: new Map() };
   /** Sent and not yet arrived. */
   readonly #notes: Uint8Array[] = [];
@@ -79,6 +81,8 @@ export class Play {
   constructor(world: World, twins: readonly [Twin, Twin]) {
     this.#world = world;
     this.#twins = twins;
+    const { family, model } = twins[0];
+    this.#layers = family === "ipv6" ? widerLayers(model.config.hashSeed) : (layers) => layers;
   }
 
   /** Plays a sequence from empty tables; undefined: there was no difference. */
@@ -139,7 +143,7 @@ export class Play {
 
   #sendPacket(event: PacketEvent): string[] {
     const { node, edge, uplink, packet, fabric } = event;
-    const frame = clientFrame(packet, node, UPLINKS[uplink]);
+    const frame = clientFrame(packet, node, UPLINKS[uplink], this.#layers);
     if (packet.inside !== undefined || packet.own === true) {
       return this.#sendFromInside(event, packet.inside?.device, frame, packet.gsoSize ?? 0);
     }
@@ -216,12 +220,12 @@ export class Play {
     if (key === undefined) return [];
     const { node, edge, uplink } = event;
     const flow = this.#twins[node].model.flow(key);
-    const pod = PODS.indexOf(key.source as (typeof PODS)[number]);
+    const pod = PODS.indexOf(narrowOf(key.source));
     const isHere = PODS_OF_NODE[node].some((one) => one === pod);
     const has = (flag: number): boolean => ((flow?.flags ?? 0) & flag) !== 0;
     const isElsewhere = has(FLOW.snat) || (has(FLOW.outbound) && !isHere);
     const isNear = event.isForged || !isElsewhere;
-    const frame = podFrame(event, key, isNear);
+    const frame = podFrame(event, key, isNear, this.#layers);
     if (!isNear) {
       const gsoSize = edge ? 0 : event.gsoSize;
       return this.#travel({ node, edge, frame, uplink, gsoSize }, NO_FABRIC);
@@ -264,8 +268,9 @@ export class Play {
   }
 }
 
-/** Linux refuses to run tc programs on an IPv4 frame without a whole IPv4 header. */
+/** Linux refuses to run tc programs on a frame of IP without a whole IP header. */
 function isRefused(frame: Uint8Array): boolean {
+  if (isIpv6(frame)) return frame.length < 54;
   return frame.length < 15 || (frame.length < 34 && frame[12] === 0x08 && frame[13] === 0);
 }
 
@@ -280,7 +285,12 @@ function startClock(): () => number {
   };
 }
 
+function isIpv6(frame: Uint8Array): boolean {
+  return frame[12] === 0x86 && frame[13] === 0xdd;
+}
+
 function destinationOf(frame: Uint8Array): Ipv4 {
+  if (isIpv6(frame)) return narrow(readIpv6(frame, 38));
   return new DataView(frame.buffer, frame.byteOffset).getUint32(30) as Ipv4;
 }
 
@@ -315,6 +325,11 @@ function pickReply(twin: Twin, pick: number): FlowKey | undefined {
 function travel(frame: Uint8Array, { routers, congested }: FabricSpec): Uint8Array {
   const arriving = frame.slice();
   const at = (offset: number): number => arriving[14 + offset] ?? 0;
+  if (isIpv6(frame)) {
+    arriving[14 + 7] = Math.max(1, at(7) - routers);
+    if (congested && (at(1) & 0x30) !== 0) arriving[14 + 1] = at(1) | 0x30;
+    return arriving;
+  }
   const wasRight = checksumOf(arriving.subarray(14, 14 + (at(0) & 15) * 4)) === 0;
   arriving[14 + 8] = Math.max(1, at(8) - routers);
   if (congested && (at(1) & 3) !== 0) arriving[14 + 1] = at(1) | 3;

@@ -2,7 +2,9 @@
 // Configurations of nodes under which sequences are played.
 
 import type { Limits } from "../../src/datapath/sizes.ts";
+import { ANY_IPV4, type Family } from "../../src/net/address.ts";
 import { DISPATCH } from "../model/numbers.ts";
+import { widen } from "../wide/address.ts";
 import type { NodeIndex } from "./event.ts";
 import { NODES, OUTER_HOST_MASK, OUTER_PREFIX } from "./places.ts";
 import { OBJECTS } from "./real.ts";
@@ -13,6 +15,8 @@ export interface Profile {
   readonly name: string;
   readonly config: Omit<TwinOptions["config"], "nodeAddress">;
   readonly flows: number;
+  /** IPv4 when left out. */
+  readonly family?: Family;
 }
 
 const LIMITS: Limits = {
@@ -79,17 +83,22 @@ export const PROFILES: readonly Profile[] = [
     config: { ...USUAL, dispatch: DISPATCH.option, acceptOption: true },
     flows: 512,
   },
+  { name: "ipv6", family: "ipv6", config: USUAL, flows: 512 },
 ];
 
 /** Both nodes of a profile; `objects` is the directory that they are loaded from. */
 export function openTwins(world: World, profile: Profile, objects = OBJECTS): [Twin, Twin] {
-  const open = (node: NodeIndex): Twin =>
-    new Twin({
+  const { family = "ipv4" } = profile;
+  const open = (node: NodeIndex): Twin => {
+    const address = NODES[node] ?? ANY_IPV4;
+    return new Twin({
+      family,
       objects,
       limits: { ...LIMITS, flows: profile.flows },
-      config: { ...profile.config, nodeAddress: NODES[node] ?? 0 },
+      config: { ...profile.config, nodeAddress: family === "ipv4" ? address : widen(address) },
       around: world.around,
     });
+  };
   const first = open(0);
   try {
     return [first, open(1)];

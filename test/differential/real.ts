@@ -12,6 +12,7 @@ import { KernelError } from "../../src/kernel/error.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
 import type { BpfProgram } from "../../src/kernel/program.ts";
 import type { TestRun, TestRunResult } from "../../src/kernel/test-run.ts";
+import type { Family } from "../../src/net/address.ts";
 import type { Place } from "../model/numbers.ts";
 
 export const OBJECTS = join(import.meta.dirname, "../../build/bpf");
@@ -21,6 +22,8 @@ export interface RealOptions {
   readonly objects: string;
   readonly limits: Limits;
   readonly constants: DatapathOptions["constants"];
+  /** Whose tables `maps` are. */
+  readonly family: Family;
 }
 
 /** What a program made of a frame. */
@@ -133,8 +136,15 @@ export class RealNode {
     }
   }
 
+  /**
+   * The tables of the node's family. Those of IPv6 take and give a bigint wherever an address is
+   * spoken of as IPv4's.
+   */
   get maps(): Datapath["maps"] {
-    return this.#datapath.maps;
+    const { maps, wide } = this.#datapath;
+    if (this.#options.family === "ipv4") return maps;
+    if (wide === undefined) throw new Error("the packet path has no tables of IPv6");
+    return { ...maps, ...(wide as unknown as Datapath["maps"]) };
   }
 
   get sizes(): Datapath["sizes"] {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events that change what a node knows, done to its twin.
 
+import { ANY_IPV4 } from "../../src/net/address.ts";
+import type { Address } from "../model/family.ts";
 import { replyKeyOf } from "../model/flow.ts";
-import { flowHash } from "../model/hash.ts";
+import { hashOf } from "../model/hash.ts";
 import {
   BACKEND,
   DIRECTION,
@@ -12,7 +14,7 @@ import {
   NEXTHOP,
   SERVICE,
 } from "../model/numbers.ts";
-import { type Frontend, parseFlowKey } from "../model/tables.ts";
+import { type Frontend, parseFlowKey, parsePairKey } from "../model/tables.ts";
 import type { NodeIndex, ServiceEvent, StateEvent } from "./event.ts";
 import {
   AT_NODES,
@@ -54,16 +56,16 @@ const counterOf = (service: number, pod: number): number => 1 + service * PODS.l
 const isLocal = (node: NodeIndex, pod: number): boolean =>
   PODS_OF_NODE[node].some((local) => local === pod);
 
-function keysOf(service: number) {
+function keysOf(twin: Twin, service: number) {
   const { address, port, protocol } = SERVICE_PORTS[service] ?? SERVICE_PORTS[0];
   if (address === AT_NODES) {
     return {
-      service: { address: 0, port, protocol, kind: KIND.nodePort },
-      internal: { address: 0, port, protocol, kind: KIND.internal },
+      service: { address: twin.nobody, port, protocol, kind: KIND.nodePort },
+      internal: { address: twin.nobody, port, protocol, kind: KIND.internal },
       address: undefined,
     };
   }
-  const at = { address: SERVICES[address] ?? 0 };
+  const at = { address: twin.address(SERVICES[address] ?? ANY_IPV4) };
   return {
     service: { ...at, port, protocol, kind: KIND.service },
     internal: { ...at, port, protocol, kind: KIND.internal },
@@ -81,22 +83,24 @@ function isThere(
 function removeService(twin: Twin, service: number): void {
   const id = serviceId(service);
   const { tables } = twin.model;
-  twin.removeFrontend(keysOf(service).service);
-  twin.removeFrontend(keysOf(service).internal);
-  for (const key of [...tables.targets.keys(), ...tables.formerOwners.keys()]) {
-    const [owner = 0, second = 0] = key.split(" ").map(Number);
-    if (owner !== id) continue;
-    twin.putTarget(id, second, undefined);
-    twin.putFormerOwners(id, second, undefined);
+  twin.removeFrontend(keysOf(twin, service).service);
+  twin.removeFrontend(keysOf(twin, service).internal);
+  for (const key of [...tables.targets.keys()]) {
+    const [owner, pod] = parsePairKey(key);
+    if (owner === id) twin.putTarget(id, pod, undefined);
+  }
+  for (const key of [...tables.formerOwners.keys()]) {
+    const [owner, slot] = parsePairKey(key);
+    if (owner === id) twin.putFormerOwners(id, Number(slot), undefined);
   }
   twin.putSourceRanges(id, []);
   const others = SERVICE_PORTS.some(
     (other, index) =>
       index !== service &&
       other.address === SERVICE_PORTS[service]?.address &&
-      isThere(twin, keysOf(index).service),
+      isThere(twin, keysOf(twin, index).service),
   );
-  const { address } = keysOf(service);
+  const { address } = keysOf(twin, service);
   if (!others && address !== undefined) twin.removeFrontend(address);
 }
 
@@ -104,7 +108,7 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
   const { service, node, backends, ring, broken } = event;
   const { limits } = twin.model;
   removeService(twin, service);
-  const keys = keysOf(service);
+  const keys = keysOf(twin, service);
   const id = serviceId(service);
   const row = broken === "row" ? limits.services : service;
   if (keys.address !== undefined && !isThere(twin, keys.address)) {
@@ -117,7 +121,7 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
   const port = SERVICE_PORTS[service]?.podPort ?? 0;
   backends.forEach((pod, index) => {
     twin.putBackend(service * BACKEND_ROWS + index, {
-      address: PODS[pod] ?? 0,
+      address: twin.address(PODS[pod] ?? ANY_IPV4),
       port,
       nexthop: broken === "nexthop" ? limits.nexthops : pod,
       counter: counterOf(service, pod),
@@ -127,15 +131,22 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
   const indexes = broken === "slots" ? ring.map((one) => one + 1) : ring;
   twin.putRing(service * RING_ROWS, indexes);
   for (const { slot, owners } of event.former) {
-    const addresses = owners.map((pod) => PODS[pod] ?? 0);
+    const addresses = owners.map((pod) => twin.address(PODS[pod] ?? ANY_IPV4));
     twin.putFormerOwners(id, slot, addresses);
   }
   for (const pod of event.targets) {
     const flags = backends.includes(pod) ? 1 : 0;
-    twin.putTarget(id, PODS[pod] ?? 0, { port, flags, counter: counterOf(service, pod) });
+    twin.putTarget(id, twin.address(PODS[pod] ?? ANY_IPV4), {
+      port,
+      flags,
+      counter: counterOf(service, pod),
+    });
   }
   const listed = (event.sources?.listed ?? []).flatMap((one) => PREFIXES_OF_CLIENTS[one] ?? []);
-  twin.putSourceRanges(id, listed);
+  twin.putSourceRanges(
+    id,
+    listed.map((one) => twin.prefix(one)),
+  );
   if (broken === "row") return;
   twin.putService(service, {
     id,
@@ -163,7 +174,7 @@ function sourceFlags({ sources }: ServiceEvent): number {
 
 function putNodeAddress(twin: Twin, event: Extract<StateEvent, { kind: "node address" }>): void {
   const { of, index, whose } = event;
-  const address = (of === "nodes" ? NODES : SERVICES)[index] ?? 0;
+  const address = twin.address((of === "nodes" ? NODES : SERVICES)[index] ?? ANY_IPV4);
   const key = { address, port: 0, protocol: 0, kind: KIND.node };
   twin.removeFrontend(key);
   if (whose !== 0) twin.putFrontend({ ...key, service: whose });
@@ -203,8 +214,8 @@ function forget(twin: Twin, event: Extract<StateEvent, { kind: "forget" }>): voi
   }
 }
 
-function clientOf({ client, inside }: TakePorts): number {
-  return (inside ? PODS : CLIENTS)[client] ?? 0;
+function clientOf(twin: Twin, { client, inside }: TakePorts): Address {
+  return twin.address((inside ? PODS : CLIENTS)[client] ?? ANY_IPV4);
 }
 
 /** Ports that a flow could have, in the order in which they are tried. */
@@ -212,14 +223,16 @@ function candidates(twin: Twin, event: TakePorts): number[] {
   const { address, port, protocol } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
   const { clientPort } = event;
   const tuple = {
-    client: clientOf(event),
+    client: clientOf(twin, event),
     clientPort,
-    service: (address === AT_NODES ? NODES[event.node] : SERVICES[address]) ?? 0,
+    service: twin.address(
+      (address === AT_NODES ? NODES[event.node] : SERVICES[address]) ?? ANY_IPV4,
+    ),
     servicePort: port,
     protocol,
   };
   const { hashSeed, natPortMin } = twin.model.config;
-  const { low } = flowHash(tuple, hashSeed);
+  const { low } = hashOf(tuple, hashSeed);
   if (!event.snat) {
     const others = Array.from({ length: 8 }, (_, i) => 32768 | ((low + i * 4099) & 0x7fff));
     return [clientPort, ...others];
@@ -233,13 +246,13 @@ function candidates(twin: Twin, event: TakePorts): number[] {
 
 function takePorts({ twin, jiffies }: Stage, event: TakePorts): void {
   const { port, protocol, podPort } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
-  const client = clientOf(event);
-  const pod = PODS[event.pod] ?? 0;
+  const client = clientOf(twin, event);
+  const pod = twin.address(PODS[event.pod] ?? ANY_IPV4);
   const { clientPort } = event;
   for (const aliasPort of candidates(twin, event).slice(0, event.ports)) {
     const flow = {
       client,
-      serviceAddress: STRANGER,
+      serviceAddress: twin.address(STRANGER),
       pod,
       clientPort,
       servicePort: port,
@@ -272,9 +285,9 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
       (event.generation << GENERATION_SHIFT),
     destination: gateway.mac ?? 0,
     source: 0x020000000300 + event.uplink,
-    gateway: gateway.address,
-    outerSource: NODES[event.outerSource] ?? 0,
-    peer: NODES[event.peer] ?? 0,
+    gateway: twin.address(gateway.address),
+    outerSource: twin.address(NODES[event.outerSource] ?? ANY_IPV4),
+    peer: twin.address(NODES[event.peer] ?? ANY_IPV4),
   });
 }
 
@@ -283,7 +296,8 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
   switch (event.kind) {
     case "crowd":
       for (const port of event.ports) {
-        twin.putFrontend({ address: STRANGER, port, protocol: 6, kind: KIND.service, service: 0 });
+        const address = twin.address(STRANGER);
+        twin.putFrontend({ address, port, protocol: 6, kind: KIND.service, service: 0 });
       }
       for (const port of event.own) {
         const address = twin.model.config.nodeAddress;
@@ -304,7 +318,7 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
       return;
     case "endpoint":
       twin.putEndpoint(
-        PODS[event.pod] ?? 0,
+        twin.address(PODS[event.pod] ?? ANY_IPV4),
         event.there
           ? {
               ifindex: deviceOf(world, podDevice(event.pod)),
@@ -321,8 +335,8 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
     case "trust":
       twin.putTrusted(
         event.prefixes.map(({ prefix, kind }) => {
-          const { address = 0, length = 0 } = PREFIXES[prefix] ?? {};
-          return { address, prefixLength: length, kind };
+          const { address = ANY_IPV4, length = 0 } = PREFIXES[prefix] ?? {};
+          return { ...twin.prefix({ address, length }), kind };
         }),
       );
       return;

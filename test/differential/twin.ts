@@ -13,10 +13,13 @@ import type {
 import type { DatapathOptions } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
-import { ANY_IPV6, type Ipv4 } from "../../src/net/address.ts";
+import { ANY_IPV4, ANY_IPV6, type Family, type Ipv4, type Ipv6 } from "../../src/net/address.ts";
 import type { Mac } from "../../src/net/mac.ts";
 import type { Prefix4 } from "../../src/net/prefix.ts";
-import { bucketOf } from "../model/hash.ts";
+import type { Address } from "../model/family.ts";
+import { bucketFor } from "../model/hash.ts";
+import { IPV4 } from "../model/ip4.ts";
+import { IPV6 } from "../model/ip6.ts";
 import { Node, type Surroundings } from "../model/node.ts";
 import {
   type Affinity,
@@ -31,21 +34,24 @@ import {
   type Nexthop,
   pairKey,
   parseFlowKey,
+  parsePairKey,
   type Service,
   type Target,
   type Trusted,
 } from "../model/tables.ts";
+import { widen, widenPrefix } from "../wide/address.ts";
 import { RealNode } from "./real.ts";
 
 export interface TwinOptions {
+  readonly family: Family;
   readonly objects: string;
   readonly limits: Limits;
+  /** The node's address is of its family. */
   readonly config: Omit<Config, "frontendMask">;
   readonly around: Surroundings;
 }
 
-const EMPTY_SLOT: Frontend = {
-  address: 0,
+const EMPTY_SLOT: Omit<Frontend, "address"> = {
   port: 0,
   protocol: 0,
   kind: 0,
@@ -57,12 +63,14 @@ const RING_ROW = 32;
 const COUNTER_WORDS = 8;
 
 export class Twin {
+  readonly family: Family;
   readonly model: Node;
   readonly real: RealNode;
   #counters: MapMapping;
 
-  constructor({ objects, limits, config, around }: TwinOptions) {
-    this.real = new RealNode({ objects, limits, constants: constantsOf(config) });
+  constructor({ family, objects, limits, config, around }: TwinOptions) {
+    this.family = family;
+    this.real = new RealNode({ family, objects, limits, constants: constantsOf(config) });
     const { maps, sizes } = this.real;
     const rows = (name: "services" | "rings" | "backends" | "nexthops" | "conntrack"): number =>
       maps[name].raw.info.maxEntries;
@@ -73,26 +81,52 @@ export class Twin {
       nexthops: rows("nexthops"),
       conntrack: rows("conntrack"),
     };
-    const { frontendMask } = sizes;
-    this.model = new Node({ ...config, frontendMask }, modelLimits, around);
+    const isWide = family === "ipv6";
+    const frontendMask = isWide ? sizes.frontendMask6 : sizes.frontendMask;
+    const outerHostMask = isWide ? 0 : config.outerHostMask;
+    this.model = new Node(isWide ? IPV6 : IPV4, {
+      config: { ...config, frontendMask, outerHostMask },
+      limits: modelLimits,
+      around,
+    });
     this.#counters = maps.counters.raw.mmap();
+  }
+
+  /** An address of the world's, which are IPv4's, in the node's family. */
+  address(narrow: Ipv4): Address {
+    return this.family === "ipv4" ? narrow : widen(narrow);
+  }
+
+  /** A prefix of the world's in the node's family. */
+  prefix({ address, length }: Prefix4): Omit<Trusted, "kind"> {
+    if (this.family === "ipv4") return { address, prefixLength: length };
+    const wide = widenPrefix({ address, length });
+    return { address: wide.address, prefixLength: wide.length };
+  }
+
+  get nobody(): Address {
+    return this.model.family.nobody;
+  }
+
+  get #emptySlot(): Frontend {
+    return { ...EMPTY_SLOT, address: this.nobody };
   }
 
   /** Adds a frontend's key where a lookup finds it; false when there is no room. */
   putFrontend(frontend: Omit<Frontend, "spill">): boolean {
     const { address, port, protocol, kind } = frontend;
     const mask = this.model.config.frontendMask;
-    const first = bucketOf(address, port, protocol, kind, mask);
+    const first = bucketFor(address, port, protocol, kind, mask);
     for (let probe = 0; probe < PROBES; probe++) {
       const index = (first + probe) & mask;
-      const bucket = [0, 1, 2, 3].map((slot) => this.model.bucket(index)[slot] ?? EMPTY_SLOT);
+      const bucket = [0, 1, 2, 3].map((slot) => this.model.bucket(index)[slot] ?? this.#emptySlot);
       const free = bucket.findIndex((slot) => slot.kind === 0);
       if (free >= 0) {
         bucket[free] = { ...frontend, spill: bucket[free]?.spill ?? 0 };
         this.#putBucket(index, bucket);
         return true;
       }
-      bucket[3] = { ...(bucket[3] ?? EMPTY_SLOT), spill: 1 };
+      bucket[3] = { ...(bucket[3] ?? this.#emptySlot), spill: 1 };
       this.#putBucket(index, bucket);
     }
     return false;
@@ -102,7 +136,9 @@ export class Twin {
     for (const [index, bucket] of this.model.tables.frontends) {
       const slots = bucket.map((slot) => {
         const same = slot.address === address && slot.port === port && slot.kind === kind;
-        return same && slot.protocol === protocol ? { ...EMPTY_SLOT, spill: slot.spill } : slot;
+        return same && slot.protocol === protocol
+          ? { ...this.#emptySlot, spill: slot.spill }
+          : slot;
       });
       this.#putBucket(index, slots);
     }
@@ -111,7 +147,7 @@ export class Twin {
   #putBucket(index: number, slots: Frontend[]): void {
     this.model.tables.frontends.set(index, slots);
     const slot = (at: number) => {
-      const one = slots[at] ?? EMPTY_SLOT;
+      const one = slots[at] ?? this.#emptySlot;
       return { ...one, address: one.address as Ipv4, port: one.port as Port };
     };
     this.real.maps.frontends.update(index, { slot: [slot(0), slot(1), slot(2), slot(3)] });
@@ -160,12 +196,12 @@ export class Twin {
       source: nexthop.source as Mac,
       gateway: nexthop.gateway as Ipv4,
       outerSource: nexthop.outerSource as Ipv4,
-      checksum: constantSum(nexthop.outerSource),
+      checksum: this.family === "ipv4" ? constantSum(Number(nexthop.outerSource)) : 0,
       peer: nexthop.peer as Ipv4,
     });
   }
 
-  putTarget(service: number, pod: number, target: Target | undefined): void {
+  putTarget(service: number, pod: Address, target: Target | undefined): void {
     const key = { service: service as ServiceId, pod: pod as Ipv4 };
     const text = pairKey(service, pod);
     if (target === undefined) {
@@ -177,7 +213,7 @@ export class Twin {
     this.real.maps.targets.update(key, { ...target, port: target.port as Port });
   }
 
-  putEndpoint(address: number, endpoint: Endpoint | undefined): void {
+  putEndpoint(address: Address, endpoint: Endpoint | undefined): void {
     const key = { address: address as Ipv4 };
     if (endpoint === undefined) {
       this.model.tables.endpoints.delete(address);
@@ -207,10 +243,10 @@ export class Twin {
   }
 
   /** All ranges that a service lists. */
-  putSourceRanges(service: number, ranges: readonly Prefix4[]): void {
+  putSourceRanges(service: number, ranges: readonly Omit<Trusted, "kind">[]): void {
     const { tables } = this.model;
     const { sourceRanges } = this.real.maps;
-    const keyOf = (prefixLength: number, address: number) => ({
+    const keyOf = (prefixLength: number, address: Address) => ({
       prefixLength: 32 + prefixLength,
       service: service as ServiceId,
       address: address as Ipv4,
@@ -220,14 +256,14 @@ export class Twin {
       sourceRanges.delete(keyOf(range.prefixLength, range.address));
     }
     const others = tables.sourceRanges.filter((range) => range.service !== service);
-    const added = ranges.map(({ address, length }) => ({ service, address, prefixLength: length }));
+    const added = ranges.map((range) => ({ service, ...range }));
     tables.sourceRanges = [...others, ...added];
-    for (const { address, length } of ranges) {
-      sourceRanges.update(keyOf(length, address), { listed: 1 });
+    for (const { address, prefixLength } of ranges) {
+      sourceRanges.update(keyOf(prefixLength, address), { listed: 1 });
     }
   }
 
-  putFormerOwners(service: number, slot: number, owners: readonly number[] | undefined): void {
+  putFormerOwners(service: number, slot: number, owners: readonly Address[] | undefined): void {
     const key = { service: service as ServiceId, slot };
     const text = pairKey(service, slot);
     if (owners === undefined) {
@@ -235,7 +271,8 @@ export class Twin {
       this.real.maps.formerOwners.delete(key);
       return;
     }
-    const [first = 0, second = 0, third = 0] = owners as readonly Ipv4[];
+    const { nobody } = this;
+    const [first = nobody, second = nobody, third = nobody] = owners;
     const owner = [first as Ipv4, second as Ipv4, third as Ipv4] as const;
     this.model.tables.formerOwners.set(text, [...owner]);
     this.real.maps.formerOwners.update(key, { owner });
@@ -303,10 +340,11 @@ export class Twin {
     const { tables } = this.model;
     const { maps } = this.real;
     for (const index of tables.frontends.keys()) {
-      this.#putBucket(index, [EMPTY_SLOT, EMPTY_SLOT, EMPTY_SLOT, EMPTY_SLOT]);
+      this.#putBucket(index, []);
     }
     for (const row of tables.nexthops.keys()) {
-      this.putNexthop(row, EMPTY_NEXTHOP);
+      const none = this.nobody;
+      this.putNexthop(row, { ...EMPTY_NEXTHOP, gateway: none, outerSource: none, peer: none });
     }
     // Frontends of others lead to rows that a sequence may never write.
     for (const row of tables.services.keys()) this.putService(row, EMPTY_SERVICE);
@@ -341,22 +379,20 @@ const EMPTY_SERVICE: Service = {
   affinityAge: 0,
 };
 
-const EMPTY_NEXTHOP: Nexthop = {
+const EMPTY_NEXTHOP: Omit<Nexthop, "gateway" | "outerSource" | "peer"> = {
   ifindex: 0,
   mtu: 0,
   flags: 0,
   destination: 0,
   source: 0,
-  gateway: 0,
-  outerSource: 0,
-  peer: 0,
 };
 
 function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"] {
+  const { nodeAddress } = config;
   return {
     ...config,
-    nodeAddress: config.nodeAddress as Ipv4,
-    nodeAddress6: ANY_IPV6,
+    nodeAddress: typeof nodeAddress === "number" ? (nodeAddress as Ipv4) : ANY_IPV4,
+    nodeAddress6: typeof nodeAddress === "number" ? ANY_IPV6 : (nodeAddress as Ipv6),
     nodeNetns: 0n,
     outerPrefix: config.outerPrefix as Ipv4,
     fragmentsTrack: 0,
@@ -377,7 +413,7 @@ function constantSum(outerSource: number): number {
 
 /** From `pairKey(service id, client)`. */
 function affinityKey(text: string) {
-  const [service = 0, client = 0] = text.split(" ").map(Number);
+  const [service, client] = parsePairKey(text);
   return { service: service as ServiceId, client: client as Ipv4 };
 }
 

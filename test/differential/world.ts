@@ -17,12 +17,13 @@ import {
 } from "../../src/kernel/netns.ts";
 import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
 import { writeSysctls } from "../../src/kernel/sysctl.ts";
-import type { Ipv4 } from "../../src/net/address.ts";
+import type { Ipv4, Ipv6 } from "../../src/net/address.ts";
 import { readMac } from "../../src/net/mac.ts";
 import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
+import type { Address } from "../model/family.ts";
 import type { Input, Route, SocketQuery, SocketState, Surroundings } from "../model/node.ts";
 import { waitFor } from "../packets/wait.ts";
-import { widen, widenLength, widenPrefix } from "../wide/address.ts";
+import { narrow, widen, widenLength, widenPrefix } from "../wide/address.ts";
 import {
   CLIENTS,
   DIRECT_SOCKETS,
@@ -109,11 +110,13 @@ export async function openWorld(): Promise<World> {
   }
 }
 
-/** IPIP alone: the kernel itself sends ARP. */
+/** What has an outer header alone: the kernel itself sends ARP and neighbour discovery. */
 function readNotes(device: string, socket: PacketSocket): SentNote[] {
   const notes: SentNote[] = [];
   for (let frame = socket.receive(); frame !== undefined; frame = socket.receive()) {
-    if (frame[12] === 0x08 && frame[13] === 0 && frame[23] === 4) notes.push({ device, frame });
+    const isIpip = frame[12] === 0x08 && frame[13] === 0 && frame[23] === 4;
+    const isWide = frame[12] === 0x86 && frame[13] === 0xdd && frame[20] === 41;
+    if (isIpip || isWide) notes.push({ device, frame });
   }
   return notes;
 }
@@ -210,25 +213,28 @@ async function holdSockets(path: string, whose: "pods" | "node"): Promise<() => 
 
 function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   return {
-    route: ({ destination, input, bytes }) => routeTo(destination as Ipv4, input, bytes, devices),
+    route: ({ destination, input, bytes }) => routeTo(destination, input, bytes, devices),
     isForDevice: ({ ifindex, frame }) =>
       UPLINKS.some((name) => devices.get(name) === ifindex && readMac(frame) === UPLINK_MACS[name]),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
     refusesRoom: ({ gsoSize }) => gsoSize !== 0,
     // The node's own are none that are connected.
-    socket: (query) => (query.netns === SOCKETS_NETNS ? socketFor(query) : undefined),
+    socket: (query) => (query.netns === SOCKETS_NETNS ? socketFor(narrowed(query)) : undefined),
     hasOwnSocket: ({ protocol, destinationPort }) =>
       destinationPort === (protocol === 6 ? OWN_SOCKETS.tcp : OWN_SOCKETS.udp),
   };
 }
 
 function routeTo(
-  destination: Ipv4,
+  destination: Address,
   input: Input,
   bytes: number | undefined,
   devices: ReadonlyMap<string, number>,
 ): Route | undefined {
-  const hop = nextHopTo(destination);
+  const hop =
+    typeof destination === "number"
+      ? nextHopTo(destination as Ipv4)
+      : wideNextHopTo(destination as Ipv6);
   if (hop === undefined) return undefined;
   const ifindex = devices.get(hop.device) ?? 0;
   const mtu = MTU[hop.device];
@@ -255,6 +261,17 @@ function nextHopTo(destination: Ipv4): Gateway | undefined {
   return ROUTES.find(({ to }) => prefixContains(to, destination))?.gateway;
 }
 
+/** The same over IPv6, which knows no broadcast. */
+function wideNextHopTo(destination: Ipv6): Gateway | undefined {
+  const isOwn = UPLINKS.some((name) => widen(UPLINK_ADDRESSES[name].address) === destination);
+  const isOnLink = UPLINKS.some((name) =>
+    prefixContains(widenPrefix(UPLINK_ADDRESSES[name]), destination),
+  );
+  if (isOwn) return undefined;
+  if (isOnLink) return nextHopTo(narrow(destination));
+  return ROUTES.find(({ to }) => prefixContains(widenPrefix(to), destination))?.gateway;
+}
+
 /** One that is connected, seen from the peer that `source` is. */
 function isDirect({ source, sourcePort, destination, destinationPort, protocol }: SocketQuery) {
   return DIRECT_SOCKETS.some((one) => {
@@ -273,6 +290,13 @@ function isDirect({ source, sourcePort, destination, destinationPort, protocol }
         peer.port === sourcePort,
     );
   });
+}
+
+/** The same sockets are there for both families. */
+function narrowed(query: SocketQuery): SocketQuery {
+  const of = (address: Address): Address =>
+    typeof address === "bigint" ? narrow(address as Ipv6) : address;
+  return { ...query, source: of(query.source), destination: of(query.destination) };
 }
 
 function socketFor(query: SocketQuery): SocketState | undefined {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // *Adopt*: a new flow of a pod of this node.
 
+import type { Address } from "./family.ts";
 import { type Arrival, isClosed, replyKeyOf, requestKey } from "./flow.ts";
 import type { Node } from "./node.ts";
 import { FLOW, PROTOCOL } from "./numbers.ts";
@@ -11,7 +12,7 @@ const CANDIDATES = 8;
 
 interface Adoption {
   readonly service: Service;
-  readonly pod: number;
+  readonly pod: Address;
   readonly target: Target;
   /** With which the entries begin. */
   readonly flags: number;

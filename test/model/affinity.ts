@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slot of a packet, and *affinity*: services that keep a client with its backend.
 
-import { type FlowHash, flowHash, slotOf, type Tuple } from "./hash.ts";
+import type { Address, Ip } from "./family.ts";
+import { type AnyTuple, type FlowHash, hashOf, slotOf } from "./hash.ts";
 import { elapsed, type Input, type Node } from "./node.ts";
 import { PROTOCOL, SERVICE } from "./numbers.ts";
-import { type Ipv4, isSyn, type L4 } from "./packet.ts";
+import { isSyn, type L4 } from "./packet.ts";
 import { type Backend, pairKey, type Service } from "./tables.ts";
 
 /** The flow of a packet from a client. */
-export function tupleOf(ip: Ipv4, l4: L4): Tuple {
+export function tupleOf(ip: Ip, l4: L4): AnyTuple {
   return {
     client: ip.source,
     clientPort: l4.sourcePort,
@@ -19,10 +20,10 @@ export function tupleOf(ip: Ipv4, l4: L4): Tuple {
 }
 
 /** The slot of a packet whose flow hash is `hash`. */
-export function slotFor(node: Node, service: Service, ip: Ipv4, l4: L4, hash: FlowHash): number {
+export function slotFor(node: Node, service: Service, ip: Ip, l4: L4, hash: FlowHash): number {
   if ((service.flags & SERVICE.affinity) === 0) return slotOf(hash, service.ringSize);
   const tuple = { ...tupleOf(ip, l4), clientPort: 0, servicePort: 0 };
-  return slotOf(flowHash(tuple, node.config.hashSeed), service.ringSize);
+  return slotOf(hashOf(tuple, node.config.hashSeed), service.ringSize);
 }
 
 /** Which backend the ring has in a slot; undefined: a row is outside its table. */
@@ -35,7 +36,7 @@ function indexOfSlot(node: Node, service: Service, slot: number): number | undef
 function backendAt(node: Node, service: Service, index: number): Backend | undefined {
   const row = service.backends + index;
   if (index >= service.backendCount || row >= node.limits.backends) return undefined;
-  const empty = { address: 0, port: 0, nexthop: 0, counter: 0, flags: 0 };
+  const empty = { address: node.family.nobody, port: 0, nexthop: 0, counter: 0, flags: 0 };
   return node.tables.backends.get(row) ?? empty;
 }
 
@@ -49,7 +50,7 @@ export function backendOfSlot(node: Node, service: Service, slot: number): Backe
 export function chooseBackend(
   node: Node,
   service: Service,
-  { input, ip, l4 }: { readonly input: Input; readonly ip: Ipv4; readonly l4: L4 },
+  { input, ip, l4 }: { readonly input: Input; readonly ip: Ip; readonly l4: L4 },
   slot: number,
 ): Backend | undefined {
   if ((service.flags & SERVICE.affinity) === 0) return backendOfSlot(node, service, slot);
@@ -77,7 +78,7 @@ export function chooseBackend(
   return backend;
 }
 
-function indexOfPod(node: Node, service: Service, pod: number): number | undefined {
+function indexOfPod(node: Node, service: Service, pod: Address): number | undefined {
   for (let index = 0; index < service.backendCount; index++) {
     if (backendAt(node, service, index)?.address === pod) return index;
   }

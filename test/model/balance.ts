@@ -5,24 +5,16 @@ import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { echo, fragNeeded, reject } from "./answer.ts";
 import { get8 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
-import { dispatchBytes, dispatchPacket, dispatchTarget, eraseOption } from "./dispatch.ts";
+import { dispatchBytes, dispatchPacket, dispatchTarget } from "./dispatch.ts";
+import type { Address, Ip } from "./family.ts";
 import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
-import { type FlowHash, flowHash } from "./hash.ts";
+import { type FlowHash, hashOf } from "./hash.ts";
 import { nat, natReply } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, FLOW, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import { eraseOption } from "./option.ts";
 import { replyFromNetwork } from "./outbound.ts";
-import {
-  hasPorts,
-  type Ipv4,
-  isSyn,
-  type L4,
-  OUTER,
-  parseFrame,
-  parseL4,
-  translate,
-  writeMacs,
-} from "./packet.ts";
+import { hasPorts, isSyn, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
 import { receive } from "./receive.ts";
 import { relay } from "./relay.ts";
 import { type Backend, pairKey, type Service } from "./tables.ts";
@@ -34,7 +26,7 @@ const OWN = FLOW.outbound | FLOW.node;
 /** A packet to a service port, and what is known of its way. */
 export interface Balanced {
   readonly input: Input;
-  readonly ip: Ipv4;
+  readonly ip: Ip;
   readonly l4: L4;
   readonly hash: FlowHash;
   readonly service: Service;
@@ -47,9 +39,9 @@ interface Exit {
   readonly way: Way;
   readonly mtu: number;
   readonly macs: { readonly destination: number; readonly source: number } | undefined;
-  readonly outerSource: number;
+  readonly outerSource: Address;
   /** What an outer header would lead to. */
-  readonly target: number;
+  readonly target: Address;
 }
 
 export function balance(node: Node, place: "edge" | "host", input: Input): Outcome {
@@ -58,12 +50,12 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   if (place === "edge" ? isGroup(frame) : !node.around.isForDevice(input)) {
     return pass("PASS_NOT_OURS", frame);
   }
-  const ip = parseFrame(frame);
+  const ip = parseFrame(frame, node.family);
   if (ip === undefined) return pass("PASS_NOT_OURS", frame);
-  if (ip.protocol === PROTOCOL.ipip) {
+  if (ip.protocol === ip.family.protocols.outer) {
     return place === "edge" ? pass("PASS_NOT_OURS", frame) : receive(node, input, ip);
   }
-  if (ip.protocol === PROTOCOL.icmp) {
+  if (ip.protocol === ip.family.protocols.icmp) {
     const pong = echo(node, input, ip);
     if (pong !== undefined) return pong;
     if (place === "edge") return pass("PASS_NOT_OURS", frame);
@@ -94,7 +86,7 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   // 4.
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
-  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, { input, ip, l4 }, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
@@ -113,7 +105,7 @@ function isGroup(frame: Uint8Array): boolean {
   return frame.length > 0 && (get8(frame, 0) & 1) !== 0;
 }
 
-export function arrivalOf(input: Input, ip: Ipv4, l4: L4, hash: FlowHash): Arrival {
+export function arrivalOf(input: Input, ip: Ip, l4: L4, hash: FlowHash): Arrival {
   const { frame } = input;
   return { input, frame, outer: undefined, ip, l4, hash, hop: 0, told: false, tos: ip.tos };
 }
@@ -159,7 +151,7 @@ function exitTo(
   const { input, ip, l4, hash, backend } = packet;
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
-  const outerSource = nexthop?.outerSource ?? 0;
+  const outerSource = nexthop?.outerSource ?? node.family.nobody;
   const target = dispatchTarget(node, backend, nexthop);
   const needed = place === "edge" ? NEXTHOP.edge : NEXTHOP.resolved;
   if (nexthop !== undefined && (nexthop.flags & needed) !== 0) {
@@ -182,7 +174,7 @@ function exitTo(
 }
 
 /** An outer source that spreads flows over paths and receive queues. */
-function spreadSource(node: Node, hash: FlowHash): number {
+function spreadSource(node: Node, hash: FlowHash): Address {
   return (node.config.outerPrefix | (hash.high & node.config.outerHostMask)) >>> 0;
 }
 
@@ -225,17 +217,17 @@ export function countSent(node: Node, { input, ip, l4, backend }: Balanced): voi
 }
 
 /** Bytes of IP that a packet, or one segment of it, has with an outer header. */
-export function outerSize(ip: Ipv4, l4: L4, gsoSize: number): number {
-  return segmentSize(ip, l4, gsoSize) + OUTER;
+export function outerSize(ip: Ip, l4: L4, gsoSize: number): number {
+  return segmentSize(ip, l4, gsoSize) + ip.family.headerBytes;
 }
 
 /** Bytes of IP that a packet, or one segment of it, has. */
-export function segmentSize(ip: Ipv4, l4: L4, gsoSize: number): number {
+export function segmentSize(ip: Ip, l4: L4, gsoSize: number): number {
   return gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
 }
 
 /** *Plain packets*: later packets of flows whose first one came encapsulated. */
-function plain(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+function plain(node: Node, input: Input, ip: Ip, l4: L4): Outcome {
   const endpoint = node.tables.endpoints.get(ip.destination);
   const key = {
     source: ip.destination,

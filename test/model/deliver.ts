@@ -4,7 +4,8 @@
 import { adopt } from "./adopt.ts";
 import { backendOfSlot, slotFor } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
-import { concat, set8, set16 } from "./bytes.ts";
+import { concat, set16 } from "./bytes.ts";
+import type { Address } from "./family.ts";
 import {
   type Arrival,
   isPast,
@@ -16,7 +17,7 @@ import {
 } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
 import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE, TCP } from "./numbers.ts";
-import { changeIpv4, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
+import { changeHeader, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
 import { noteFor, passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
 
@@ -27,7 +28,7 @@ interface Unknown {
   readonly arrival: Arrival;
   readonly service: Service;
   /** Whose packet it is in this round: P. */
-  readonly pod: number;
+  readonly pod: Address;
 }
 
 interface RoundOf extends Unknown {
@@ -36,9 +37,9 @@ interface RoundOf extends Unknown {
 }
 
 /** What a round of steps 3 to 7 comes to. */
-type Round = Outcome | { readonly next: number; readonly hop: number } | "nobody";
+type Round = Outcome | { readonly next: Address; readonly hop: number } | "nobody";
 
-export function deliver(node: Node, arrival: Arrival, pod: number): Outcome {
+export function deliver(node: Node, arrival: Arrival, pod: Address): Outcome {
   const { ip, l4 } = arrival;
   const key = requestKey(ip, l4);
   const flow = node.flow(key);
@@ -64,7 +65,7 @@ function deliverKnown(node: Node, arrival: Arrival, flow: Flow): Outcome {
 }
 
 /** Steps 3 to 8. */
-function deliverUnknown(node: Node, arrival: Arrival, first: number): Outcome {
+function deliverUnknown(node: Node, arrival: Arrival, first: Address): Outcome {
   const { frame, ip, l4 } = arrival;
   const row = node.findService(ip, l4, { inner: arrival.outer !== undefined || arrival.told });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
@@ -147,7 +148,7 @@ function ownersOf(node: Node, arrival: Arrival, service: Service) {
   const present = backendOfSlot(node, service, slot)?.address;
   if (present === undefined) return undefined;
   const entry = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
-  const end = entry.indexOf(0);
+  const end = entry.indexOf(node.family.nobody);
   const former = end < 0 ? entry : entry.slice(0, end);
   const others = former.filter((owner) => owner !== present);
   return { present, list: [present, ...others], changing: former[0] === present };
@@ -159,7 +160,7 @@ function askOwners(node: Node, { arrival, service, pod, hop, round }: RoundOf): 
   if (owners === undefined) return "nobody";
   const { present, list } = owners;
   const next = hop >= LAST_HOP ? undefined : list[list.indexOf(pod) + 1];
-  const isOurs = (owner: number): boolean => node.tables.endpoints.has(owner);
+  const isOurs = (owner: Address): boolean => node.tables.endpoints.has(owner);
   if (next === undefined) {
     if (present === pod) return "nobody";
     if (isOurs(present)) return { next: present, hop: FINAL };
@@ -184,7 +185,7 @@ function intoPod(node: Node, arrival: Arrival, flow: Flow): Outcome {
     return drop("DROP_REWRITE", arrival.frame);
   }
   const frame = arrival.frame.slice();
-  changeIpv4(frame, ip, () => set8(frame, ip.at + 1, arrival.tos));
+  changeHeader(frame, ip, () => ip.family.setTos(frame, ip.at, arrival.tos));
   translate(frame, ip, l4, {
     source: flow.aliasAddress,
     destination: flow.pod,
@@ -193,6 +194,6 @@ function intoPod(node: Node, arrival: Arrival, flow: Flow): Outcome {
   });
   if (outer === undefined) return sendToPod(frame, endpoint);
   const stripped = concat(frame.subarray(0, ETHERNET), frame.subarray(ip.at));
-  set16(stripped, 12, 0x0800);
+  set16(stripped, 12, ip.family.etherType);
   return sendToPod(stripped, endpoint);
 }

@@ -2,19 +2,19 @@
 // Errors on their way, translated with what they quote.
 
 import { wayOf } from "./balance.ts";
-import { set8, set32 } from "./bytes.ts";
+import type { Address, Ip } from "./family.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { intoPod, toOwn } from "./outbound.ts";
-import { changeIpv4, type Ipv4, writeMacs } from "./packet.ts";
-import { isOverLimit, type Quote, type Quoted, translateQuote } from "./quote.ts";
+import { writeMacs } from "./packet.ts";
+import { isOverLimit, type Quote, type Quoted, translateError } from "./quote.ts";
 import type { Flow } from "./tables.ts";
 
 /** What an error becomes, and where it goes. */
 export interface Said {
   readonly flow: Flow;
   readonly quoted: Quoted;
-  readonly sender: number;
-  readonly receiver: number;
+  readonly sender: Address;
+  readonly receiver: Address;
   /** Whether that is the node itself. */
   readonly isOwn?: boolean;
 }
@@ -23,18 +23,14 @@ export interface Said {
 export function sendError(
   node: Node,
   input: Input,
-  { icmp, quote, said }: { readonly icmp: Ipv4; readonly quote: Quote; readonly said: Said },
+  { icmp, quote, said }: { readonly icmp: Ip; readonly quote: Quote; readonly said: Said },
 ): Outcome {
   const { frame } = input;
   if (icmp.ttl <= 1) return pass("PASS_TTL", frame);
   const sent = frame.slice();
-  translateQuote(sent, icmp, quote, said.quoted);
-  const { flow, sender, receiver } = said;
-  changeIpv4(sent, icmp, () => {
-    set32(sent, icmp.at + 12, sender);
-    set32(sent, icmp.at + 16, receiver);
-    set8(sent, icmp.at + 8, icmp.ttl - 1);
-  });
+  const { flow, quoted, sender, receiver } = said;
+  const ends = { source: sender, destination: receiver, ttl: icmp.ttl - 1 };
+  translateError(sent, icmp, quote, { quoted, ends });
   if (said.isOwn === true) {
     if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", frame);
     return toOwn("SENT_RELAYED", node, input, { sent, service: sender, own: receiver });

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entries of flows: their keys, their updates, and the last steps to a pod.
 
+import type { Ip } from "./family.ts";
 import type { FlowHash } from "./hash.ts";
 import type { Input, Node, Outcome } from "./node.ts";
 import { DIRECTION, FLOW, TCP } from "./numbers.ts";
-import { type Ipv4, isConnected, isSyn, type L4, writeMacs } from "./packet.ts";
+import { isConnected, isSyn, type L4, writeMacs } from "./packet.ts";
 import type { Endpoint, Flow, FlowKey } from "./tables.ts";
 
 /** A client's packet on its way to a pod. */
@@ -13,9 +14,9 @@ export interface Arrival {
   /** The frame as it is by now. */
   readonly frame: Uint8Array;
   /** The header that has to be stripped. */
-  readonly outer: Ipv4 | undefined;
+  readonly outer: Ip | undefined;
   /** The client's packet, inside the outer header if there is one. */
-  readonly ip: Ipv4;
+  readonly ip: Ip;
   readonly l4: L4;
   readonly hash: FlowHash;
   readonly hop: number;
@@ -25,7 +26,7 @@ export interface Arrival {
   readonly tos: number;
 }
 
-export function requestKey(ip: Ipv4, l4: L4): FlowKey {
+export function requestKey(ip: Ip, l4: L4): FlowKey {
   return {
     source: ip.source,
     destination: ip.destination,
@@ -66,7 +67,7 @@ export function isClosed(flow: Flow): boolean {
 }
 
 /** Whether a packet is none of the flow's any more, which is over. */
-export function isPast(flow: Flow, ip: Ipv4, l4: L4): boolean {
+export function isPast(flow: Flow, ip: Ip, l4: L4): boolean {
   return (flow.flags & FLOW.reset) !== 0 || (isSyn(ip, l4) && isClosed(flow));
 }
 
@@ -93,14 +94,14 @@ function setBoth(node: Node, flow: Flow, protocol: number, flags: number): void 
 }
 
 /** *Update* by a packet of the client; `flow` is the entry that it met. */
-export function updateFromClient(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
+export function updateFromClient(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);
   if (isConnected(ip) && !isSyn(ip, l4)) flow.flags |= FLOW.confirmed;
   setBoth(node, flow, ip.protocol, endOf(l4.flags, FLOW.finClient));
 }
 
 /** *Update* by a packet of the pod; `flow` is the REPLY entry. */
-export function updateFromPod(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): void {
+export function updateFromPod(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);
   setBoth(node, flow, ip.protocol, FLOW.replied | endOf(l4.flags, FLOW.finPod));
 }

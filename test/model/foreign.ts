@@ -3,23 +3,15 @@
 
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { countSent, outerSize, serviceRow, wayOf } from "./balance.ts";
-import { set32 } from "./bytes.ts";
-import { flowHash } from "./hash.ts";
+import type { Address, Ip } from "./family.ts";
+import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome } from "./node.ts";
 import { BACKEND, KIND, NODE_ADDRESS } from "./numbers.ts";
-import {
-  changeIpv4,
-  hasPorts,
-  type Ipv4,
-  type L4,
-  parseIpv4,
-  parseL4,
-  writeMacs,
-} from "./packet.ts";
+import { changeHeader, hasPorts, type L4, parseL4, writeAddress, writeMacs } from "./packet.ts";
 import { redirect } from "./pass.ts";
 
 /** What a foreign balancer may address in place of a pod. */
-export function isForeignTarget(node: Node, address: number): boolean {
+export function isForeignTarget(node: Node, address: Address): boolean {
   return (
     address === node.config.nodeAddress ||
     node.frontend(address, 0, 0, KIND.node)?.service === NODE_ADDRESS.own ||
@@ -31,12 +23,12 @@ export function isForeignTarget(node: Node, address: number): boolean {
 export function takeForeign(
   node: Node,
   input: Input,
-  outer: Ipv4,
-  receive: (input: Input, outer: Ipv4) => Outcome,
+  outer: Ip,
+  receive: (input: Input, outer: Ip) => Outcome,
 ): Outcome {
   const { frame } = input;
   if (outer.fragment) return drop("DROP_OUTER_FRAGMENT", frame);
-  const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
+  const ip = node.family.parse(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
   if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
   if (!hasPorts(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
@@ -47,7 +39,7 @@ export function takeForeign(
   const service = serviceRow(node, row);
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
-  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, { input, ip, l4 }, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
@@ -60,15 +52,15 @@ export function takeForeign(
   if (!node.tables.endpoints.has(backend.address)) return drop("DROP_ENDPOINT_GONE", frame);
   countSent(node, counted);
   const led = frame.slice();
-  changeIpv4(led, outer, () => set32(led, outer.at + 16, backend.address));
+  changeHeader(led, outer, () => writeAddress(led, outer, "destination", backend.address));
   return receive({ ...input, frame: led }, { ...outer, destination: backend.address });
 }
 
 function sendOn(
   node: Node,
   input: Input,
-  outer: Ipv4,
-  { ip, l4, pod }: { readonly ip: Ipv4; readonly l4: L4; readonly pod: number },
+  outer: Ip,
+  { ip, l4, pod }: { readonly ip: Ip; readonly l4: L4; readonly pod: Address },
 ): Outcome {
   const source = node.config.nodeAddress;
   const bytes = outerSize(ip, l4, input.gsoSize);

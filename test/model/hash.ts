@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import type { Address } from "./family.ts";
+
 const MASK64 = (1n << 64n) - 1n;
 const GOLDEN = 0x9e3779b97f4a7c15n;
 
@@ -104,4 +106,31 @@ export function bucketOf6(
   x ^= last;
   x ^= x >> 31n;
   return Number((((x * GOLDEN) & MASK64) >> 32n) & BigInt(mask));
+}
+
+/** What a client of either family sends. */
+export interface AnyTuple extends Omit<Tuple, "client" | "service"> {
+  readonly client: Address;
+  readonly service: Address;
+}
+
+/** The flow hash of either family. */
+export function hashOf({ client, service, ...ends }: AnyTuple, seed: bigint): FlowHash {
+  if (typeof client === "number" && typeof service === "number") {
+    return flowHash({ ...ends, client, service }, seed);
+  }
+  return flowHash6({ ...ends, client: BigInt(client), service: BigInt(service) }, seed);
+}
+
+/** The bucket of a frontend of either family. */
+export function bucketFor(
+  address: Address,
+  port: number,
+  protocol: number,
+  kind: number,
+  mask: number,
+): number {
+  return typeof address === "number"
+    ? bucketOf(address, port, protocol, kind, mask)
+    : bucketOf6(address, port, protocol, kind, mask);
 }

@@ -4,9 +4,8 @@
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { fragNeeded, reject } from "./answer.ts";
 import { arrivalOf, segmentSize, wayOf } from "./balance.ts";
-import { get16 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
-import { eraseOption } from "./dispatch.ts";
+import type { Address, Ip } from "./family.ts";
 import {
   isClosed,
   isPast,
@@ -16,7 +15,7 @@ import {
   updateFromClient,
   updateFromPod,
 } from "./flow.ts";
-import { type FlowHash, flowHash } from "./hash.ts";
+import { type FlowHash, hashOf as hashTuple } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import {
   BACKEND,
@@ -29,16 +28,16 @@ import {
   SERVICE,
   TCP,
 } from "./numbers.ts";
-import { type Ipv4, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { eraseOption } from "./option.ts";
+import { isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 32;
-const DF = 0x4000;
 
 /** A packet to a service that has flows of SNAT, or had some. */
 interface Request {
   readonly input: Input;
-  readonly ip: Ipv4;
+  readonly ip: Ip;
   readonly l4: L4;
   readonly service: Service;
 }
@@ -88,7 +87,7 @@ function isOfBefore(node: Node, { input, ip, l4, service }: Request): boolean {
 }
 
 function hashOf(node: Node, { ip, l4 }: Request): FlowHash {
-  return flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  return hashTuple(tupleOf(ip, l4), node.config.hashSeed);
 }
 
 /** For a pod of this node, which sees the client itself. */
@@ -96,7 +95,7 @@ function keepHere(
   node: Node,
   place: "edge" | "host",
   request: Request,
-  { pod, counter }: { readonly pod: number; readonly counter: number },
+  { pod, counter }: { readonly pod: Address; readonly counter: number },
 ): Outcome {
   const { input, ip, l4 } = request;
   if (place === "edge") return pass("PASS_LOCAL", input.frame);
@@ -241,7 +240,7 @@ export function natReply(
   node: Node,
   place: "edge" | "host",
   input: Input,
-  ip: Ipv4,
+  ip: Ip,
   l4: L4,
 ): Outcome | undefined {
   const { frame } = input;
@@ -264,7 +263,7 @@ export function natReply(
   const bytes = segmentSize(ip, l4, input.gsoSize);
   const route = node.route(input, flow.serviceAddress, flow.client, bytes);
   const fits = route === undefined || bytes <= route.mtu;
-  if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) {
+  if (!fits && ip.dontFragment) {
     return fragNeeded(node, input, ip, { service: flow.service, mtu: route.mtu });
   }
   const isWhole = fits && route?.macs !== undefined && route.ifindex === input.ifindex;

@@ -3,7 +3,9 @@
 // and clever data structures are the real one's business.
 
 import { balance } from "./balance.ts";
-import { bucketOf } from "./hash.ts";
+import type { Ip } from "./family.ts";
+import { type Address, type Family, samePrefix } from "./family.ts";
+import { bucketFor } from "./hash.ts";
 import {
   KIND,
   NODE_ADDRESS,
@@ -14,7 +16,7 @@ import {
   type Verdict,
 } from "./numbers.ts";
 import { fromNode } from "./own.ts";
-import type { Ipv4, L4 } from "./packet.ts";
+import type { L4 } from "./packet.ts";
 import { fromPod } from "./pod.ts";
 import {
   type Config,
@@ -43,9 +45,9 @@ export type SocketState = "listening" | "other";
 export interface SocketQuery {
   readonly netns: number | "own";
   readonly protocol: number;
-  readonly source: number;
+  readonly source: Address;
   readonly sourcePort: number;
-  readonly destination: number;
+  readonly destination: Address;
   readonly destinationPort: number;
 }
 
@@ -53,8 +55,8 @@ export interface SocketQuery {
 export interface Surroundings {
   /** Routing for a frame that came in at a device. */
   route(query: {
-    readonly source: number;
-    readonly destination: number;
+    readonly source: Address;
+    readonly destination: Address;
     readonly input: Input;
     /** What the kernel compares with the route's MTU; undefined: it isn't told. */
     readonly bytes: number | undefined;
@@ -71,9 +73,9 @@ export interface Surroundings {
   /** Whether the node's own namespace has a socket for a packet from `source` to `destination`. */
   hasOwnSocket(query: {
     readonly protocol: number;
-    readonly source: number;
+    readonly source: Address;
     readonly sourcePort: number;
-    readonly destination: number;
+    readonly destination: Address;
     readonly destinationPort: number;
   }): boolean;
 }
@@ -114,12 +116,18 @@ export interface Outcome {
 const PROBES = 4;
 
 export class Node {
+  readonly family: Family;
   readonly config: Config;
   readonly limits: Limits;
   readonly tables: Tables;
   readonly around: Surroundings;
 
-  constructor(config: Config, limits: Limits, around: Surroundings, tables = emptyTables()) {
+  constructor(
+    family: Family,
+    { config, limits, around }: { config: Config; limits: Limits; around: Surroundings },
+    tables = emptyTables(),
+  ) {
+    this.family = family;
     this.config = config;
     this.limits = limits;
     this.around = around;
@@ -148,7 +156,7 @@ export class Node {
   }
 
   /** What the FIB says. */
-  route(input: Input, source: number, destination: number, bytes?: number): Route | undefined {
+  route(input: Input, source: Address, destination: Address, bytes?: number): Route | undefined {
     return this.around.route({ source, destination, input, bytes });
   }
 
@@ -165,7 +173,7 @@ export class Node {
    * *Service lookup*: the row of services to which a frontend leads; one beyond the table is none.
    * `inner`: the packet came in IPIP.
    */
-  findService(ip: Ipv4, l4: L4, { inner }: { readonly inner: boolean }): number | undefined {
+  findService(ip: Ip, l4: L4, { inner }: { readonly inner: boolean }): number | undefined {
     const { destination, protocol } = ip;
     const port = l4.destinationPort;
     const frontend =
@@ -175,22 +183,27 @@ export class Node {
     return row !== undefined && row < this.limits.services ? row : undefined;
   }
 
-  #nodePort(address: number, port: number, protocol: number, inner: boolean): Frontend | undefined {
+  #nodePort(
+    address: Address,
+    port: number,
+    protocol: number,
+    inner: boolean,
+  ): Frontend | undefined {
     if (port < this.config.nodePortMin || port > this.config.nodePortMax) return undefined;
     const whose = this.frontend(address, 0, 0, KIND.node)?.service;
     const served = inner ? whose !== undefined : whose === NODE_ADDRESS.own;
-    return served ? this.frontend(0, port, protocol, KIND.nodePort) : undefined;
+    return served ? this.frontend(this.family.nobody, port, protocol, KIND.nodePort) : undefined;
   }
 
   /** Whether an address is a service's own. */
-  isServiceAddress(address: number): boolean {
+  isServiceAddress(address: Address): boolean {
     const has = (kind: number): boolean => this.frontend(address, 0, 0, kind) !== undefined;
     return has(KIND.address) && !has(KIND.node);
   }
 
-  frontend(address: number, port: number, protocol: number, kind: number): Frontend | undefined {
+  frontend(address: Address, port: number, protocol: number, kind: number): Frontend | undefined {
     const mask = this.config.frontendMask;
-    const first = bucketOf(address, port, protocol, kind, mask);
+    const first = bucketFor(address, port, protocol, kind, mask);
     for (let probe = 0; probe < PROBES; probe++) {
       const bucket = this.bucket((first + probe) & mask);
       const found = bucket.find(
@@ -236,9 +249,9 @@ export class Node {
     counters.set(counter, row);
   }
 
-  /** Whether a prefix holds an address, and the longest one's kind; 0 is nobody's. */
-  trust(address: number): number | undefined {
-    if (address === 0) return undefined;
+  /** Whether a prefix holds an address, and the longest one's kind; none holds nobody. */
+  trust(address: Address): number | undefined {
+    if (address === this.family.nobody) return undefined;
     let longest = -1;
     let kind: number | undefined;
     for (const prefix of this.tables.trusted) {
@@ -251,7 +264,7 @@ export class Node {
   }
 
   /** *Source ranges*: whether a service's clients may have an address. */
-  admits(service: Service, client: number): boolean {
+  admits(service: Service, client: Address): boolean {
     if ((service.flags & SERVICE.sourceRanges) === 0) return true;
     const isListed = this.tables.sourceRanges.some(
       (range) => range.service === service.id && isIn(client, range),
@@ -261,11 +274,10 @@ export class Node {
 }
 
 function isIn(
-  address: number,
-  prefix: { readonly address: number; readonly prefixLength: number },
+  address: Address,
+  prefix: { readonly address: Address; readonly prefixLength: number },
 ): boolean {
-  const size = 2 ** (32 - prefix.prefixLength);
-  return Math.floor(address / size) === Math.floor(prefix.address / size);
+  return samePrefix(address, prefix.address, prefix.prefixLength);
 }
 
 /** Jiffies from `then` to `now`, which count modulo 2^32. */

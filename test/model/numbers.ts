@@ -100,7 +100,7 @@ export const FLOW = {
   node: 256,
 } as const;
 
-export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17, sctp: 132 } as const;
+export const PROTOCOL = { tcp: 6, udp: 17, sctp: 132 } as const;
 export const TCP = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
 
 /** Hops that a packet has behind it: 0 to 3; sent by memory; given back by the last owner. */

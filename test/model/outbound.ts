@@ -4,7 +4,7 @@
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { fragNeeded, tell } from "./answer.ts";
 import { segmentSize, serviceRow, wayOf } from "./balance.ts";
-import { get16 } from "./bytes.ts";
+import type { Address, Ip } from "./family.ts";
 import {
   isClosed,
   isPast,
@@ -14,21 +14,18 @@ import {
   updateFromClient,
   updateFromPod,
 } from "./flow.ts";
-import { flowHash } from "./hash.ts";
+import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
 import { FLOW, KIND, PROTOCOL, TCP } from "./numbers.ts";
-import { type Ipv4, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Endpoint, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 8;
-/** 169.254.42.1: who a pod is that talks to itself. */
-const ITSELF = 0xa9fe2a01;
-const DF = 0x4000;
 
 /** A packet of a pod of this node, or of the node itself, to a service. */
 export interface Request {
   readonly input: Input;
-  readonly ip: Ipv4;
+  readonly ip: Ip;
   readonly l4: L4;
   /** Of the service. */
   readonly row: number;
@@ -49,24 +46,27 @@ export interface Asker {
 }
 
 /** The pod that a packet is from; undefined: its device is another one's. */
-export function senderOf(node: Node, { ifindex }: Input, ip: Ipv4): Endpoint | undefined {
+export function senderOf(node: Node, { ifindex }: Input, ip: Ip): Endpoint | undefined {
   const endpoint = node.tables.endpoints.get(ip.source);
   return endpoint?.ifindex === ifindex ? endpoint : undefined;
 }
 
 /** The row that whoever is inside means by an address and port; it may be beyond the table. */
-export function findInside(node: Node, ip: Ipv4, l4: L4): number | undefined {
-  const at = (address: number, kind: number): number | undefined =>
+export function findInside(node: Node, ip: Ip, l4: L4): number | undefined {
+  const at = (address: Address, kind: number): number | undefined =>
     node.frontend(address, l4.destinationPort, ip.protocol, kind)?.service;
   const row = at(ip.destination, KIND.internal) ?? at(ip.destination, KIND.service);
   const { nodePortMin, nodePortMax } = node.config;
+  const { nobody } = node.family;
   const port = l4.destinationPort;
   const isOfNode = node.frontend(ip.destination, 0, 0, KIND.node) !== undefined;
   const mayBeNodePort = isOfNode && port >= nodePortMin && port <= nodePortMax;
-  return row ?? (mayBeNodePort ? (at(0, KIND.internal) ?? at(0, KIND.nodePort)) : undefined);
+  return (
+    row ?? (mayBeNodePort ? (at(nobody, KIND.internal) ?? at(nobody, KIND.nodePort)) : undefined)
+  );
 }
 
-export function request(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+export function request(node: Node, input: Input, ip: Ip, l4: L4): Outcome {
   const { frame } = input;
   // 1.
   const row = findInside(node, ip, l4);
@@ -106,7 +106,7 @@ function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
   if (service.backendCount === 0) return tell(node, input, ip, l4, service.id);
   if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
     return drop("DROP_UNKNOWN_FLOW", frame);
-  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
   const slot = slotFor(node, service, ip, l4, hash);
   const backend = chooseBackend(node, service, request, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
@@ -165,7 +165,7 @@ function newFlow(
     clientPort: l4.sourcePort,
     servicePort: l4.destinationPort,
     podPort: backend.port,
-    aliasAddress: backend.address === ip.source ? ITSELF : ip.source,
+    aliasAddress: backend.address === ip.source ? ip.family.itself : ip.source,
     aliasPort,
     service: service.id,
     nexthop: 0,
@@ -188,7 +188,7 @@ function send(node: Node, { input, ip, l4 }: Request, flow: Flow): Outcome {
   let route: Route | undefined;
   if (endpoint === undefined) route = node.route(input, flow.aliasAddress, flow.pod, bytes);
   const fits = route === undefined || bytes <= route.mtu;
-  if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) {
+  if (!fits && ip.dontFragment) {
     return fragNeeded(node, input, ip, { service: flow.service, mtu: route?.mtu ?? 0 });
   }
   // 7.
@@ -226,7 +226,7 @@ export function intoPod(
 }
 
 /** *Replies to pods of this node*. */
-export function replyInside(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): Outcome {
+export function replyInside(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): Outcome {
   const { frame } = input;
   // 1.
   if (senderOf(node, input, ip) === undefined) return pass("PASS_NOT_OURS", frame);
@@ -247,7 +247,7 @@ export function toOwn(
   verdict: Outcome["verdict"],
   node: Node,
   input: Input,
-  to: { readonly sent: Uint8Array; readonly service: number; readonly own: number },
+  to: { readonly sent: Uint8Array; readonly service: Address; readonly own: Address },
 ): Outcome {
   const route = node.route(input, to.own, to.service);
   if (route?.macs === undefined) return pass("PASS_STACK", to.sent);
@@ -259,7 +259,7 @@ export function toOwn(
 export function replyFromNetwork(
   node: Node,
   input: Input,
-  ip: Ipv4,
+  ip: Ip,
   l4: L4,
   { flow, client }: { readonly flow: Flow; readonly client: Endpoint | undefined },
 ): Outcome {

@@ -3,26 +3,18 @@
 
 import { fragNeeded } from "./answer.ts";
 import { segmentSize, wayOf } from "./balance.ts";
+import type { Ip } from "./family.ts";
 import { requestKey, updateFromClient, updateFromPod } from "./flow.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
 import { DIRECTION, FLOW } from "./numbers.ts";
 import { findInside, flowOf, intoPod, type Request, toClient } from "./outbound.ts";
-import {
-  hasPorts,
-  type Ipv4,
-  isSyn,
-  type L4,
-  parseFrame,
-  parseL4,
-  translate,
-  writeMacs,
-} from "./packet.ts";
+import { hasPorts, isSyn, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
 import type { Flow } from "./tables.ts";
 
 export function fromNode(node: Node, input: Input): Outcome {
   const { frame } = input;
   // 1.
-  const ip = parseFrame(frame);
+  const ip = parseFrame(frame, node.family);
   if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
     return pass("PASS_NOT_OURS", frame);
   }
@@ -46,7 +38,7 @@ function toItself(verdict: Outcome["verdict"], frame: Uint8Array): Outcome {
 }
 
 /** 2. */
-function answer(node: Node, input: Input, ip: Ipv4, l4: L4, flow: Flow): Outcome {
+function answer(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): Outcome {
   const { frame, ifindex } = input;
   const isOwn = (flow.flags & FLOW.node) !== 0;
   const isDevice = node.tables.endpoints.get(flow.client)?.ifindex === ifindex;

@@ -3,11 +3,12 @@
 
 import { fragNeeded } from "./answer.ts";
 import { outerSize, wayOf } from "./balance.ts";
-import { set8, set32 } from "./bytes.ts";
+import { set8 } from "./bytes.ts";
+import type { Address, Ip } from "./family.ts";
 import { type Arrival, updateFromClient } from "./flow.ts";
 import { drop, type Node, type Note, type Outcome } from "./node.ts";
 import { FINAL, HOP_TTL, KNOWN, NOTE_TTL } from "./numbers.ts";
-import { changeIpv4, encapsulate, type Ipv4, OUTER, writeMacs } from "./packet.ts";
+import { changeHeader, encapsulate, writeAddress, writeMacs } from "./packet.ts";
 import type { Flow, Service } from "./tables.ts";
 
 /** To an owner that isn't known to have the flow. */
@@ -15,7 +16,7 @@ export function passOn(
   node: Node,
   arrival: Arrival,
   service: Service,
-  owner: number,
+  owner: Address,
   hop: number,
 ): Outcome {
   if (overLimit(node, arrival, service)) return drop("DROP_PASS_LIMIT", arrival.frame);
@@ -41,14 +42,16 @@ function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
 export function noteFor(
   node: Node,
   { input, outer, l4, hop }: Arrival,
-  owner: number,
+  owner: Address,
 ): { note?: Note } {
   if (outer === undefined || hop === 0 || hop === KNOWN || input.gsoSize !== 0) return {};
+  const { setAddress, addressBytes } = outer.family;
+  if (l4.at + 4 + addressBytes > input.frame.length) return {};
   const source = node.config.nodeAddress;
   const route = node.route(input, source, outer.source);
   if (route?.macs === undefined) return {};
   const frame = input.frame.slice();
-  set32(frame, l4.at + 4, owner);
+  setAddress(frame, l4.at + 4, owner);
   redirect(frame, outer, { source, destination: outer.source, ttl: NOTE_TTL });
   writeMacs(frame, route.macs.destination, route.macs.source);
   return { note: { ifindex: route.ifindex, frame } };
@@ -57,22 +60,22 @@ export function noteFor(
 /** Gives an outer header another way. */
 export function redirect(
   frame: Uint8Array,
-  outer: Ipv4,
-  to: { readonly source: number; readonly destination: number; readonly ttl: number },
+  outer: Ip,
+  to: { readonly source: Address; readonly destination: Address; readonly ttl: number },
 ): void {
-  changeIpv4(frame, outer, () => {
-    set8(frame, outer.at + 8, to.ttl);
-    set32(frame, outer.at + 12, to.source);
-    set32(frame, outer.at + 16, to.destination);
+  changeHeader(frame, outer, () => {
+    set8(frame, outer.at + outer.family.fields.ttl, to.ttl);
+    writeAddress(frame, outer, "source", to.source);
+    writeAddress(frame, outer, "destination", to.destination);
   });
 }
 
 function send(
   node: Node,
   arrival: Arrival,
-  { service, owner, hop }: { service: number; owner: number; hop: number },
+  { service, owner, hop }: { service: number; owner: Address; hop: number },
 ): Outcome {
-  const { input, outer, ip, l4 } = arrival;
+  const { input, outer, ip, l4, hash } = arrival;
   const source = node.config.nodeAddress;
   const ttl = HOP_TTL[hop] ?? 0;
   const bytes = outerSize(ip, l4, input.gsoSize);
@@ -81,14 +84,15 @@ function send(
   if (bytes > route.mtu) {
     if (outer !== undefined) return drop("DROP_TOO_BIG", arrival.frame);
     const as = { ...input, frame: arrival.frame };
-    return fragNeeded(node, as, ip, { service, mtu: route.mtu - OUTER });
+    return fragNeeded(node, as, ip, { service, mtu: route.mtu - ip.family.headerBytes });
   }
   if (outer === undefined && node.around.refusesRoom(input)) {
     return drop("DROP_REWRITE", arrival.frame);
   }
   let frame: Uint8Array = arrival.frame.slice();
-  if (outer === undefined) frame = encapsulate(frame, ip, { source, destination: owner, ttl });
-  else redirect(frame, outer, { source, destination: owner, ttl });
+  const to = { source, destination: owner, ttl, spread: hash.high };
+  if (outer === undefined) frame = encapsulate(frame, ip, to);
+  else redirect(frame, outer, to);
   if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
   return { verdict: hop === FINAL ? "SENT_FINAL" : "SENT_PASSED", way: wayOf(route), frame };
 }

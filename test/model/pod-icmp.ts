@@ -3,14 +3,15 @@
 
 import { echo } from "./answer.ts";
 import { type Said, sendError } from "./errand.ts";
+import type { Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW } from "./numbers.ts";
 import { senderOf } from "./outbound.ts";
-import type { Ipv4 } from "./packet.ts";
+
 import { asSent, type Quote, quoteOf } from "./quote.ts";
 
-export function icmpOfPod(node: Node, input: Input, icmp: Ipv4): Outcome {
+export function icmpOfPod(node: Node, input: Input, icmp: Ip): Outcome {
   const { frame } = input;
   const pong = echo(node, input, icmp);
   if (pong !== undefined) return pong;

@@ -3,28 +3,19 @@
 
 import { segmentSize, wayOf } from "./balance.ts";
 import { get8, get16 } from "./bytes.ts";
+import type { Ip } from "./family.ts";
 import { updateFromPod } from "./flow.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
 import { replyInside, request } from "./outbound.ts";
-import {
-  hasPorts,
-  type Ipv4,
-  type L4,
-  parseFrame,
-  parseL4,
-  translate,
-  writeMacs,
-} from "./packet.ts";
+import { hasPorts, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
 import { icmpOfPod } from "./pod-icmp.ts";
-
-const DF = 0x4000;
 
 export function fromPod(node: Node, input: Input): Outcome {
   const { frame } = input;
   // 1.
-  const ip = parseFrame(frame);
-  if (ip?.protocol === PROTOCOL.icmp) return icmpOfPod(node, input, ip);
+  const ip = parseFrame(frame, node.family);
+  if (ip?.protocol === node.family.protocols.icmp) return icmpOfPod(node, input, ip);
   if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
     return pass("PASS_NOT_OURS", frame);
   }
@@ -47,7 +38,7 @@ export function fromPod(node: Node, input: Input): Outcome {
   const bytes = segmentSize(ip, l4, input.gsoSize);
   const route = node.route(input, flow.serviceAddress, ip.destination, bytes);
   const fits = route === undefined || bytes <= route.mtu;
-  if (!fits && (get16(frame, ip.at + 6) & DF) !== 0) return pass("PASS_TOO_BIG", frame);
+  if (!fits && ip.dontFragment) return pass("PASS_TOO_BIG", frame);
   // 4.
   const mss = lowerMss(node, frame, ip, l4);
   // 5.
@@ -74,10 +65,11 @@ export function fromPod(node: Node, input: Input): Outcome {
 function lowerMss(
   node: Node,
   frame: Uint8Array,
-  ip: Ipv4,
+  ip: Ip,
   l4: L4,
 ): { readonly at: number; readonly value: number } | undefined {
-  const { clampMss } = node.config;
+  const { clampMss, dispatch } = node.config;
+  const most = clampMss - ip.family.mssLess(dispatch);
   if (clampMss === 0 || ip.protocol !== PROTOCOL.tcp || (l4.flags & TCP.syn) === 0)
     return undefined;
   const end = Math.min(l4.at + l4.headerLength, ip.at + ip.totalLength);
@@ -91,7 +83,7 @@ function lowerMss(
     const length = at + 1 < end ? get8(frame, at + 1) : 0;
     if (length < 2 || at + length > end) return undefined;
     if (kind === 2 && length === 4) {
-      return get16(frame, at + 2) > clampMss ? { at: at + 2, value: clampMss } : undefined;
+      return get16(frame, at + 2) > most ? { at: at + 2, value: most } : undefined;
     }
     at += length;
   }

@@ -3,14 +3,14 @@
 
 import { tupleOf } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
-import { get32 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
+import type { Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
 import { isForeignTarget, takeForeign } from "./foreign.ts";
-import { flowHash } from "./hash.ts";
+import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
-import { FLOW, HOP_TTL, PROTOCOL, TRUST } from "./numbers.ts";
-import { hasPorts, type Ipv4, type L4, parseIpv4, parseL4 } from "./packet.ts";
+import { FLOW, HOP_TTL, TRUST } from "./numbers.ts";
+import { hasPorts, type L4, parseL4 } from "./packet.ts";
 import { relay } from "./relay.ts";
 
 const NOT_ECT = 0;
@@ -18,7 +18,7 @@ const ECT1 = 1;
 const ECT0 = 2;
 const CE = 3;
 
-export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
+export function receive(node: Node, input: Input, outer: Ip): Outcome {
   const { frame } = input;
   // 0.
   const trust = node.trust(outer.source);
@@ -34,10 +34,11 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   // 2.
   if (trust === undefined) return drop("DROP_UNTRUSTED", frame);
   // 3.
-  const ip = parseIpv4(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
+  const ip = node.family.parse(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
   if (ip === undefined) return drop("DROP_INNER_INVALID", frame);
   const hop = trust === TRUST.loadBalancer ? 0 : hopOf(outer.ttl);
-  if (ip.protocol === PROTOCOL.icmp && !isNote) return relay(node, { input, outer, icmp: ip, hop });
+  if (ip.protocol === ip.family.protocols.icmp && !isNote)
+    return relay(node, { input, outer, icmp: ip, hop });
   if (!hasPorts(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
   if (ip.fragment) return drop("DROP_FRAGMENT", frame);
   const l4 = parseL4(frame, ip);
@@ -48,7 +49,7 @@ export function receive(node: Node, input: Input, outer: Ipv4): Outcome {
   if (ecn === undefined) return drop("DROP_ECN", frame);
   const tos = (ip.tos & 0xfc) | ecn;
   // 5, 6.
-  const hash = flowHash(tupleOf(ip, l4), node.config.hashSeed);
+  const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
   const arrival = { input, frame, outer, ip, l4, hash, hop, told: false, tos };
   return deliver(node, arrival, outer.destination);
 }
@@ -65,11 +66,13 @@ function hopOf(ttl: number): number {
 }
 
 /** 0: another node says who has a flow. */
-function takeNote(node: Node, input: Input, ip: Ipv4, l4: L4): Outcome {
+function takeNote(node: Node, input: Input, ip: Ip, l4: L4): Outcome {
   const { frame, jiffies } = input;
   const row = node.findService(ip, l4, { inner: true });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
-  const owner = get32(frame, l4.at + 4);
+  const { getAddress, addressBytes } = ip.family;
+  if (l4.at + 4 + addressBytes > frame.length) return drop("DROP_INNER_INVALID", frame);
+  const owner = getAddress(frame, l4.at + 4);
   const key = requestKey(ip, l4);
   const known = node.flow(key);
   const isRemote = known === undefined || (known.flags & FLOW.remote) !== 0;

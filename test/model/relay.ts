@@ -3,23 +3,24 @@
 
 import { backendOfSlot, slotFor, tupleOf } from "./affinity.ts";
 import { serviceRow, wayOf } from "./balance.ts";
-import { concat, set32 } from "./bytes.ts";
+import { concat } from "./bytes.ts";
 import { type Said, sendError } from "./errand.ts";
+import type { Address, Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
-import { flowHash } from "./hash.ts";
+import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, HOP_TTL, KNOWN, LAST_HOP } from "./numbers.ts";
-import { changeIpv4, ETHERNET, encapsulate, type Ipv4, OUTER, writeMacs } from "./packet.ts";
+import { ETHERNET, encapsulate, writeMacs } from "./packet.ts";
 import { redirect } from "./pass.ts";
-import { asAnswered, asSent, isOverLimit, type Quote, quoteOf, translateQuote } from "./quote.ts";
+import { asAnswered, asSent, isOverLimit, type Quote, quoteOf, translateError } from "./quote.ts";
 import { type Flow, pairKey, type Service } from "./tables.ts";
 
 /** An ICMP packet that came. */
 export interface Told {
   readonly input: Input;
   /** The header that has to be stripped. */
-  readonly outer: Ipv4 | undefined;
-  readonly icmp: Ipv4;
+  readonly outer: Ip | undefined;
+  readonly icmp: Ip;
   readonly hop: number;
 }
 
@@ -82,11 +83,11 @@ function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outco
   }
   if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", input.frame);
   const frame = input.frame.slice();
-  translateQuote(frame, icmp, quote, asSent(flow));
-  changeIpv4(frame, icmp, () => {
-    if (icmp.source === flow.pod) set32(frame, icmp.at + 12, flow.serviceAddress);
-    set32(frame, icmp.at + 16, flow.client);
-  });
+  const ends = {
+    ...(icmp.source === flow.pod ? { source: flow.serviceAddress } : {}),
+    destination: flow.client,
+  };
+  translateError(frame, icmp, quote, { quoted: asSent(flow), ends });
   if (endpoint === undefined) return pass("PASS_STACK", frame);
   writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
   return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
@@ -102,7 +103,7 @@ function byService(node: Node, relayed: Relayed): Outcome {
   }
   const service = serviceRow(node, row);
   if (service.backendCount === 0) return drop("DROP_NO_BACKEND", frame);
-  const hash = flowHash(tupleOf(quote.ip, quote.l4), node.config.hashSeed);
+  const hash = hashOf(tupleOf(quote.ip, quote.l4), node.config.hashSeed);
   const slot = slotFor(node, service, quote.ip, quote.l4, hash);
   const present = backendOfSlot(node, service, slot)?.address;
   if (present === undefined) return drop("DROP_TABLE", frame);
@@ -114,31 +115,34 @@ function byService(node: Node, relayed: Relayed): Outcome {
   const owners = [present, ...formerOwners(node, service, slot)];
   const next = owners
     .slice(owners.indexOf(pod) + 1)
-    .find((owner) => owner !== 0 && owner !== pod && !node.tables.endpoints.has(owner));
+    .find(
+      (owner) => owner !== node.family.nobody && owner !== pod && !node.tables.endpoints.has(owner),
+    );
   if (next === undefined) return drop("DROP_UNKNOWN_FLOW", frame);
   return toOwner(node, relayed, { service: service.id, owner: next, hop: hop + 1 });
 }
 
-function formerOwners(node: Node, service: Service, slot: number): number[] {
+function formerOwners(node: Node, service: Service, slot: number): Address[] {
   const entry = node.tables.formerOwners.get(pairKey(service.id, slot)) ?? [];
-  const end = entry.indexOf(0);
+  const end = entry.indexOf(node.family.nobody);
   return end < 0 ? entry : entry.slice(0, end);
 }
 
 /** 4. */
 function toOwner(
   node: Node,
-  { input, outer, icmp }: Relayed,
-  to: { readonly service: number; readonly owner: number; readonly hop: number },
+  { input, outer, icmp, quote }: Relayed,
+  to: { readonly service: number; readonly owner: Address; readonly hop: number },
 ): Outcome {
   const came = input.frame;
   if (isOverLimit(node, input, to.service)) return drop("DROP_ANSWER_LIMIT", came);
   const source = node.config.nodeAddress;
-  const bytes = icmp.totalLength + OUTER;
+  const bytes = icmp.totalLength + icmp.family.headerBytes;
   const route = node.route(input, source, to.owner, bytes);
   if (route === undefined) return drop("DROP_NO_ROUTE", came);
   if (bytes > route.mtu) return drop("DROP_TOO_BIG", came);
-  const header = { source, destination: to.owner, ttl: HOP_TTL[to.hop] ?? 0 };
+  const { high: spread } = hashOf(tupleOf(quote.ip, quote.l4), node.config.hashSeed);
+  const header = { source, destination: to.owner, ttl: HOP_TTL[to.hop] ?? 0, spread };
   if (outer === undefined && node.around.refusesRoom(input)) return drop("DROP_REWRITE", came);
   const frame = outer === undefined ? encapsulate(came, icmp, header) : came.slice();
   if (outer !== undefined) redirect(frame, outer, header);
@@ -155,8 +159,8 @@ function toPod(node: Node, { input, outer, icmp, quote }: Relayed, flow: Flow): 
     return drop("DROP_REWRITE", input.frame);
   }
   const frame = input.frame.slice();
-  translateQuote(frame, icmp, quote, asAnswered(flow));
-  changeIpv4(frame, icmp, () => set32(frame, icmp.at + 16, flow.pod));
+  const ends = { destination: flow.pod };
+  translateError(frame, icmp, quote, { quoted: asAnswered(flow), ends });
   writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
   const sent =
     outer === undefined ? frame : concat(frame.subarray(0, ETHERNET), frame.subarray(icmp.at));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a node knows. Rows are as in bpf/abi/maps.h; addresses, ports and MACs are numbers.
+// What a node knows. Rows are as in bpf/abi/maps.h; ports and MACs are numbers.
+
+import type { Address } from "./family.ts";
 
 /** The constants of bpf/abi/config.h. */
 export interface Config {
-  nodeAddress: number;
+  nodeAddress: Address;
   natPortMin: number;
   nodePortMin: number;
   nodePortMax: number;
@@ -34,7 +36,7 @@ export interface Limits {
 }
 
 export interface Frontend {
-  address: number;
+  address: Address;
   port: number;
   protocol: number;
   kind: number;
@@ -54,7 +56,7 @@ export interface Service {
 }
 
 export interface Backend {
-  address: number;
+  address: Address;
   port: number;
   nexthop: number;
   counter: number;
@@ -67,10 +69,10 @@ export interface Nexthop {
   flags: number;
   destination: number;
   source: number;
-  gateway: number;
-  outerSource: number;
-  /** The node of the pods behind it; 0: nobody knows. */
-  peer: number;
+  gateway: Address;
+  outerSource: Address;
+  /** The node of the pods behind it; the family's nobody: none is known. */
+  peer: Address;
 }
 
 export interface Target {
@@ -88,31 +90,31 @@ export interface Endpoint {
 
 export interface Trusted {
   prefixLength: number;
-  address: number;
+  address: Address;
   kind: number;
 }
 
 export interface SourceRange {
   service: number;
   prefixLength: number;
-  address: number;
+  address: Address;
 }
 
 export interface Affinity {
-  pod: number;
+  pod: Address;
   /** Its index in the service's part of backends. */
   backend: number;
   seen: number;
 }
 
 export interface Flow {
-  client: number;
-  serviceAddress: number;
-  pod: number;
+  client: Address;
+  serviceAddress: Address;
+  pod: Address;
   clientPort: number;
   servicePort: number;
   podPort: number;
-  aliasAddress: number;
+  aliasAddress: Address;
   aliasPort: number;
   service: number;
   /** Of SNAT: the row to the pod, and its generation when the flow was made. */
@@ -158,11 +160,11 @@ export interface Tables {
   /** `pairKey(service id, pod)`. */
   readonly targets: Map<string, Target>;
   /** By address. */
-  readonly endpoints: Map<number, Endpoint>;
+  readonly endpoints: Map<Address, Endpoint>;
   trusted: Trusted[];
   sourceRanges: SourceRange[];
-  /** `pairKey(service id, slot)` → addresses, newest first, 0 ends the list. */
-  readonly formerOwners: Map<string, number[]>;
+  /** `pairKey(service id, slot)` → addresses, newest first, nobody's ends the list. */
+  readonly formerOwners: Map<string, Address[]>;
   /** `pairKey(service id, client)`. */
   readonly affinities: Map<string, Affinity>;
   /** By service id. */
@@ -193,14 +195,28 @@ export function emptyTables(): Tables {
   };
 }
 
-export function pairKey(first: number, second: number): string {
-  return `${first} ${second}`;
+export function pairKey(first: number, second: Address): string {
+  return `${first} ${addressText(second)}`;
+}
+
+/** Both parts of a pairKey. */
+export function parsePairKey(text: string): readonly [number, Address] {
+  const [first = "0", second = "0"] = text.split(" ");
+  return [Number(first), parseAddressText(second)];
+}
+
+function addressText(address: Address): string {
+  return typeof address === "bigint" ? `${address}n` : `${address}`;
+}
+
+function parseAddressText(text: string): Address {
+  return text.endsWith("n") ? BigInt(text.slice(0, -1)) : Number(text);
 }
 
 /** The five-tuple in the order of the packets that the entry is for, and its direction. */
 export interface FlowKey {
-  readonly source: number;
-  readonly destination: number;
+  readonly source: Address;
+  readonly destination: Address;
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly protocol: number;
@@ -208,18 +224,20 @@ export interface FlowKey {
 }
 
 export function flowKey(key: FlowKey): string {
-  const { source, destination, sourcePort, destinationPort, protocol, direction } = key;
-  return `${source} ${destination} ${sourcePort} ${destinationPort} ${protocol} ${direction}`;
+  const { sourcePort, destinationPort, protocol, direction } = key;
+  const ends = `${addressText(key.source)} ${addressText(key.destination)}`;
+  return `${ends} ${sourcePort} ${destinationPort} ${protocol} ${direction}`;
 }
 
 export function parseFlowKey(text: string): FlowKey {
-  const [
-    source = 0,
-    destination = 0,
-    sourcePort = 0,
-    destinationPort = 0,
-    protocol = 0,
-    direction = 0,
-  ] = text.split(" ").map(Number);
-  return { source, destination, sourcePort, destinationPort, protocol, direction };
+  const [source = "0", destination = "0", ...rest] = text.split(" ");
+  const [sourcePort = 0, destinationPort = 0, protocol = 0, direction = 0] = rest.map(Number);
+  return {
+    source: parseAddressText(source),
+    destination: parseAddressText(destination),
+    sourcePort,
+    destinationPort,
+    protocol,
+    direction,
+  };
 }
