@@ -317,8 +317,12 @@ function pickReply(twin: Twin, pick: number): FlowKey | undefined {
   const keys = [...twin.model.tables.conntrack.keys()].map(parseFlowKey);
   const replies = keys
     .filter(({ direction }) => direction === DIRECTION.reply)
-    .sort((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b)));
+    .sort((a, b) => orderOf(a).localeCompare(orderOf(b)));
   return replies[pick % Math.max(1, replies.length)];
+}
+
+function orderOf(key: FlowKey): string {
+  return JSON.stringify(key, (_, value) => (typeof value === "bigint" ? String(value) : value));
 }
 
 /** What routers do to a packet's outermost header. */
