@@ -9,6 +9,7 @@ import { type Failure, Play, type Tally } from "./play.ts";
 import { openTwins, PROFILES, type Profile } from "./profiles.ts";
 import { shrink } from "./shrink.ts";
 import { sweepSequence } from "./sweep.ts";
+import { widenSequence } from "./widen-events.ts";
 import type { World } from "./world.ts";
 
 /** Events of a sequence after those that set its state. */
@@ -62,7 +63,7 @@ function playSeeds(play: Play, campaign: Campaign): Result {
   let sequences = 0;
   while (play.tally.packets < campaign.packets && seconds() < campaign.seconds) {
     const seed = campaign.firstSeed + sequences;
-    const events = sequenceOf(seed);
+    const events = sequenceOf(seed, campaign.profile);
     sequences += 1;
     const failure = play.run(events, { tablesEvery: TABLES_EVERY });
     if (failure === undefined) continue;
@@ -75,8 +76,10 @@ function playSeeds(play: Play, campaign: Campaign): Result {
 }
 
 /** Every 64th seed cuts packets and sets bytes one by one, the others play at random. */
-export function sequenceOf(seed: number): Event[] {
-  return seed % 64 === 0 ? sweepSequence(seed) : generateSequence(seed, USUAL_EVENTS);
+export function sequenceOf(seed: number, { family = "ipv4" }: Profile): Event[] {
+  if (seed % 64 === 0) return sweepSequence(seed, family);
+  const events = generateSequence(seed, USUAL_EVENTS);
+  return family === "ipv4" ? events : widenSequence(events, seed);
 }
 
 function headOf({ name }: Profile, seed: number, { index }: Failure): string {

@@ -35,6 +35,8 @@ export interface PacketSpec {
   /** In bytes. */
   readonly fragmentOffset?: number;
   readonly ipOptionBytes?: number;
+  /** Of the innermost header of IPv6; IPv4 has none. */
+  readonly extensions?: readonly Extension[];
   /** Its header says by an option that it is for the service. */
   readonly option?: boolean;
   readonly tcpOptions?: readonly number[];
@@ -51,6 +53,13 @@ export interface PacketSpec {
   /** The frame ends after so many bytes. */
   readonly cutBytes?: number | undefined;
   readonly gsoSize?: number;
+}
+
+/** An extension header; a waypoint is a routing header that has segments left. */
+export interface Extension {
+  readonly kind: "hopByHop" | "destinationOptions" | "routing" | "waypoint" | "atomic";
+  /** Of eight bytes; a fragment header has one. */
+  readonly units: number;
 }
 
 /** An ICMP packet of a router. */

@@ -21,9 +21,9 @@ import {
 import type { Address } from "../model/family.ts";
 import type { FlowKey } from "../model/tables.ts";
 import { narrow } from "../wide/address.ts";
-import { widenLayers } from "../wide/layers.ts";
 import {
   type ErrorSpec,
+  type Extension,
   type NodeIndex,
   type OuterSpec,
   type PacketSpec,
@@ -57,14 +57,10 @@ function optionBytes(count: number): Uint8Array {
 }
 
 /** What becomes of layers that are said of IPv4. */
-export type Layers = (layers: readonly LayerInit[]) => readonly LayerInit[];
-
-/** The same packets of IPv6, for nodes of a seed. */
-export function widerLayers(seed: bigint): Layers {
-  // Clients' addresses stand in place of those that follow from IPv4's hashes, as any would do.
-  const how = { seed, shorter: 0, ports: new Map(), hashedSource: OUTER_PREFIX };
-  return (layers) => widenLayers(layers, how);
-}
+export type Layers = (
+  layers: readonly LayerInit[],
+  extensions: readonly Extension[],
+) => readonly LayerInit[];
 
 /** TCP or UDP with its checksum as asked for. */
 function transport(
@@ -118,7 +114,7 @@ export function clientFrame(
   const flow = { client: client ?? STRANGER, target: target ?? ANY_IPV4 };
   layers.push(...packetLayers(spec, { ...flow, targetPort, protocol, said }));
   if (spec.trailerBytes !== undefined) layers.push(trailer(new Uint8Array(spec.trailerBytes)));
-  const frame = buildPacket(...family(layers));
+  const frame = buildPacket(...family(layers, spec.extensions ?? []));
   if (spec.outer !== undefined) addLengthError(frame, spec.outer.lengthError);
   return mangle(frame, spec.bytes ?? [], spec.cutBytes);
 }
@@ -286,7 +282,7 @@ export function podFrame(
     error === undefined
       ? [ipv4({ ...ip, protocol: key.protocol }), podTransport(key, event), rest]
       : [ipv4(ip), ...errorLayers(error, buildPacket(...clientLayers(key, event, error), rest))];
-  return mangle(buildPacket(...family([link, ...layers])), event.bytes, event.cutBytes);
+  return mangle(buildPacket(...family([link, ...layers], [])), event.bytes, event.cutBytes);
 }
 
 /** An address as the world has it, which is IPv4's. */

@@ -31,7 +31,7 @@ const { values: options } = parseArgs({
 function chosenEvents(): readonly Event[] | undefined {
   if (options.replay !== undefined) return JSON.parse(readFileSync(options.replay, "utf8"));
   if (options.keep === undefined) return undefined;
-  const events = sequenceOf(Number(options.seed));
+  const events = sequenceOf(Number(options.seed), profileOf(options.profile ?? "usual"));
   return options.keep.split(",").flatMap((index) => events[Number(index)] ?? []);
 }
 

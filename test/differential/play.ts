@@ -10,7 +10,7 @@ import { type FlowKey, parseFlowKey } from "../model/tables.ts";
 import { narrow } from "../wide/address.ts";
 import { compareNotes, compareRun, compareTables } from "./compare.ts";
 import type { Event, FabricSpec, NodeIndex, PacketEvent, ReplyEvent } from "./event.ts";
-import { clientFrame, type Layers, narrowOf, podFrame, widerLayers } from "./frames.ts";
+import { clientFrame, type Layers, narrowOf, podFrame } from "./frames.ts";
 import {
   NODES,
   PODS,
@@ -22,6 +22,7 @@ import {
 } from "./places.ts";
 import { applyState, serviceId } from "./state.ts";
 import type { Twin } from "./twin.ts";
+import { widenPacket } from "./wide-frames.ts";
 import { deviceOf, type World } from "./world.ts";
 
 /** Where model and kernel part. */
@@ -82,7 +83,10 @@ export class Play {
     this.#world = world;
     this.#twins = twins;
     const { family, model } = twins[0];
-    this.#layers = family === "ipv6" ? widerLayers(model.config.hashSeed) : (layers) => layers;
+    this.#layers =
+      family === "ipv4"
+        ? (layers) => layers
+        : (layers, extensions) => widenPacket(layers, extensions, model.config.hashSeed);
   }
 
   /** Plays a sequence from empty tables; undefined: there was no difference. */

@@ -51,6 +51,15 @@ const USUAL: Profile["config"] = {
   limitWindow: 50_000,
 };
 
+const SCARCE: Profile["config"] = {
+  ...USUAL,
+  // SNAT has one port.
+  natPortMin: 65_535,
+  clampMss: 536,
+  passLimit: 3,
+  answerLimit: 2,
+};
+
 export const PROFILES: readonly Profile[] = [
   { name: "usual", config: USUAL, flows: 512 },
   {
@@ -73,8 +82,7 @@ export const PROFILES: readonly Profile[] = [
   },
   {
     name: "scarce",
-    // SNAT has one port.
-    config: { ...USUAL, natPortMin: 65_535, clampMss: 536, passLimit: 3, answerLimit: 2 },
+    config: SCARCE,
     flows: 4,
   },
   { name: "geneve", config: { ...USUAL, dispatch: DISPATCH.geneve }, flows: 512 },
@@ -84,6 +92,19 @@ export const PROFILES: readonly Profile[] = [
     flows: 512,
   },
   { name: "ipv6", family: "ipv6", config: USUAL, flows: 512 },
+  { name: "ipv6 scarce", family: "ipv6", config: SCARCE, flows: 4 },
+  {
+    name: "ipv6 geneve",
+    family: "ipv6",
+    config: { ...USUAL, dispatch: DISPATCH.geneve },
+    flows: 512,
+  },
+  {
+    name: "ipv6 option",
+    family: "ipv6",
+    config: { ...USUAL, dispatch: DISPATCH.option, acceptOption: true },
+    flows: 512,
+  },
 ];
 
 /** Both nodes of a profile; `objects` is the directory that they are loaded from. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets cut at every byte, and every byte of their headers at its extremes, on random state.
 
+import type { Family } from "../../src/net/address.ts";
 import {
   type Event,
   type PacketEvent,
@@ -14,13 +15,14 @@ import { Prng } from "./prng.ts";
 
 const STATE_EVENTS = 60;
 const ETHERNET = 14;
-/** IPv4, TCP, and what begins after them. */
-const HEADERS = 20 + 20 + 2;
-const OUTER = 20;
-const GENEVE = 62;
-const OPTION = 8;
-/** The error's own IPv4 and ICMP headers. */
-const ERROR = 20 + 8;
+/** TCP, and what begins after it. */
+const TRANSPORT = 20 + 2;
+const ICMP = 8;
+/** Of a header of IP, of all that Geneve puts in front, and of an option. */
+const BYTES = {
+  ipv4: { header: 20, geneve: 62, option: 8 },
+  ipv6: { header: 40, geneve: 94, option: 24 },
+} as const;
 const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
 
 /** What is cut, or overwritten, of one packet of a sweep. */
@@ -30,19 +32,20 @@ type Change = Pick<PacketSpec, "bytes"> | Pick<PacketSpec, "cutBytes">;
  * The packets of one seed: to a service, in IPIP, ICMP errors of both kinds, a pod's, in Geneve or
  * with an option.
  */
-export function sweepSequence(seed: number): Event[] {
+export function sweepSequence(seed: number, family: Family): Event[] {
+  const { header, geneve, option } = BYTES[family];
   const prng = new Prng(seed);
   const events: Event[] = generateSequence(seed, STATE_EVENTS);
   const [moreBytes, send] = prng.pick([
     () => [0, changesOfPacket(prng, false)] as const,
-    () => [OUTER, changesOfPacket(prng, true)] as const,
-    () => [ERROR, changesOfError(prng, false)] as const,
-    () => [OUTER + ERROR, changesOfError(prng, true)] as const,
+    () => [header, changesOfPacket(prng, true)] as const,
+    () => [header + ICMP, changesOfError(prng, false)] as const,
+    () => [2 * header + ICMP, changesOfError(prng, true)] as const,
     () => [0, changesOfReply(prng)] as const,
-    () => [GENEVE, changesOfTold(prng, "geneve")] as const,
-    () => [OPTION, changesOfTold(prng, "option")] as const,
+    () => [geneve, changesOfTold(prng, "geneve")] as const,
+    () => [option, changesOfTold(prng, "option")] as const,
   ])();
-  const end = ETHERNET + moreBytes + HEADERS;
+  const end = ETHERNET + moreBytes + header + TRANSPORT;
   for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
   for (let at = 12; at < end; at++) {
     for (const value of EXTREMES) events.push(send({ bytes: [[at, value]] }));
