@@ -19,6 +19,8 @@ const DSR_OPTION = 0x9a;
 const DSR_BYTES = 8;
 const GENEVE_BYTES = 12;
 const UNIT = 8;
+/** Of what clients send; nobody changes it. */
+const LABEL = 0x54321;
 
 /** Makes layers that are said of IPv4 those of IPv6, with extension headers in the innermost. */
 export function widenPacket(
@@ -39,13 +41,15 @@ export function widenPacket(
   return insert(widenLayers(narrow, how), added);
 }
 
-/** Puts extension headers behind the innermost header of IPv6. */
+/** Gives the innermost header of IPv6 its label, and extension headers. */
 function insert(layers: readonly LayerInit[], added: readonly LayerInit[]): LayerInit[] {
   const at = layers.findLastIndex((layer) => layer.kind === "ipv6");
   const header = layers[at];
   const last = added.at(-1);
-  if (header?.kind !== "ipv6" || last === undefined) return [...layers];
-  const { nextHeader, ...rest } = header;
+  if (header?.kind !== "ipv6") return [...layers];
+  if (last === undefined) return layers.with(at, { ...header, flowLabel: LABEL });
+  const { nextHeader, ...fields } = header;
+  const rest = { ...fields, flowLabel: LABEL };
   // What is carried is said where it isn't followed by a header that tells.
   const ending = nextHeader === undefined ? last : ({ ...last, nextHeader } as LayerInit);
   return [...layers.slice(0, at), rest, ...added.slice(0, -1), ending, ...layers.slice(at + 1)];
