@@ -110,12 +110,15 @@ export async function openWorld(): Promise<World> {
   }
 }
 
+/** IPv6, at once or behind extension headers. */
+const OUTER_NEXT: ReadonlySet<number> = new Set([41, 43, 44, 60]);
+
 /** What has an outer header alone: the kernel itself sends ARP and neighbour discovery. */
 function readNotes(device: string, socket: PacketSocket): SentNote[] {
   const notes: SentNote[] = [];
   for (let frame = socket.receive(); frame !== undefined; frame = socket.receive()) {
     const isIpip = frame[12] === 0x08 && frame[13] === 0 && frame[23] === 4;
-    const isWide = frame[12] === 0x86 && frame[13] === 0xdd && frame[20] === 41;
+    const isWide = frame[12] === 0x86 && frame[13] === 0xdd && OUTER_NEXT.has(frame[20] ?? 0);
     if (isIpip || isWide) notes.push({ device, frame });
   }
   return notes;
