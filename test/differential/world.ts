@@ -19,7 +19,7 @@ import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-soc
 import { writeSysctls } from "../../src/kernel/sysctl.ts";
 import type { Ipv4, Ipv6 } from "../../src/net/address.ts";
 import { readMac } from "../../src/net/mac.ts";
-import { hostPrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
+import { hostPrefix, parsePrefix, prefixContains, prefixOf } from "../../src/net/prefix.ts";
 import type { Address } from "../model/family.ts";
 import type { Input, Route, SocketQuery, SocketState, Surroundings } from "../model/node.ts";
 import { waitFor } from "../packets/wait.ts";
@@ -216,7 +216,8 @@ async function holdSockets(path: string, whose: "pods" | "node"): Promise<() => 
 
 function surroundings(devices: ReadonlyMap<string, number>): Surroundings {
   return {
-    route: ({ destination, input, bytes }) => routeTo(destination, input, bytes, devices),
+    route: ({ source, destination, input, bytes }) =>
+      isForwarded(source) ? routeTo(destination, input, bytes, devices) : undefined,
     isForDevice: ({ ifindex, frame }) =>
       UPLINKS.some((name) => devices.get(name) === ifindex && readMac(frame) === UPLINK_MACS[name]),
     // A test run can't say of what kind a GSO packet is, and helpers refuse those.
@@ -262,6 +263,14 @@ function nextHopTo(destination: Ipv4): Gateway | undefined {
     return isHost ? { device, address: destination, mac } : undefined;
   }
   return ROUTES.find(({ to }) => prefixContains(to, destination))?.gateway;
+}
+
+/** The FIB forwards for no multicast, link-local or loopback address of IPv6. */
+const LOCAL_PREFIXES = ["ff00::/8", "fe80::/10", "::1/128"].map(parsePrefix);
+
+function isForwarded(address: Address): boolean {
+  if (typeof address === "number") return true;
+  return !LOCAL_PREFIXES.some((prefix) => prefixContains(prefix, address as Ipv6));
 }
 
 /** The same over IPv6, which knows no broadcast. */
