@@ -48,6 +48,7 @@ import {
 
 const ETHERTYPE_IPV6 = 0x86dd;
 const TCP = 6;
+const GENEVE_PORT = 6081;
 const COUNTING = Uint8Array.from({ length: 4096 }, (_, index) => index);
 const ROUTER_MAC = 0x02aabbccdd01 as Mac;
 
@@ -228,7 +229,7 @@ function outerLayers(outer: OuterSpec, node: NodeIndex, said: Said): LayerInit[]
     other: geneveOption(0x0102, 1, new Uint8Array(8)),
   }[outer.geneve];
   const inside = ethernet({ source: ROUTER_MAC, target: UPLINK_MACS.up1 });
-  const sent = udp({ sourcePort: 50_000, checksum: 0 });
+  const sent = udp({ sourcePort: 50_000, targetPort: GENEVE_PORT, checksum: 0 });
   return [ipv4(ip), sent, geneve({ vni: 2, critical: true, options }), inside];
 }
 
