@@ -81,6 +81,15 @@ static __always_inline void option_remove(ip_t *ip, const struct option *option)
 	ip->check = checksum_apply(ip->check, change);
 }
 
+/*
+ * How the sum of the whole packet changes with option_remove, which leaves the header's own sum as
+ * it was: by the bytes that the kernel takes off for the option when they go.
+ */
+static __always_inline __u32 option_change(const ip_t *ip, const struct option *option)
+{
+	return option_first(option) + option->port + checksum_word(option->address);
+}
+
 /* Makes an option say nothing. */
 static __always_inline void option_erase(ip_t *ip, struct option *option)
 {

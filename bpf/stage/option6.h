@@ -70,6 +70,13 @@ static __always_inline void option_remove(ip_t *ip, const struct option *option)
 	ip->payload_len = bpf_htons(bpf_ntohs(ip->payload_len) - sizeof(*option));
 }
 
+/* How the sum of the whole packet changes with option_remove, but for the option's own bytes. */
+static __always_inline __u32 option_change(const ip_t *ip, const struct option *option)
+{
+	return (__u16)~ip->payload_len + bpf_htons(bpf_ntohs(ip->payload_len) - sizeof(*option)) +
+	       (__u16)~bpf_htons(NEXT_DESTINATION << 8) + bpf_htons(option->next << 8);
+}
+
 /* Makes an option say nothing. */
 static __always_inline void option_erase(ip_t *ip, struct option *option)
 {

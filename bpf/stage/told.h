@@ -96,6 +96,7 @@ static __always_inline enum verdict told_before(struct __sk_buff *skb, struct pa
 	    .tos = tos,
 	    .ttl = packet->ttl,
 	};
+	sum_follow(skb, packet, &to);
 	if (bpf_skb_adjust_room(skb, -(int)TOLD_BARE, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ||
 	    !translate_headers(skb, packet, ETH_HLEN, &to) ||
 	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
@@ -193,6 +194,9 @@ static __always_inline enum verdict told_option(struct __sk_buff *skb, struct pa
 	ip = skb_start(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) > skb_end(skb))
 		return DROP_REWRITE;
+	/* See sum_follow. */
+	sum_follow(skb, packet, &to);
+	bpf_csum_update(skb, option_change(ip, &option));
 	option_remove(ip, &option);
 	if (bpf_skb_adjust_room(skb, -(int)sizeof(option), BPF_ADJ_ROOM_NET,
 				BPF_F_ADJ_ROOM_FIXED_GSO))

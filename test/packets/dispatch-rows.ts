@@ -246,7 +246,6 @@ function optionsReceived(): readonly Row[] {
   return [
     {
       title: "a packet with an option is put into the pod without it, as the client's flow",
-      isSummedAnew: true,
       places: HOST,
       coming: { packet: told("near", SYN) },
       verdict: "SENT_POD",
@@ -258,7 +257,6 @@ function optionsReceived(): readonly Row[] {
     },
     {
       title: "UDP with an option, too",
-      isSummedAnew: true,
       places: HOST,
       coming: {
         packet: arriving(withOption(udpTo(NEAR, 5353), optionOf("nearDns"), 60)),
@@ -268,7 +266,6 @@ function optionsReceived(): readonly Row[] {
     },
     {
       title: "options behind it stay",
-      isSummedAnew: true,
       places: HOST,
       coming: {
         packet: arriving(

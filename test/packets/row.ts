@@ -46,8 +46,6 @@ export interface Row {
   readonly back?: true;
   /** By so many bytes its packet has to be shorter to have the same fate over IPv6. */
   readonly shorter?: number;
-  /** The kernel sums it up anew: what a device had summed up isn't kept right. */
-  readonly isSummedAnew?: true;
   /** The other family has no such thing. */
   readonly only?: Family;
   /** Looks at tables afterwards. */
@@ -131,7 +129,7 @@ const SOURCE = 6;
  * summed up; without a checksum of UDP nobody does.
  */
 function staysHere(stage: Stage, row: Row, came: Uint8Array): boolean {
-  if (row.isSummedAnew || row.verdict.startsWith("DROP_")) return false;
+  if (row.verdict.startsWith("DROP_")) return false;
   const left = row.leaving === undefined ? came : stage.build(row.leaving, row.shorter);
   const source = Buffer.from(left.subarray(SOURCE, SOURCE + 5)).toString("hex");
   const isUnchecked = row.coming.packet.some((one) => one.kind === "udp" && one.checksum === 0);
