@@ -330,10 +330,26 @@ const FOREIGN: readonly Mutant[] = [
   },
 ];
 
+const SUMS: readonly Mutant[] = [
+  {
+    name: "an option goes, and a device's sum stays",
+    file: "stage/told.h",
+    from: "\tbpf_csum_update(skb, option_change(ip, &option));\n",
+    to: "",
+  },
+  {
+    name: "IPv6: a device's sum is that of the option's packet",
+    file: "stage/told.h",
+    from: "\t/* See sum_follow. */\n\tsum_follow(skb, packet, &to);\n",
+    to: "",
+  },
+];
+
 export const TOLD_MUTANTS: readonly Mutant[] = [
   ...GENEVE,
   ...OPTIONS,
   ...TOLD,
   ...SIZES_AND_TRUST,
   ...FOREIGN,
+  ...SUMS,
 ];
