@@ -12,7 +12,7 @@ import { openWorld, type World } from "./world.ts";
 const KNOWN_SEEDS = 1_000_000;
 
 const packets = budget("packets", 100_000);
-const seconds = budget("seconds", 10);
+const seconds = budget("seconds", 6);
 /** Most of what profiles of IPv6 meet, those of IPv4 have met already: one source is both. */
 const OF_IPV6 = 4;
 
