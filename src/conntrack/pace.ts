@@ -54,8 +54,11 @@ const LOOK_MS = 2000;
 /** When haste has freed less than one entry in so many for so long, it is over. */
 const FUTILE_SHARE = 128;
 const FUTILE_MS = 10_000;
-/** Entries from which the fill of a table is judged; those of all of it, if there are fewer. */
-const SAMPLE = 1024;
+/**
+ * Entries from which the fill of a table is judged, those of all of it if there are fewer: to about
+ * 6 %. A reading asks for no less, so that each is a judgement.
+ */
+const SAMPLE = 256;
 
 /** One step along a table. */
 export interface Step {
@@ -105,7 +108,7 @@ export class Pace {
   chunk(sweepMs: number): number {
     const looks = Math.max(1, this.#periodMs(sweepMs) / LOOK_MS);
     const most = this.#estimate === undefined ? this.#chunk : Math.ceil(this.#estimate / looks);
-    return Math.max(1, Math.min(this.#chunk, most));
+    return Math.min(this.#chunk, Math.max(SAMPLE, most));
   }
 
   /** A reading of `count` entries took so long: the next ones are larger or smaller. */
