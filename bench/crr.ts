@@ -2,24 +2,18 @@
 // New connections a second through a service's address, on the same three namespaces: by our
 // programs, by the rules that kube-proxy writes, and by forwarding alone to a pod's own address.
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import type { Identity, Ifindex, Port, ServiceId } from "../src/datapath/gen/abi.ts";
 import { attachTcx, attachXdp } from "../src/kernel/link.ts";
 import { inNamespace } from "../src/kernel/netns.ts";
 import { formatIpv4, type Ipv4 } from "../src/net/address.ts";
 import { type Bed, createBed } from "./bed.ts";
 import type { Budget } from "./budget.ts";
+import { buildCrr, crrServer, type RunClient, sampleCrr } from "./crr-program.ts";
 import { printTable, type Results } from "./results.ts";
 import { iptablesRules, nftablesRules, type RuleSet } from "./rules.ts";
 import { type Summary, summarize } from "./statistics.ts";
-import { BUILD } from "./variation.ts";
 import { BACKENDS_PER_SERVICE, createWorld, SERVICE_PORT, TARGET_PORT, VIPS } from "./world.ts";
 
-const CRR = `${BUILD}/crr`;
-const OPEN = 32;
-/** Short slices taken in turn, so that what else the machine does hits all alike. */
-const SLICE_SECONDS = 0.25;
 const WAYS = ["ciliate", "nftables", "iptables", "iptables-legacy"] as const;
 type Way = (typeof WAYS)[number];
 
@@ -36,8 +30,7 @@ interface Contender {
 /** A quick budget has no more than 100 services: rules for 10 000 take minutes to load. */
 export async function benchCrr(results: Results, { rounds }: Budget): Promise<void> {
   const thorough = rounds > 5;
-  mkdirSync(BUILD, { recursive: true });
-  execFileSync("gcc", ["-O2", "-Wall", "-o", CRR, `${import.meta.dirname}/crr.c`]);
+  buildCrr();
   await using stack = new AsyncDisposableStack();
   const contenders: Contender[] = [];
   for (const services of thorough ? [1, 1000, 10_000] : [1, 100]) {
@@ -46,9 +39,9 @@ export async function benchCrr(results: Results, { rounds }: Budget): Promise<vo
   contenders.push(await prepareForwarding(stack));
   for (let round = 0; round <= rounds; round++) {
     for (const { bed, to, port, samples } of contenders) {
-      const call = [CRR, "call", to, `${port}`, `${OPEN}`, `${SLICE_SECONDS}`];
-      const said = await bed.run("client", call);
-      if (round > 0) samples.push(Number.parseInt(said, 10));
+      const run: RunClient = (argv) => bed.run("client", argv);
+      const { rate } = await sampleCrr(run, "tcp", to, port);
+      if (round > 0) samples.push(rate);
     }
   }
   report(contenders, results);
@@ -62,7 +55,7 @@ async function prepare(
 ): Promise<Contender> {
   const last = services - 1;
   const bed = stack.use(createBed(last));
-  await bed.start("server", [CRR, "serve", `${TARGET_PORT}`]);
+  await bed.start("server", crrServer(TARGET_PORT));
   const rules: RuleSet = {
     services,
     backendsOf: (service) => (service === last ? BACKENDS_PER_SERVICE : 2),
@@ -75,7 +68,7 @@ async function prepare(
 
 async function prepareForwarding(stack: AsyncDisposableStack): Promise<Contender> {
   const bed = stack.use(createBed(0));
-  await bed.start("server", [CRR, "serve", `${TARGET_PORT}`]);
+  await bed.start("server", crrServer(TARGET_PORT));
   const to = formatIpv4(bed.pods[0] as Ipv4);
   return { way: "forwarding", services: 0, bed, to, port: TARGET_PORT, samples: [] };
 }

@@ -3,22 +3,23 @@
 // the socket, packet by packet, and to the pod's own address. New connections a second, questions
 // by UDP a second, and the CPU time of each.
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { createLab, type Lab } from "../src/lab/lab.ts";
 import { podNamed } from "../src/lab/plan.ts";
 import { until } from "../src/lab/process.ts";
 import { removeLab } from "../src/lab/state.ts";
 import { formatIpv4 } from "../src/net/address.ts";
 import type { Budget } from "./budget.ts";
-import { busySeconds } from "./process.ts";
+import {
+  buildCrr,
+  type CrrProtocol,
+  crrProbe,
+  crrServer,
+  type RunClient,
+  sampleCrr,
+} from "./crr-program.ts";
 import { printTable, type Results } from "./results.ts";
 import { type Summary, summarize } from "./statistics.ts";
-import { BUILD } from "./variation.ts";
 
-const CRR = `${BUILD}/crr`;
-const OPEN = 32;
-const SLICE_SECONDS = 0.25;
 const VIP = "198.51.100.1";
 const PORT = 80;
 const TARGET_PORT = 8080;
@@ -28,12 +29,10 @@ const LIMIT_MS = 20_000;
 
 const WAYS = ["socket", "packet", "direct"] as const;
 type Way = (typeof WAYS)[number];
-const PROTOCOLS = { tcp: "call", udp: "ask" } as const;
-type Protocol = keyof typeof PROTOCOLS;
 
 interface Contender {
   readonly way: Way;
-  readonly protocol: Protocol;
+  readonly protocol: CrrProtocol;
   readonly lab: Lab;
   readonly rates: number[];
   /** µs of CPU time of the whole machine for each, client and server too. */
@@ -41,8 +40,7 @@ interface Contender {
 }
 
 export async function benchInside(results: Results, { rounds }: Budget): Promise<void> {
-  mkdirSync(BUILD, { recursive: true });
-  execFileSync("gcc", ["-O2", "-Wall", "-o", CRR, `${import.meta.dirname}/crr.c`]);
+  buildCrr();
   const names = {
     socket: `bench${process.pid % 100_000}s`,
     packet: `bench${process.pid % 100_000}p`,
@@ -80,12 +78,12 @@ async function prepare(name: string, enabled: boolean): Promise<Lab> {
     })),
     backends: [SERVER],
   });
-  lab.start(SERVER, [CRR, "serve", `${TARGET_PORT}`]);
+  lab.start(SERVER, crrServer(TARGET_PORT));
   // A port is free again after a second, so that ports don't limit connections.
   const ports = ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1"];
   await lab.output(CLIENT, ["sysctl", "-q", "-w", ...ports]);
   await until("the service to answer", LIMIT_MS, async () => {
-    const { code } = await lab.run(CLIENT, [CRR, "call", VIP, `${PORT}`, "1", "0.1"]);
+    const { code } = await lab.run(CLIENT, crrProbe(VIP, PORT));
     return code === 0;
   });
   return lab;
@@ -95,20 +93,11 @@ async function sample({ way, protocol, lab, rates, costs }: Contender, counts: b
   const direct = way === "direct";
   const to = direct ? formatIpv4(podNamed(lab.plan, SERVER).address) : VIP;
   const port = direct ? TARGET_PORT : PORT;
-  const before = busySeconds();
-  const said = await lab.output(CLIENT, [
-    CRR,
-    PROTOCOLS[protocol],
-    to,
-    `${port}`,
-    `${OPEN}`,
-    `${SLICE_SECONDS}`,
-  ]);
-  const busy = busySeconds() - before;
-  const rate = Number.parseInt(said, 10);
+  const run: RunClient = (argv) => lab.output(CLIENT, argv);
+  const { rate, cost } = await sampleCrr(run, protocol, to, port);
   if (!counts) return;
   rates.push(rate);
-  costs.push((busy * 1e6) / (rate * SLICE_SECONDS));
+  costs.push(cost);
 }
 
 function report(contenders: readonly Contender[], results: Results): void {

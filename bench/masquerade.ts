@@ -3,8 +3,6 @@
 // of each, on the same three namespaces. Backends are elsewhere and answer to the node, so packets
 // pass our programs at tc both ways.
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { type Ifindex, NexthopFlag, ServiceFlag } from "../src/datapath/gen/abi.ts";
 import { attachTcx } from "../src/kernel/link.ts";
@@ -12,16 +10,12 @@ import { inNamespace } from "../src/kernel/netns.ts";
 import { formatIpv4, parseIpv4 } from "../src/net/address.ts";
 import { type Bed, createBed } from "./bed.ts";
 import type { Budget } from "./budget.ts";
-import { busySeconds } from "./process.ts";
+import { buildCrr, crrServer, type RunClient, sampleCrr } from "./crr-program.ts";
 import { printTable, type Results } from "./results.ts";
 import { iptablesRules, nftablesRules, type RuleSet } from "./rules.ts";
 import { type Summary, summarize } from "./statistics.ts";
-import { BUILD } from "./variation.ts";
 import { BACKENDS_PER_SERVICE, createWorld, SERVICE_PORT, TARGET_PORT, VIPS } from "./world.ts";
 
-const CRR = `${BUILD}/crr`;
-const OPEN = 32;
-const SLICE_SECONDS = 0.25;
 /** The node's address on the servers' wire: what they see as their client. */
 const NODE_ADDRESS = parseIpv4("192.168.2.1");
 const WAYS = ["ciliate", "nftables", "iptables", "iptables-legacy"] as const;
@@ -40,8 +34,7 @@ interface Contender {
 }
 
 export async function benchMasquerade(results: Results, { rounds }: Budget): Promise<void> {
-  mkdirSync(BUILD, { recursive: true });
-  execFileSync("gcc", ["-O2", "-Wall", "-o", CRR, `${import.meta.dirname}/crr.c`]);
+  buildCrr();
   await using stack = new AsyncDisposableStack();
   const contenders: Contender[] = [];
   for (const way of WAYS) {
@@ -59,21 +52,11 @@ export async function benchMasquerade(results: Results, { rounds }: Budget): Pro
 async function sample(contender: Contender, counts: boolean): Promise<void> {
   const { bed, protocol, rates, costs } = contender;
   const to = formatIpv4(VIPS);
-  const what = protocol === "tcp" ? "call" : "ask";
-  const before = busySeconds();
-  const said = await bed.run("client", [
-    CRR,
-    what,
-    to,
-    `${SERVICE_PORT}`,
-    `${OPEN}`,
-    `${SLICE_SECONDS}`,
-  ]);
-  const busy = busySeconds() - before;
-  const rate = Number.parseInt(said, 10);
+  const run: RunClient = (argv) => bed.run("client", argv);
+  const { rate, cost } = await sampleCrr(run, protocol, to, SERVICE_PORT);
   if (!counts) return;
   rates.push(rate);
-  costs.push((busy * 1e6) / (rate * SLICE_SECONDS));
+  costs.push(cost);
 }
 
 async function prepare(
@@ -83,7 +66,7 @@ async function prepare(
   const rules: RuleSet = { services: 1, backendsOf: () => BACKENDS_PER_SERVICE };
   const make = async (protocol: Protocol): Promise<Bed> => {
     const bed = stack.use(createBed(0));
-    await bed.start("server", [CRR, "serve", `${TARGET_PORT}`]);
+    await bed.start("server", crrServer(TARGET_PORT));
     if (way === "ciliate") await attach(bed, stack);
     else await load(bed, way, rules, protocol);
     return bed;
