@@ -151,6 +151,7 @@ function flowOf(client: Ipv4, flags: number, seen: Jiffies): Flow {
     seen,
     flags,
     clientIdentity: 0 as Identity,
+    claimed: 0,
     packets: 1n,
     bytes: 100n,
     created: seen,

@@ -321,6 +321,7 @@ function flowOf(number: number): Flow {
     seen: 0 as Jiffies,
     flags: FlowFlag.snat | FlowFlag.confirmed | FlowFlag.replied,
     clientIdentity: 0 as Identity,
+    claimed: 0,
     packets: 0n,
     bytes: 0n,
     created: 0 as Jiffies,

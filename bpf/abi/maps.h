@@ -220,7 +220,7 @@ struct FAMILY(flow) {
 	__u64 packets;
 	__u64 bytes;
 	jiffies_t created;
-	__u32 reserved;
+	__u32 claimed; /* somebody is removing the entry */
 };
 
 #define flow_t struct FAMILY(flow)

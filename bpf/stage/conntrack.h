@@ -8,9 +8,6 @@
 #include "packet.h"
 #include "scratch.h"
 
-/* Candidates for another client port when the client's own is taken. */
-#define ALIAS_TRIES 8
-
 /* The key of a packet from `from`, as it is written in the packet. */
 static __always_inline flow_key_t flow_key_of(const struct packet *packet, __u8 direction)
 {
@@ -111,38 +108,6 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 		flow->flags |= own;
 	if ((flow->flags & both) != both)
 		flow_mark(flow, packet->protocol, both, reply_entry);
-}
-
-/* Whether another flow uses this REPLY key. */
-static __always_inline bool reply_key_taken(const flow_t *flow, const flow_key_t *key)
-{
-	flow_t *other = bpf_map_lookup_elem(&FAMILY(conntrack), key);
-
-	return other && !flow_is_over(other) && !flow_is_same(flow, other);
-}
-
-/* Another client port that a flow could have. */
-static __always_inline port_t alias_candidate(const struct packet *packet, __u32 try)
-{
-	return bpf_htons(0x8000 | ((packet->hash + try * 4099) & 0x7fff));
-}
-
-/* Gives the flow a client port that no other flow of the same client and pod uses. */
-static __always_inline bool alias_choose(flow_t *flow, const struct packet *packet)
-{
-	flow_key_t key = reply_key(flow, packet->protocol);
-
-	if (!reply_key_taken(flow, &key))
-		return true;
-	if (ports_stay(packet->protocol))
-		return false;
-	for (__u32 i = 0; i < ALIAS_TRIES; i++) {
-		flow->alias_port = alias_candidate(packet, i);
-		key.destination_port = flow->alias_port;
-		if (!reply_key_taken(flow, &key))
-			return true;
-	}
-	return false;
 }
 
 #endif

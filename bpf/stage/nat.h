@@ -2,9 +2,7 @@
 #ifndef CILIATE_STAGE_NAT_H
 #define CILIATE_STAGE_NAT_H
 
-#include <linux/errno.h>
-#include "conntrack.h"
-#include "forget.h"
+#include "alias.h"
 #include "service.h"
 #include "translation.h"
 
@@ -44,26 +42,6 @@ static __always_inline bool nat_port_used(void *ctx, const flow_t *flow, __u8 pr
 	return true;
 }
 
-/* Makes the REPLY entry; 0, -EEXIST when another flow has its key, or what the kernel says. */
-static __always_inline int nat_take_port(const flow_t *flow, __u8 protocol)
-{
-	flow_key_t key = reply_key(flow, protocol);
-	/* An int: before Linux 6.4 the upper half isn't the sign. */
-	int failed = bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_NOEXIST);
-	flow_t *other;
-
-	if (failed != -EEXIST)
-		return failed;
-	other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!other)
-		return -EEXIST;
-	if (flow_is_over(other))
-		flow_delete(other, protocol);
-	else if (!flow_is_same(other, flow))
-		return -EEXIST;
-	return bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY);
-}
-
 /* Whether SNAT may use a port of this node's. */
 static __always_inline bool nat_port_fits(port_t port, __u8 protocol)
 {
@@ -93,7 +71,7 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 		flow->alias_port = nat_candidate(packet, try);
 		if (!flow->alias_port || nat_port_used(ctx, flow, packet->protocol))
 			continue;
-		failed = nat_take_port(flow, packet->protocol);
+		failed = FAMILY(reply_key_take)(flow, packet->protocol);
 		if (!failed)
 			return SENT_NAT;
 		if (failed != -EEXIST)
@@ -105,14 +83,10 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 /* Makes the REQUEST entry of a flow that has the REPLY one; false: it has neither. */
 static __always_inline bool nat_request_made(const flow_t *flow, __u8 protocol)
 {
-	flow_key_t key = request_key(flow, protocol);
 	struct traffic *traffic;
 
-	if (bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY)) {
-		key = reply_key(flow, protocol);
-		bpf_map_delete_elem(&FAMILY(conntrack), &key);
+	if (!request_made(flow, protocol))
 		return false;
-	}
 	if (protocol != IPPROTO_UDP)
 		return true;
 	traffic = traffic_of(flow->counter);

@@ -80,11 +80,10 @@ static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_
 
 		if (try && ports_stay(packet->protocol))
 			break;
-		if (try)
-			flow->alias_port = alias_candidate(packet, try - 1);
+		flow->alias_port = alias_candidate(packet, try);
 		if (outbound_port_used(skb, flow, packet->protocol, asker))
 			continue;
-		failed = nat_take_port(flow, packet->protocol);
+		failed = FAMILY(reply_key_take)(flow, packet->protocol);
 		if (!failed)
 			return SENT_OUTBOUND;
 		if (failed != -EEXIST)
@@ -119,7 +118,6 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	flow->client_port = packet->source_port;
 	flow->service_port = packet->destination_port;
 	flow->pod_port = backend->port;
-	flow->alias_port = packet->source_port;
 	flow->service = packet->service;
 	flow->counter = backend->counter;
 	flow->flags = asker->flags;

@@ -2,8 +2,7 @@
 #ifndef CILIATE_STAGE_OWNERS_H
 #define CILIATE_STAGE_OWNERS_H
 
-#include "conntrack.h"
-#include "forget.h"
+#include "alias.h"
 #include "encap.h"
 #include "endpoint.h"
 #include "service.h"
@@ -130,26 +129,19 @@ static __always_inline void decide_pass(struct decision *decision, const struct 
 	decision->hop = hop;
 }
 
-/* Makes both entries of a flow that this node takes up; SENT_POD or why not. */
-static __noinline enum verdict flow_adopt(flow_t *flow, struct packet *packet)
+/* Makes both entries of a flow that this node takes up; SENT_POD or why not. Global: see there. */
+__noinline enum verdict FAMILY(flow_adopt)(flow_t *flow, struct packet *packet)
 {
-	flow_key_t key;
+	enum verdict verdict;
 
 	if (!flow || !packet)
 		return DROP_TABLE;
-	if (!alias_choose(flow, packet))
-		return DROP_PORT_COLLISION;
-	key = reply_key(flow, packet->protocol);
-	if (bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY))
-		return DROP_CONNTRACK_FULL;
+	verdict = alias_choose(flow, packet);
+	if (verdict != SENT_POD)
+		return verdict;
 	flow->packets = 1;
 	flow->bytes = packet->frame_bytes;
-	key = request_key(flow, packet->protocol);
-	if (!bpf_map_update_elem(&FAMILY(conntrack), &key, flow, BPF_ANY))
-		return SENT_POD;
-	key = reply_key(flow, packet->protocol);
-	bpf_map_delete_elem(&FAMILY(conntrack), &key);
-	return DROP_CONNTRACK_FULL;
+	return request_made(flow, packet->protocol) ? SENT_POD : DROP_CONNTRACK_FULL;
 }
 
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
@@ -171,14 +163,13 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->client_port = packet->source_port;
 	flow->service_port = packet->destination_port;
 	flow->pod_port = target->port;
-	flow->alias_port = packet->source_port;
 	flow->service = packet->service;
 	flow->counter = target->counter;
 	flow->created = flow->seen = jiffies_now();
 	flow->flags = flags;
 	if (is_connected(packet) && !packet_is_syn(packet))
 		flow->flags |= FLOW_CONFIRMED;
-	decision->verdict = flow_adopt(flow, packet);
+	decision->verdict = FAMILY(flow_adopt)(flow, packet);
 	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
 	if (decision->kind != DECIDE_POD)
 		return;

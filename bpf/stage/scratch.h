@@ -37,6 +37,8 @@ struct errand {
  */
 struct scratch {
 	flow_t flow;
+	flow_key_t key;		 /* of a flow's entry that is being made */
+	flow_key_t forgotten[2]; /* REQUEST and REPLY of one that goes */
 	struct packet packet;
 	struct quote quote;
 	struct errand errand;

@@ -66,6 +66,7 @@ export function flowOf(wish: Wish, ageSeconds: number): Flow {
     nexthopGeneration: 0,
     counter: 0,
     clientIdentity: 0 as Identity,
+    claimed: 0,
     flags: wish.flags ?? 0,
     packets: 1n,
     bytes: 100n,

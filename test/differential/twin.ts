@@ -445,6 +445,7 @@ function abiFlow(flow: Flow): AbiFlow {
     nexthopGeneration: flow.nexthopGeneration,
     counter: flow.counter,
     clientIdentity: 0 as Identity,
+    claimed: 0,
     flags: flow.flags,
     packets: BigInt(flow.packets),
     bytes: BigInt(flow.bytes),

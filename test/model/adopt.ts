@@ -2,7 +2,7 @@
 // *Adopt*: a new flow of a pod of this node.
 
 import type { Address } from "./family.ts";
-import { type Arrival, isClosed, replyKeyOf, requestKey } from "./flow.ts";
+import { type Arrival, getsReplyKey, replyKeyOf, requestKey } from "./flow.ts";
 import type { Node } from "./node.ts";
 import { FLOW, PROTOCOL } from "./numbers.ts";
 import { isConnected, isSyn } from "./packet.ts";
@@ -29,7 +29,7 @@ export function adopt(
   const others = ip.protocol === PROTOCOL.sctp ? 0 : CANDIDATES;
   for (let i = 0; i < others; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
   const flows = ports.map((aliasPort) => newFlow(arrival, adoption, aliasPort));
-  const flow = flows.find((candidate) => isFree(node, candidate, ip.protocol));
+  const flow = flows.find((candidate) => getsReplyKey(node, candidate, ip.protocol));
   if (flow === undefined) return "DROP_PORT_COLLISION";
   const replyKey = replyKeyOf(flow, ip.protocol);
   if (!node.store(replyKey, { ...flow, packets: 0, bytes: 0 })) return "DROP_CONNTRACK_FULL";
@@ -40,18 +40,6 @@ export function adopt(
   const connections = ip.protocol === PROTOCOL.udp ? 1 : 0;
   node.count(adoption.target.counter, { adopted: 1, connections });
   return flow;
-}
-
-/** Whether no other flow that is open has the REPLY key. */
-function isFree(node: Node, flow: Flow, protocol: number): boolean {
-  const there = node.flow(replyKeyOf(flow, protocol));
-  if (there === undefined || isClosed(there)) return true;
-  return (
-    there.client === flow.client &&
-    there.serviceAddress === flow.serviceAddress &&
-    there.servicePort === flow.servicePort &&
-    there.clientPort === flow.clientPort
-  );
 }
 
 function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow {

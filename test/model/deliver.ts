@@ -6,15 +6,7 @@ import { backendOfSlot, slotFor } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
 import { concat, set16 } from "./bytes.ts";
 import type { Address } from "./family.ts";
-import {
-  type Arrival,
-  isPast,
-  replyKeyOf,
-  requestKey,
-  requestKeyOf,
-  sendToPod,
-  updateFromClient,
-} from "./flow.ts";
+import { type Arrival, forget, isPast, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
 import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE, TCP } from "./numbers.ts";
 import { changeHeader, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
@@ -46,8 +38,7 @@ export function deliver(node: Node, arrival: Arrival, pod: Address): Outcome {
   if (flow !== undefined && (flow.flags & FLOW.remote) === 0) {
     // 1.
     if (isPast(flow, ip, l4) || (flow.flags & FLOW.snat) !== 0) {
-      node.remove(requestKeyOf(flow, ip.protocol));
-      node.remove(replyKeyOf(flow, ip.protocol));
+      forget(node, flow, ip.protocol);
     } else return deliverKnown(node, arrival, flow);
   } else if (flow !== undefined) {
     // 2.

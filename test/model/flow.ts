@@ -61,7 +61,7 @@ export function replyKeyOf(flow: Flow, protocol: number): FlowKey {
 }
 
 /** RESET, or FIN from both sides. */
-export function isClosed(flow: Flow): boolean {
+function isClosed(flow: Flow): boolean {
   const bothFins = FLOW.finClient | FLOW.finPod;
   return (flow.flags & FLOW.reset) !== 0 || (flow.flags & bothFins) === bothFins;
 }
@@ -69,6 +69,32 @@ export function isClosed(flow: Flow): boolean {
 /** Whether a packet is none of the flow's any more, which is over. */
 export function isPast(flow: Flow, ip: Ip, l4: L4): boolean {
   return (flow.flags & FLOW.reset) !== 0 || (isSyn(ip, l4) && isClosed(flow));
+}
+
+/** Removes both entries of a flow; its REPLY key may be another flow's by now. */
+export function forget(node: Node, flow: Flow, protocol: number): void {
+  const reply = replyKeyOf(flow, protocol);
+  const there = node.flow(reply);
+  node.remove(requestKeyOf(flow, protocol));
+  if (there !== undefined && isSameFlow(there, flow)) node.remove(reply);
+}
+
+function isSameFlow(one: Flow, other: Flow): boolean {
+  return (
+    one.client === other.client &&
+    one.serviceAddress === other.serviceAddress &&
+    one.servicePort === other.servicePort &&
+    one.clientPort === other.clientPort
+  );
+}
+
+/** Whether a flow may have its REPLY key; who had it and is over is forgotten. */
+export function getsReplyKey(node: Node, flow: Flow, protocol: number): boolean {
+  const there = node.flow(replyKeyOf(flow, protocol));
+  if (there === undefined || isSameFlow(there, flow)) return true;
+  if (!isClosed(there)) return false;
+  forget(node, there, protocol);
+  return true;
 }
 
 /** What every packet does to the entry that it met. */

@@ -7,11 +7,11 @@ import { arrivalOf, segmentSize, wayOf } from "./balance.ts";
 import { deliver } from "./deliver.ts";
 import type { Address, Ip } from "./family.ts";
 import {
-  isClosed,
+  forget,
+  getsReplyKey,
   isPast,
   replyKeyOf,
   requestKey,
-  requestKeyOf,
   updateFromClient,
   updateFromPod,
 } from "./flow.ts";
@@ -53,8 +53,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
       if ((flow.flags & FLOW.snat) !== 0) return sendToPod(node, place, request, flow);
       return keepHere(node, place, request, flow);
     }
-    node.remove(requestKeyOf(flow, ip.protocol));
-    node.remove(replyKeyOf(flow, ip.protocol));
+    forget(node, flow, ip.protocol);
   }
   // 2.
   const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
@@ -144,19 +143,7 @@ function isFree(node: Node, flow: Flow, protocol: number): boolean {
   if (node.frontend(aliasAddress, aliasPort, protocol, KIND.service) !== undefined) return false;
   const reply = replyKeyOf(flow, protocol);
   if (protocol !== PROTOCOL.sctp && node.around.hasOwnSocket(reply)) return false;
-  const there = node.flow(reply);
-  if (there === undefined) return true;
-  if (!isClosed(there)) {
-    return (
-      there.client === flow.client &&
-      there.serviceAddress === flow.serviceAddress &&
-      there.servicePort === flow.servicePort &&
-      there.clientPort === flow.clientPort
-    );
-  }
-  node.remove(requestKeyOf(there, protocol));
-  node.remove(replyKeyOf(there, protocol));
-  return true;
+  return getsReplyKey(node, flow, protocol);
 }
 
 function newFlow(node: Node, request: Request, backend: Backend, aliasPort: number): Flow {

@@ -6,11 +6,11 @@ import { fragNeeded, tell } from "./answer.ts";
 import { segmentSize, serviceRow, wayOf } from "./balance.ts";
 import type { Address, Ip } from "./family.ts";
 import {
-  isClosed,
+  forget,
+  getsReplyKey,
   isPast,
   replyKeyOf,
   requestKey,
-  requestKeyOf,
   updateFromClient,
   updateFromPod,
 } from "./flow.ts";
@@ -91,10 +91,7 @@ export function flowOf(node: Node, request: Request, asker: Asker): Flow | Outco
   }
   if (row >= node.limits.services) return pass("PASS_NOT_OURS", frame);
   if (ends) return pass("PASS_TTL", frame);
-  if (known !== undefined) {
-    node.remove(requestKeyOf(known, ip.protocol));
-    if ((known.flags & FLOW.remote) === 0) node.remove(replyKeyOf(known, ip.protocol));
-  }
+  if (known !== undefined) forget(node, known, ip.protocol);
   return open(node, { ...request, service: serviceRow(node, row) }, asker);
 }
 
@@ -137,19 +134,7 @@ function isFree(node: Node, flow: Flow, protocol: number, { netns }: Asker): boo
     const found = node.around.socket({ netns, ...reply });
     if (found === "other") return false;
   }
-  const there = node.flow(reply);
-  if (there === undefined) return true;
-  if (!isClosed(there)) {
-    return (
-      there.client === flow.client &&
-      there.serviceAddress === flow.serviceAddress &&
-      there.servicePort === flow.servicePort &&
-      there.clientPort === flow.clientPort
-    );
-  }
-  node.remove(requestKeyOf(there, protocol));
-  node.remove(reply);
-  return true;
+  return getsReplyKey(node, flow, protocol);
 }
 
 function newFlow(

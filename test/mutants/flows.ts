@@ -79,11 +79,6 @@ const OWNERS = inFile("stage/owners.h", [
     to: "if (flow && flow->flags & FLOW_REMOTE &&",
   },
   {
-    name: "half a flow is left behind",
-    from: "\tkey = reply_key(flow, packet->protocol);\n\tbpf_map_delete_elem(&FAMILY(conntrack), &key);\n",
-    to: "",
-  },
-  {
     name: "adopted TCP flows are counted as connections",
     from: "traffic->connections += packet->protocol == IPPROTO_UDP;",
     to: "traffic->connections++;",
@@ -146,21 +141,6 @@ const NAT = inFile("stage/nat.h", [
     name: "SNAT: the node's own services are overlooked",
     from: "FRONTEND_SERVICE)))\n\t\treturn true;",
     to: "FRONTEND_SERVICE)))\n\t\treturn false;",
-  },
-  {
-    name: "SNAT: ports of other flows are taken",
-    from: "\telse if (!flow_is_same(other, flow))\n\t\treturn -EEXIST;\n",
-    to: "",
-  },
-  {
-    name: "SNAT: flows that are over keep their REQUEST entries",
-    from: "\t\tflow_delete(other, protocol);\n\telse",
-    to: "\t\tbpf_map_delete_elem(&conntrack, &key);\n\telse",
-  },
-  {
-    name: "SNAT: half a flow is left behind",
-    from: "\t\tkey = reply_key(flow, protocol);\n\t\tbpf_map_delete_elem(&FAMILY(conntrack), &key);\n",
-    to: "",
   },
   {
     name: "SNAT: known flows follow the ring",
@@ -255,9 +235,6 @@ const CONNTRACK = inFile("stage/conntrack.h", [
     from: "return flow->flags & FLOW_RESET || (flow",
     to: "return (flow",
   },
-  { name: "other candidates for ports", from: "try * 4099", to: "try * 4098" },
-  { name: "one candidate fewer", from: "#define ALIAS_TRIES 8", to: "#define ALIAS_TRIES 7" },
-  { name: "candidates below 32768", from: "bpf_htons(0x8000 | (", to: "bpf_htons((" },
   {
     name: "flows to two addresses are one",
     from: "same_address(other->service_address, flow->service_address) &&",
@@ -274,11 +251,6 @@ const CONNTRACK = inFile("stage/conntrack.h", [
     to: "(packet_is_syn(packet)",
   },
   {
-    name: "closed flows keep their ports",
-    from: "return other && !flow_is_over(other) &&",
-    to: "return other &&",
-  },
-  {
     name: "bytes without Ethernet and outer header",
     from: "flow->bytes += packet->frame_bytes;",
     to: "flow->bytes += packet->total_bytes;",
@@ -293,8 +265,44 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   {
     name: "the reply entry stays",
     file: "stage/forget.h",
-    from: "if (!(flow->flags & FLOW_REMOTE))\n\t\tbpf_map_delete_elem",
-    to: "if (flow->flags & FLOW_REMOTE)\n\t\tbpf_map_delete_elem",
+    from: "flow_claim(other))\n\t\tbpf_map_delete_elem(&FAMILY(conntrack), reply);",
+    to: "flow_claim(other))\n\t\tother->flags |= 0;",
+  },
+  {
+    name: "another flow's reply entry goes",
+    file: "stage/forget.h",
+    from: "other && flow_is_same(other, flow) && ",
+    to: "other && ",
+  },
+]);
+
+const ALIAS = inFile("stage/alias.h", [
+  {
+    name: "other candidates for ports",
+    from: "(try - 1) * 4099) & 0x7fff",
+    to: "(try - 1) * 4098) & 0x7fff",
+  },
+  { name: "one candidate fewer", from: "#define ALIAS_TRIES 8", to: "#define ALIAS_TRIES 7" },
+  { name: "candidates below 32768", from: "bpf_htons(0x8000 | (", to: "bpf_htons((" },
+  {
+    name: "ports of other flows are taken",
+    from: "\tif (!flow_is_over(other))\n\t\treturn -EEXIST;\n",
+    to: "",
+  },
+  {
+    name: "closed flows keep their ports",
+    from: "\tif (!flow_is_over(other))\n\t\treturn",
+    to: "\tif (other)\n\t\treturn",
+  },
+  {
+    name: "flows that are over keep their REQUEST entries",
+    from: "\tflow_delete(other, protocol);\n",
+    to: "\tbpf_map_delete_elem(&FAMILY(conntrack), key);\n",
+  },
+  {
+    name: "half a flow is left behind",
+    from: "\tbpf_map_delete_elem(&FAMILY(conntrack), &held->key);\n",
+    to: "",
   },
 ]);
 
@@ -305,4 +313,5 @@ export const CONNTRACK_MUTANTS: readonly Mutant[] = [
   ...NAT_SKB,
   ...LIMITS,
   ...CONNTRACK,
+  ...ALIAS,
 ];

@@ -146,6 +146,8 @@ const ADOPTED: readonly Row[] = [
 
 /** The first candidates for another client port of the client's flow to `nearToo`. */
 const ALIASES = [48_853, 52_952, 57_051, 61_150, 65_249, 36_580, 40_679, 44_778] as const;
+/** The first for one to `near`. */
+const ALIAS_NEAR = 34_077;
 const nearToo = ipipToNear(toService("nearToo", SYN));
 const aliased = (port: number): Packet =>
   intoNear(tcpTo(NEAR, 8080, SYN, { tcp: { sourcePort: port } }));
@@ -183,7 +185,7 @@ const COLLIDING: readonly Row[] = [
     verdict: "DROP_PORT_COLLISION",
   },
   {
-    title: "a port whose flow is over is free",
+    title: "a port whose flow is over is free, and that flow goes",
     places: HOST,
     before: [
       { packet: ipipToNear(toService("near", SYN)) },
@@ -192,6 +194,19 @@ const COLLIDING: readonly Row[] = [
     coming: { packet: nearToo },
     verdict: "SENT_POD",
     leaving: aliased(CLIENT_PORT),
+    check: (stage) => expectFlows(stage, "request 1", "reply 0"),
+  },
+  {
+    title: "a flow that comes again leaves its former port to who has it now",
+    places: HOST,
+    before: [
+      { packet: ipipToNear(toService("near", SYN)) },
+      { packet: ipipToNear(toService("near", RST)) },
+    ],
+    poke: portsTaken([CLIENT_PORT]),
+    coming: { packet: ipipToNear(toService("near", SYN)) },
+    verdict: "SENT_POD",
+    leaving: aliased(ALIAS_NEAR),
   },
 ];
 

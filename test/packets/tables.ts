@@ -220,6 +220,7 @@ function strangersFlow(aliasPort: number, pod = NEAR, aliasAddress = CLIENT): Fl
     nexthopGeneration: 0,
     counter: 0,
     clientIdentity: 0 as Identity,
+    claimed: 0,
     flags: 0,
     packets: 0n,
     bytes: 0n,

@@ -28,6 +28,7 @@ const FLOWS: readonly Named[] = [
   { client: CLIENT, clientPort: 40_001, name: "farDns", nat: 1 },
   { client: CLIENT, clientPort: 1234, name: "far", nat: 1 },
   { client: CLIENT, clientPort: 40_000, name: "nearToo", aliases: ALIASES },
+  { client: CLIENT, clientPort: 40_000, name: "near", aliases: 1 },
   { client: IDLE, clientPort: 40_000, name: "near", aliases: ALIASES },
   { client: IDLE, clientPort: 40_000, name: "nearToo", aliases: 1 },
   { client: IDLE, clientPort: 40_002, name: "near", aliases: 1 },

@@ -831,6 +831,7 @@ export interface Flow {
   readonly packets: bigint;
   readonly bytes: bigint;
   readonly created: Jiffies;
+  readonly claimed: number;
 }
 export const Flow: Codec<Flow> = {
   name: "struct flow",
@@ -854,6 +855,7 @@ export const Flow: Codec<Flow> = {
     packets: view.getBigUint64(offset + 48, true),
     bytes: view.getBigUint64(offset + 56, true),
     created: view.getUint32(offset + 64, true) as Jiffies,
+    claimed: view.getUint32(offset + 68, true),
   }),
   encode: (view, offset, value) => {
     view.setUint32(offset, value.client);
@@ -874,7 +876,7 @@ export const Flow: Codec<Flow> = {
     view.setBigUint64(offset + 48, value.packets, true);
     view.setBigUint64(offset + 56, value.bytes, true);
     view.setUint32(offset + 64, value.created, true);
-    view.setUint32(offset + 68, 0);
+    view.setUint32(offset + 68, value.claimed, true);
   },
 };
 
@@ -1491,6 +1493,7 @@ export interface Flow6 {
   readonly packets: bigint;
   readonly bytes: bigint;
   readonly created: Jiffies;
+  readonly claimed: number;
 }
 export const Flow6: Codec<Flow6> = {
   name: "struct flow6",
@@ -1514,6 +1517,7 @@ export const Flow6: Codec<Flow6> = {
     packets: view.getBigUint64(offset + 96, true),
     bytes: view.getBigUint64(offset + 104, true),
     created: view.getUint32(offset + 112, true) as Jiffies,
+    claimed: view.getUint32(offset + 116, true),
   }),
   encode: (view, offset, value) => {
     setUint128(view, offset, value.client);
@@ -1534,7 +1538,7 @@ export const Flow6: Codec<Flow6> = {
     view.setBigUint64(offset + 96, value.packets, true);
     view.setBigUint64(offset + 104, value.bytes, true);
     view.setUint32(offset + 112, value.created, true);
-    view.setUint32(offset + 116, 0);
+    view.setUint32(offset + 116, value.claimed, true);
   },
 };
 
@@ -2032,7 +2036,7 @@ export const maps = {
     flags: 0,
     key: FlowKey,
     value: Flow,
-    layout: "80d1c3c45bbb7ce2",
+    layout: "af4b8e8201542e29",
   } satisfies TypedMapSpec<FlowKey, Flow>,
   /** struct flow_key6 → struct flow6 */
   conntrack6: {
@@ -2044,7 +2048,7 @@ export const maps = {
     flags: 0,
     key: FlowKey6,
     value: Flow6,
-    layout: "7aa6a356536c6f63",
+    layout: "603841351f78ce54",
   } satisfies TypedMapSpec<FlowKey6, Flow6>,
   /** __u32 → struct traffic */
   counters: {
@@ -2307,21 +2311,21 @@ export const maps = {
     value: Runtime,
     layout: "e577ebeac908f224",
   } satisfies TypedMapSpec<number, Runtime>,
-  /** 4 bytes → 208 bytes */
+  /** 4 bytes → 256 bytes */
   scratch: {
     name: "scratch",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 208,
+    valueSize: 256,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
-  /** 4 bytes → 400 bytes */
+  /** 4 bytes → 520 bytes */
   scratch6: {
     name: "scratch6",
     type: "percpu_array",
     keySize: 4,
-    valueSize: 400,
+    valueSize: 520,
     maxEntries: 1,
     flags: 0,
   } satisfies MapShape,
@@ -2700,7 +2704,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "d8b995119956525abb12ecdc1715a0ad6dfc526ce3d73601a4a1bf03a3898431";
+export const abiDigest = "e74b6a58ef8df9041e07415f2e8a60b763e32b61f7210fc222c1e4d0e93fb2dc";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2982,7 +2986,7 @@ struct flow 72
   48 __u64 packets
   56 __u64 bytes
   64 jiffies_t created
-  68 __u32 reserved
+  68 __u32 claimed
 
 struct flow6 120
   0 ipv6_t client
@@ -3003,7 +3007,7 @@ struct flow6 120
   96 __u64 packets
   104 __u64 bytes
   112 jiffies_t created
-  116 __u32 reserved
+  116 __u32 claimed
 
 struct flow_key 16
   0 ipv4_t source
@@ -3434,13 +3438,13 @@ map runtime array
 
 map scratch percpu_array
   key 4 bytes
-  value 208 bytes
+  value 256 bytes
   entries 1
   flags 0
 
 map scratch6 percpu_array
   key 4 bytes
-  value 400 bytes
+  value 520 bytes
   entries 1
   flags 0
 
