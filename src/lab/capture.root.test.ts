@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { createLab } from "./lab.ts";
@@ -32,4 +32,27 @@ test("a capture has what passed before its end, also when it had to wait", async
   await capture.stop();
   const lines = execFileSync("tshark", ["-n", "-r", file], { encoding: "utf8" }).trim().split("\n");
   assert.equal(lines.length, 2 * 5);
+});
+
+test("a capture that had no room for all that passed says so", async () => {
+  await using lab = await createLab({ name: `l${process.pid}`, nodes: 1, agents: false });
+  const file = join(lab.plan.state, "full.pcapng");
+  const capture = await lab.capture("client", file, { devices: ["eth0"], filter: "icmp" });
+  const dumpcap = processWith(file);
+  process.kill(dumpcap, "SIGSTOP");
+  await lab.output("client", ["ping", "-q", "-f", "-c", "5000", "-s", "1400", "10.0.1.1"]);
+  process.kill(dumpcap, "SIGCONT");
+  await assert.rejects(capture.stop(), /^LabError: the capture in client lost \d+ packets/);
+});
+
+const noShares = existsSync("/proc/self/autogroup") ? false : "the kernel has no autogroups";
+
+test("what a lab starts has its starter's share of the processor", { skip: noShares }, async () => {
+  await using lab = await createLab({ name: `s${process.pid}`, nodes: 1, agents: false });
+  const { pid } = lab.start("client", ["sleep", "60"]);
+  const [own, its] = ["self", pid].map((process) =>
+    readFileSync(`/proc/${process}/autogroup`, "utf8").split(" "),
+  );
+  assert.notEqual(its?.[0], own?.[0]);
+  assert.deepEqual(its?.slice(1), own?.slice(1));
 });

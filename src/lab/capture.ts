@@ -32,8 +32,17 @@ export interface Capture {
   readonly file: string;
   /** Settles when the capture has ended, by `stop` or by itself. */
   readonly ended: Promise<void>;
-  /** Ends it; what had passed before is in the file. */
+  /** Ends it; what had passed before is in the file. Throws LabError when it isn't. */
   stop(): Promise<void>;
+}
+
+/**
+ * Packets that neither the kernel nor dumpcap had room for, by what dumpcap says at its end. Those
+ * that it forgets then ("flushed") are none: they came after the last that is waited for.
+ */
+function lostOf(told: string): number {
+  const counts = told.matchAll(/\(pcap:(\d+)\/dumpcap:(\d+)\//g);
+  return [...counts].reduce((sum, [, pcap, dumpcap]) => sum + Number(pcap) + Number(dumpcap), 0);
 }
 
 /** Dumpcap says how it goes on its standard error, one line each. */
@@ -114,6 +123,10 @@ export async function captureIn(
   ];
   // In a session of its own: a person's Ctrl-C must not end it before the last packets are in.
   const child = spawnIn(place, argv, { stdio: ["ignore", "ignore", "pipe"], detached: true });
+  let told = "";
+  child.stderr?.on("data", (chunk: Buffer) => {
+    told += chunk.toString();
+  });
   const ended = once(child, "close").then(() => {});
   await started(child, place);
   return {
@@ -123,6 +136,12 @@ export async function captureIn(
       await settled(file, child.pid ?? 0);
       child.kill("SIGINT");
       await ended;
+      const lost = lostOf(told);
+      if (lost > 0) {
+        throw new LabError(
+          `the capture in ${place.name} lost ${lost} packets: too many came at once`,
+        );
+      }
     },
   };
 }

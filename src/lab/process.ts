@@ -4,7 +4,7 @@
 
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { createCgroup } from "../kernel/cgroup.ts";
@@ -72,6 +72,19 @@ export async function endProcess(id: ProcessId, signal: NodeJS.Signals = "SIGTER
   });
 }
 
+/**
+ * Gives a new session the weight of ours. Every session has its own share of the processor
+ * (sched(7): autogroup), and beside one of nice value -20 an agent would get one part in ninety.
+ */
+function inheritShare(pid: number): void {
+  try {
+    const [, nice = "0"] = /nice (-?\d+)/.exec(readFileSync("/proc/self/autogroup", "utf8")) ?? [];
+    if (nice !== "0") writeFileSync(`/proc/${pid}/autogroup`, nice);
+  } catch {
+    // The kernel has no such shares, or the process has ended: it goes on, or not, without.
+  }
+}
+
 /** Starts a command in a place that outlives this process, its output added to a file. */
 export function startIn(
   place: Place,
@@ -108,7 +121,9 @@ export function spawnIn(
   options: SpawnOptions = {},
 ): ChildProcess {
   const path = namespacePath(place.namespace);
-  return spawnInNamespace(path, "sh", entering(place, argv), options);
+  const child = spawnInNamespace(path, "sh", entering(place, argv), options);
+  if (options.detached && child.pid !== undefined) inheritShare(child.pid);
+  return child;
 }
 
 export interface RunOptions {
