@@ -213,6 +213,21 @@ static __always_inline enum parsed outer_parse(struct __sk_buff *skb, struct pac
 	return parse_ip(packet, skb_start(skb) + packet->l3, skb_end(skb), inner_bytes);
 }
 
+/* What becomes of an inner packet of which only a whole one is of use; PASS_LOCAL: it is one. */
+static __always_inline enum verdict inner_verdict(enum parsed parsed)
+{
+	switch (parsed) {
+	case PARSED_INVALID:
+		return DROP_INNER_INVALID;
+	case PARSED_FRAGMENT:
+		return DROP_FRAGMENT;
+	case PARSED_PROTOCOL:
+		return DROP_INNER_PROTOCOL;
+	default:
+		return PASS_LOCAL;
+	}
+}
+
 /*
  * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
  * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
@@ -238,23 +253,15 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 	if (!sender)
 		return DROP_UNTRUSTED;
 	*parsed = outer_parse(skb, packet);
-	switch (*parsed) {
-	case PARSED_INVALID:
-		return DROP_INNER_INVALID;
-	case PARSED_FRAGMENT:
-		if (!fragments_track || *hop == HOP_NOTE)
-			return DROP_FRAGMENT;
+	if (*parsed == PARSED_FRAGMENT && fragments_track && *hop != HOP_NOTE) {
 		*parsed = fragment_parse(packet, skb_start(skb) + packet->l3, skb_end(skb));
 		if (*parsed == PARSED_WHOLE && fragment_is_first(packet))
 			fragment_learn(packet);
 		return *parsed == PARSED_WHOLE ? PASS_LOCAL : DROP_FRAGMENT;
-	case PARSED_PROTOCOL:
-		if (*hop == HOP_NOTE || packet->protocol != IPPROTO_ICMP)
-			return DROP_INNER_PROTOCOL;
-		return PASS_LOCAL;
-	default:
-		return PASS_LOCAL;
 	}
+	if (*parsed == PARSED_PROTOCOL && *hop != HOP_NOTE && packet->protocol == IPPROTO_ICMP)
+		return PASS_LOCAL;
+	return inner_verdict(*parsed);
 }
 
 #endif

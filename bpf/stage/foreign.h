@@ -48,22 +48,15 @@ static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct pac
 static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet *packet,
 					    int *action)
 {
-	enum verdict verdict = PASS_LOCAL;
 	struct service *service;
+	enum verdict verdict;
 	backend_t *backend;
 
 	if (packet->fragment)
 		return DROP_OUTER_FRAGMENT;
-	switch (outer_parse(skb, packet)) {
-	case PARSED_INVALID:
-		return DROP_INNER_INVALID;
-	case PARSED_FRAGMENT:
-		return DROP_FRAGMENT;
-	case PARSED_PROTOCOL:
-		return DROP_INNER_PROTOCOL;
-	default:
-		break;
-	}
+	verdict = inner_verdict(outer_parse(skb, packet));
+	if (verdict != PASS_LOCAL)
+		return verdict;
 	service = service_find(packet);
 	if (!service)
 		return DROP_NO_SERVICE;

@@ -111,6 +111,7 @@ static __always_inline enum verdict told_geneve(struct __sk_buff *skb, struct pa
 	struct geneve *geneve = skb_start(skb) + ETH_HLEN + sizeof(ip_t);
 	struct ethhdr *eth = (void *)(geneve + 1);
 	struct translation to = {};
+	enum verdict verdict;
 	__u8 tos;
 
 	if (packet->header_bytes != sizeof(ip_t) || (void *)(geneve + 1) > skb_end(skb) ||
@@ -130,17 +131,10 @@ static __always_inline enum verdict told_geneve(struct __sk_buff *skb, struct pa
 	to.destination = geneve->address;
 	to.destination_port = geneve->port;
 	packet->l3 = ETH_HLEN + GENEVE_BYTES;
-	switch (
-	    parse_ip(packet, (void *)(eth + 1), skb_end(skb), packet->total_bytes - GENEVE_BYTES)) {
-	case PARSED_INVALID:
-		return DROP_INNER_INVALID;
-	case PARSED_FRAGMENT:
-		return DROP_FRAGMENT;
-	case PARSED_PROTOCOL:
-		return DROP_INNER_PROTOCOL;
-	default:
-		break;
-	}
+	verdict = inner_verdict(
+	    parse_ip(packet, (void *)(eth + 1), skb_end(skb), packet->total_bytes - GENEVE_BYTES));
+	if (verdict != PASS_LOCAL)
+		return verdict;
 	if (!ecn_decapsulate(packet, &tos))
 		return DROP_ECN;
 	to.source = packet->source;

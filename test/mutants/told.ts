@@ -211,8 +211,8 @@ const TOLD: readonly Mutant[] = [
   {
     name: "packets end behind their Geneve",
     file: "stage/told.h",
-    from: "packet->total_bytes - GENEVE_BYTES)) {",
-    to: "skb->len - packet->l3)) {",
+    from: "packet->total_bytes - GENEVE_BYTES));",
+    to: "skb->len - packet->l3));",
   },
   {
     name: "Geneve ends before its packet begins",
