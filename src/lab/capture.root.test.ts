@@ -29,7 +29,7 @@ test("a capture has what passed before its end, also when it had to wait", async
   const ping = ["ping", "-q", "-c", "5", "-i", "0.01", "10.0.1.1"];
   await lab.output("client", ping);
   setTimeout(() => process.kill(dumpcap, "SIGCONT"), 1500);
-  await capture.stop();
+  assert.equal(await capture.stop(), 0);
   const lines = execFileSync("tshark", ["-n", "-r", file], { encoding: "utf8" }).trim().split("\n");
   assert.equal(lines.length, 2 * 5);
 });
@@ -42,7 +42,7 @@ test("a capture that had no room for all that passed says so", async () => {
   process.kill(dumpcap, "SIGSTOP");
   await lab.output("client", ["ping", "-q", "-f", "-c", "5000", "-s", "1400", "10.0.1.1"]);
   process.kill(dumpcap, "SIGCONT");
-  await assert.rejects(capture.stop(), /^LabError: the capture in client lost \d+ packets/);
+  assert.ok((await capture.stop()) > 0);
 });
 
 const noShares = existsSync("/proc/self/autogroup") ? false : "the kernel has no autogroups";

@@ -152,9 +152,12 @@ export const labCapture: Run = async (context) => {
     if (signal.aborted) done();
     signal.addEventListener("abort", () => done(), { once: true });
   });
-  await Promise.race([told.then(() => capture.stop()), capture.ended]);
-  if (output.format === "json") output.json({ file });
+  const lost = await Promise.race([told.then(() => capture.stop()), capture.ended]);
+  if (output.format === "json") output.json({ file, lost });
   else output.write(`wrote ${file}; read it with: tshark -r ${file}\n`);
+  if (lost > 0 && output.format === "text") {
+    output.write(`${lost} packets came too fast and aren't in it; a --filter makes them fewer\n`);
+  }
   return 0;
 };
 

@@ -223,7 +223,10 @@ export async function watch<const Names extends string>(
   );
   t.after(() => Promise.all(captures.map((capture) => capture.stop().catch(() => {}))));
   await act();
-  await Promise.all(captures.map((capture) => capture.stop()));
+  for (const [index, lost] of (await Promise.all(captures.map((one) => one.stop()))).entries()) {
+    if (lost > 0)
+      t.diagnostic(`the capture of ${plans[index]?.name} had no room for ${lost} packets`);
+  }
   // Most of what tshark costs is its start: one for all.
   const all = fileOf("all");
   const files = captures.map(({ file }) => file);
