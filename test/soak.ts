@@ -64,10 +64,16 @@ const CAMPAIGNS: readonly Campaign[] = [
     budget: { seconds: minutes * 60 },
   },
   {
+    name: "flood",
+    what: "SYNs from sources that nobody has, against small tables",
+    files: ["test/lab/flood.root.test.ts"],
+    budget: { floodSeconds: 30 },
+  },
+  {
     name: "differential",
     what: "Model and kernel get the same packets, in stateful sequences on two nodes",
     files: ["test/differential/differential.root.test.ts"],
-    // In each of three profiles, with known and with new seeds: a million altogether.
+    // In each profile, with known and with new seeds: millions altogether.
     budget: { packets: 170_000, seconds: 1200 },
   },
 ];

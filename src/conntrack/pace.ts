@@ -23,7 +23,7 @@ const NONE: Level = {
   until: 0,
   halfOpenMs: Number.POSITIVE_INFINITY,
   sweepMs: Number.POSITIVE_INFINITY,
-  share: 0.008,
+  share: 0.006,
 };
 const HIGH: Level = {
   pressure: "high",
@@ -44,7 +44,7 @@ const CRITICAL: Level = {
 const LEVELS = [CRITICAL, HIGH];
 
 /** A reading should not take longer, whatever is in the table. */
-const READ_MS = 0.7;
+const READ_MS = 0.5;
 const MIN_CHUNK = 64;
 const MAX_CHUNK = 8192;
 /** What a step costs besides what can be measured within it: timers, turns of the event loop. */

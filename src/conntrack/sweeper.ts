@@ -17,7 +17,7 @@ import { type FlowTimeouts, flowTimeoutMs, isHalfOpen, isOver, type Removal } fr
 import { Tally } from "./tally.ts";
 
 /** For how long the event loop may be held at a time, besides what one reading takes. */
-const HOLD_MS = 1.2;
+const HOLD_MS = 1;
 /** Entries between two looks at the clock. */
 const GLANCE = 64;
 /** One entry in so many is checked for a missing other half, other ones in every sweep. */

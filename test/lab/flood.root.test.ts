@@ -11,6 +11,7 @@ import type { Ipv4 } from "../../src/net/address.ts";
 import { parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket, ethernet, ipv4, tcp } from "../../src/net/packet.ts";
 import { TCP_FLAG } from "../../src/net/protocol.ts";
+import { budget } from "./tools/budget.ts";
 import { openWire } from "./tools/hostile.ts";
 import { flowsAt, podEndpoint, since, untilBalanced, verdictsAt } from "./tools/inspect.ts";
 import { createStage, type Stage, serviceOf, streamsTo, VIP, VIP_PORT } from "./tools/stage.ts";
@@ -18,7 +19,7 @@ import { STREAM_PORT } from "./tools/streams.ts";
 
 const MAX_FLOWS = 1024;
 const STREAMS = 100;
-const FLOOD_MS = 8000;
+const FLOOD_MS = 1000 * budget("floodSeconds", 8);
 /** Many times what fits, and few enough for a busy machine. */
 const SYNS_PER_TURN = 50;
 const TURN_MS = 10;
