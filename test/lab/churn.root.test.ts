@@ -13,11 +13,12 @@ import type { BackendSpec } from "../../src/lab/manifest.ts";
 import type { LabOptions } from "../../src/lab/plan.ts";
 import { nodeNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { FAMILIES, type Family, formatAddress } from "../../src/net/address.ts";
 import { Prng } from "../differential/prng.ts";
 import { budget } from "./tools/budget.ts";
 import { entriesOf, nodesOf, podEndpoint, untilBalanced, untilGone } from "./tools/inspect.ts";
 import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
+import { inUrl } from "./tools/programs.ts";
 import { ShortConnections } from "./tools/short-connections.ts";
 import { createStage, type Stage, serviceOf, streamsTo, VIP_PORT } from "./tools/stage.ts";
 import { STREAM_PORT } from "./tools/streams.ts";
@@ -25,7 +26,9 @@ import { STREAM_PORT } from "./tools/streams.ts";
 /** Of all labs together, besides each thing's first time. */
 const SECONDS = budget("seconds", 0);
 const SEED = budget("seed", Date.now() % 0x1_0000_0000);
-/** To each service. */
+/** An agent with IPv6 takes long to start, and the same happens to both: once there is time. */
+const USED: readonly Family[] = SECONDS > 0 ? FAMILIES : ["ipv4"];
+/** To each service, by each family. */
 const LONG = { tcp: 12, udp: 4 } as const;
 const SHORT = 8;
 const INTERVAL_MS = 250;
@@ -37,9 +40,28 @@ const FORGET_LIMIT_MS = 60_000;
 /** Who only knows where a flow is remembers it for five minutes. */
 const REMOTE_LIMIT_MS = 400_000;
 
-const addressOf = (mode: Mode): string => `198.51.100.${1 + MODES.indexOf(mode)}`;
-const guestAddressOf = (mode: Mode): string => `198.51.100.${101 + MODES.indexOf(mode)}`;
-const groupOf = (mode: Mode, protocol: Protocol): string => `${mode.name}-${protocol}`;
+const NETWORKS = { ipv4: "198.51.100.", ipv6: "fd00:198:51:100::" } as const;
+const BITS = { ipv4: 32, ipv6: 128 } as const;
+const addressOf = (mode: Mode, family: Family): string =>
+  `${NETWORKS[family]}${1 + MODES.indexOf(mode)}`;
+const guestAddressOf = (mode: Mode, family: Family): string =>
+  `${NETWORKS[family]}${101 + MODES.indexOf(mode)}`;
+const frontendOf = (address: string): string => `${inUrl(address)}:${VIP_PORT}`;
+
+/** Connections that are opened and judged together. */
+interface Group {
+  readonly name: string;
+  readonly mode: Mode;
+  readonly family: Family;
+  readonly protocol: Protocol;
+}
+
+const groupsOf = (mode: Mode): Group[] =>
+  USED.flatMap((family) =>
+    PROTOCOLS.map((protocol) => {
+      return { name: `${mode.name}-${family}-${protocol}`, mode, family, protocol };
+    }),
+  );
 
 /** SNAT's flows are in one balancer's memory alone. */
 const canMove = (mode: Mode): boolean => PROTOCOLS.every((name) => mode.ways[name] !== "snat");
@@ -57,7 +79,9 @@ class Scene {
     this.#stage = stage;
     this.#modes = modes;
     this.#random = new Prng(seed);
-    const goals = modes.map((mode) => ({ address: addressOf(mode), port: VIP_PORT }));
+    const goals = modes.flatMap((mode) =>
+      USED.map((family) => ({ address: addressOf(mode, family), port: VIP_PORT })),
+    );
     this.#short = new ShortConnections(stage.lab, goals, SHORT);
     t.after(() => this.#short[Symbol.asyncDispose]());
   }
@@ -85,13 +109,11 @@ class Scene {
 
   /** All that should be well is. */
   async assertWell(what: string): Promise<void> {
-    for (const mode of this.#modes) {
-      for (const protocol of PROTOCOLS) {
-        const report = await this.#stage.client.round(groupOf(mode, protocol));
-        const name = `${what}, ${mode.name}, ${protocol}`;
-        assert.equal(report.broken, 0, `${name}: ${report.brokenHow.join(", ")}`);
-        assert.deepEqual([report.open, report.wrong, report.moved], [LONG[protocol], 0, 0], name);
-      }
+    for (const { name, protocol } of this.#modes.flatMap(groupsOf)) {
+      const report = await this.#stage.client.round(name);
+      const about = `${what}, ${name}`;
+      assert.equal(report.broken, 0, `${about}: ${report.brokenHow.join(", ")}`);
+      assert.deepEqual([report.open, report.wrong, report.moved], [LONG[protocol], 0, 0], about);
     }
     assert.deepEqual(this.#short.failures, [], what);
   }
@@ -114,38 +136,37 @@ class Scene {
   async #balance(backends: readonly (string | BackendSpec)[]): Promise<void> {
     const lab = this.#lab;
     const names = backends.filter((backend) => typeof backend === "string");
-    const wanted = names.map((pod) => podEndpoint(lab, pod, STREAM_PORT));
-    for (const mode of this.#modes) this.#publish(mode, mode.name, addressOf(mode), backends);
-    for (const mode of this.#modes) {
-      for (const protocol of PROTOCOLS) {
-        const frontend = `${addressOf(mode)}:${VIP_PORT}`;
-        await untilBalanced(lab, frontend, wanted, nodesOf(lab), protocol);
-      }
+    for (const mode of this.#modes) this.#publish(mode, mode.name, addressOf, backends);
+    for (const { mode, family, protocol } of this.#modes.flatMap(groupsOf)) {
+      const wanted = names.map((pod) => podEndpoint(lab, pod, STREAM_PORT, family));
+      const frontend = frontendOf(addressOf(mode, family));
+      await untilBalanced(lab, frontend, wanted, nodesOf(lab), protocol);
     }
   }
 
   #publish(
     mode: Mode,
     name: string,
-    address: string,
+    addressOf: (mode: Mode, family: Family) => string,
     backends: readonly (string | BackendSpec)[],
   ): void {
     const annotations = { "ciliate.io/forwarding-mode": mode.annotation };
-    this.#lab.publish(serviceOf(backends, { name, addresses: [address], annotations }));
+    const addresses = USED.map((family) => addressOf(mode, family));
+    this.#lab.publish(serviceOf(backends, { name, addresses, annotations }));
   }
 
   async #open(mode: Mode): Promise<void> {
-    for (const protocol of PROTOCOLS) {
-      const goal = { address: addressOf(mode), protocol, intervalMs: INTERVAL_MS };
-      await this.#stage.client.open(groupOf(mode, protocol), streamsTo(LONG[protocol], goal));
+    for (const { name, family, protocol } of groupsOf(mode)) {
+      const goal = { address: addressOf(mode, family), protocol, intervalMs: INTERVAL_MS };
+      await this.#stage.client.open(name, streamsTo(LONG[protocol], goal));
     }
   }
 
   async #close(mode: Mode): Promise<void> {
-    for (const protocol of PROTOCOLS) {
-      const report = await this.#stage.client.finish(groupOf(mode, protocol));
-      assert.equal(report.broken, 0, `${mode.name}: ${report.brokenHow.join(", ")}`);
-      if (protocol === "tcp") assert.equal(report.answered, report.sent, mode.name);
+    for (const { name, protocol } of groupsOf(mode)) {
+      const report = await this.#stage.client.finish(name);
+      assert.equal(report.broken, 0, `${name}: ${report.brokenHow.join(", ")}`);
+      if (protocol === "tcp") assert.equal(report.answered, report.sent, name);
     }
   }
 
@@ -166,14 +187,16 @@ class Scene {
     await this.#short.pause();
     await servers.kill(pod);
     this.#short.start();
-    for (const mode of this.#modes) {
-      const report = await client.round(groupOf(mode, "tcp"));
-      const { [pod]: dead, ...others } = report.byBackend;
-      assert.equal(dead?.open ?? 0, 0, `${mode.name}: connections to a dead ${pod}`);
-      for (const [name, { broken }] of Object.entries(others)) {
-        assert.equal(broken, 0, `${mode.name}: ${name}: ${report.brokenHow.join(", ")}`);
+    for (const { name: group, protocol } of this.#modes.flatMap(groupsOf)) {
+      if (protocol === "tcp") {
+        const report = await client.round(group);
+        const { [pod]: dead, ...others } = report.byBackend;
+        assert.equal(dead?.open ?? 0, 0, `${group}: connections to a dead ${pod}`);
+        for (const [name, { broken }] of Object.entries(others)) {
+          assert.equal(broken, 0, `${group}: ${name}: ${report.brokenHow.join(", ")}`);
+        }
       }
-      for (const protocol of PROTOCOLS) await client.reset(groupOf(mode, protocol));
+      await client.reset(group);
     }
     await servers.start([pod]);
     await this.#balance(PODS);
@@ -183,17 +206,20 @@ class Scene {
   async #guest(): Promise<void> {
     const lab = this.#lab;
     for (const mode of this.#modes) {
-      const address = guestAddressOf(mode);
       const name = `guest-${mode.name}`;
-      const frontend = `${address}:${VIP_PORT}`;
-      const backends = PODS.map((pod) => podEndpoint(lab, pod, STREAM_PORT));
-      this.#publish(mode, name, address, PODS);
-      await untilBalanced(lab, frontend, backends);
+      this.#publish(mode, name, guestAddressOf, PODS);
       await this.#short.pause();
-      await this.#short.connect({ address, port: VIP_PORT });
+      for (const family of USED) {
+        const address = guestAddressOf(mode, family);
+        const backends = PODS.map((pod) => podEndpoint(lab, pod, STREAM_PORT, family));
+        await untilBalanced(lab, frontendOf(address), backends);
+        await this.#short.connect({ address, port: VIP_PORT });
+      }
       this.#short.start();
       lab.withdraw(name);
-      for (const protocol of PROTOCOLS) await untilGone(lab, frontend, protocol);
+      for (const { family, protocol } of groupsOf(mode)) {
+        await untilGone(lab, frontendOf(guestAddressOf(mode, family)), protocol);
+      }
     }
   }
 
@@ -202,13 +228,16 @@ class Scene {
     const lab = this.#lab;
     const nodes = lab.plan.nodes.map(({ index }) => index);
     this.#balancer = this.#random.pick(nodes.filter((index) => index !== this.#balancer));
-    const gateway = nodeNamed(lab.plan, `node${this.#balancer}`).address.address;
+    const { address, address6 } = nodeNamed(lab.plan, `node${this.#balancer}`);
+    const gateways = { ipv4: address.address, ipv6: address6.address };
     const [moving, staying] = [this.#modes.filter(canMove), this.#modes.filter((m) => !canMove(m))];
     if (staying.length > 0) await this.#short.pause();
     for (const mode of staying) await this.#close(mode);
     for (const mode of this.#modes) {
-      const route = ["ip", "route", "replace", `${addressOf(mode)}/32`];
-      await lab.output("switch", [...route, "via", formatIpv4(gateway)]);
+      for (const family of USED) {
+        const route = ["ip", "route", "replace", `${addressOf(mode, family)}/${BITS[family]}`];
+        await lab.output("switch", [...route, "via", formatAddress(gateways[family])]);
+      }
     }
     for (const mode of staying) await this.#open(mode);
     if (staying.length > 0) this.#short.start();
@@ -227,8 +256,11 @@ class Scene {
 /** Entries of all nodes that have none of these flags. */
 function flowEntries(lab: Lab, without: number): number {
   const counts = nodesOf(lab).map((node) => {
-    const entries = entriesOf(lab, node, maps.conntrack);
-    return entries.filter(([, { flags }]) => (flags & without) === 0).length;
+    const entries = entriesOf(lab, node, maps.conntrack).map(([, { flags }]) => flags);
+    if (USED.includes("ipv6")) {
+      entries.push(...entriesOf(lab, node, maps.conntrack6).map(([, { flags }]) => flags));
+    }
+    return entries.filter((flags) => (flags & without) === 0).length;
   });
   return counts.reduce((sum, count) => sum + count, 0);
 }
@@ -238,6 +270,7 @@ async function churn(t: TestContext, options: LabOptions, modes: readonly Mode[]
     nodes: 3,
     podsPerNode: 2,
     config: CONFIG,
+    ipv6: USED.includes("ipv6"),
     ...options,
   });
   const scene = new Scene(t, stage, modes, SEED);
