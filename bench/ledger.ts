@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { resolve } from "node:path";
+import { OBJECTS as NARROW } from "../src/datapath/load.ts";
 import { type Elf, parseElf, SECTION_EXECUTABLE } from "../src/kernel/elf.ts";
 import type { ProgramInfo } from "../src/kernel/program.ts";
 import { parseIpv6 } from "../src/net/address.ts";
@@ -13,18 +14,8 @@ import { chainsOf } from "./chains.ts";
 import { printTable, type Results } from "./results.ts";
 import { createWorld } from "./world.ts";
 
-/** The objects of the packet path, and where `make bpf` puts them. */
-export const OBJECTS = [
-  "edge",
-  "edge6",
-  "host",
-  "host6",
-  "pod",
-  "pod6",
-  "node",
-  "node6",
-  "socket",
-] as const;
+/** The objects of the packet path, each with its twin, and where `make bpf` puts them. */
+export const OBJECTS = NARROW.flatMap((name) => [name, `${name}6`]);
 export const BUILD = resolve(import.meta.dirname, "../build/bpf");
 const PATH = resolve(import.meta.dirname, "ledger.txt");
 const INSTRUCTION_BYTES = 8;

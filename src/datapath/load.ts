@@ -76,8 +76,10 @@ export interface Datapath extends Disposable {
   readonly notes: readonly string[];
 }
 
-const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
-const WIDE_OBJECTS = ["edge6", "host6", "pod6", "node6", "socket6"] as const;
+/** The objects of the packet path. */
+export const OBJECTS = ["edge", "host", "pod", "node", "socket"] as const;
+/** Their twins of IPv6. */
+export const WIDE_OBJECTS = OBJECTS.map((name) => `${name}6` as const);
 
 const OF_IPV6 = Object.values(specs)
   .map(({ name }) => name)
