@@ -64,8 +64,8 @@ test: check run-ready bundle ## Check, then run every test
 	@$(NODE) tools/run-tests.ts
 
 .PHONY: tests
-tests: run-ready ## Run tests only: all, or T=FILE|GLOB
-	@$(NODE) tools/run-tests.ts $(T)
+tests: run-ready bundle ## Run tests only: all, or T=FILE|GLOB; of them N=NAME (a regular expression)
+	@$(NODE) tools/run-tests.ts $(if $(N),--name "$$N") $(T)
 
 .PHONY: check
 check: setup-check setup-node bpf bpf-headers ## Generated files, format, lint, types, the house's rules

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Usage: tools/run-tests.ts [FILE|GLOB]...   Runs node:test over the tests (all of them without
-// arguments), then says what was skipped and why, which files took longest, and what was left on
-// the machine. Fails on a failed test, on a leak and, with CI=true, on a skipped test.
+// Usage: tools/run-tests.ts [--name PATTERN] [FILE|GLOB]...   Runs node:test over the tests (all of
+// them without arguments), then says what was skipped and why, which files took longest, and what
+// was left on the machine. With --name, only tests whose name matches, with the tests inside them.
+// Fails on a failed test, on a leak, when no name matches and, with CI=true, on a skipped test.
 
 import { globSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { relative, resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { parseArgs } from "node:util";
 import { newRemains, processesOf, RUN_VARIABLE, remains } from "./leaks.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
@@ -30,6 +32,7 @@ interface ProcessEnd {
 }
 
 interface Outcome {
+  passed: number;
   failed: number;
   readonly skips: Skip[];
   /** Processes of test files that ended by themselves, which node tells without saying how. */
@@ -59,6 +62,7 @@ function runFiles(files: readonly string[], outcome: Outcome): Promise<void> {
     concurrency: filesAtOnce(),
     timeout: TEST_LIMIT_MS,
     execArgv: [`--import=${resolve(import.meta.dirname, "open-handles.ts")}`],
+    ...(name === undefined ? {} : { testNamePatterns: name }),
   });
   events.on("test:fail", ({ todo, name, details: { error } }) => {
     if (todo !== undefined) return;
@@ -68,6 +72,8 @@ function runFiles(files: readonly string[], outcome: Outcome): Promise<void> {
     if (how !== undefined && how !== null) outcome.ended.push(`${relative(ROOT, name)} (${how})`);
   });
   events.on("test:pass", ({ skip, file, name }) => {
+    // A file without any test of that name passes as one by itself.
+    if (name !== file) outcome.passed++;
     if (skip === undefined) return;
     const reason = typeof skip === "string" ? skip : "no reason given";
     outcome.skips.push({ where: `${relative(ROOT, file ?? "")}: ${name}`, reason });
@@ -93,7 +99,10 @@ function leftIn(directory: string): string[] {
 }
 
 process.chdir(ROOT);
-const patterns = process.argv.slice(2);
+const {
+  values: { name },
+  positionals: patterns,
+} = parseArgs({ options: { name: { type: "string" } }, allowPositionals: true });
 const files = globSync(patterns.length > 0 ? patterns : DEFAULT_GLOBS).sort();
 if (files.length === 0) {
   say(`no test file matches ${patterns.join(" ")}`);
@@ -107,7 +116,7 @@ process.env[RUN_VARIABLE] = runId;
 process.env.TMPDIR = temporary;
 process.env.NODE_COMPILE_CACHE ??= resolve(ROOT, "build/compile-cache");
 const before = remains();
-const outcome: Outcome = { failed: 0, skips: [], ended: [], fileMs: new Map() };
+const outcome: Outcome = { passed: 0, failed: 0, skips: [], ended: [], fileMs: new Map() };
 
 if (!isRoot) {
   const reason = "needs root: run make test as root";
@@ -139,5 +148,8 @@ for (const end of outcome.ended) say(`ended: ${end}`);
 for (const leak of leaks) say(`leaked: ${leak}`);
 if (outcome.failed > 0) say(`failed: ${outcome.failed} tests`);
 if (outcome.skips.length > 0 && skipsFail) say("failed: nothing may be skipped with CI=true");
-const failed = outcome.failed > 0 || leaks.length > 0 || (outcome.skips.length > 0 && skipsFail);
+const unmet = name !== undefined && outcome.passed + outcome.failed === 0;
+if (unmet) say(`failed: no test's name matches ${name}`);
+const failed =
+  outcome.failed > 0 || leaks.length > 0 || (outcome.skips.length > 0 && skipsFail) || unmet;
 process.exitCode = failed ? 1 : 0;
