@@ -146,7 +146,10 @@ async function createScene(
   t.after(() => removeLab(name));
   // The routes' MSS is not lowered: the datapath itself must see to it. IPv6 is in the matrix.
   const options = { name, nodes: 2, podsPerNode: 1, lowerMss: false, ipv6: false };
-  const lab = await createLab({ ...options, acceleration, encapsulate });
+  // As it is installed, for once.
+  const bundle = acceleration === "generic";
+  const lab = await createLab({ ...options, acceleration, encapsulate, bundle });
+  for (const node of nodesOf(lab)) assertProgram(lab, node, bundle);
   const local = await startPrograms(lab, PODS.local);
   const remote = await startPrograms(lab, PODS.remote);
   await Promise.all([...publish(lab, "local"), ...publish(lab, "remote")]);
@@ -157,6 +160,16 @@ async function createScene(
     await lab.output("switch", ["ethtool", "-K", node, "gro", "off"]);
   }
   return new Scene(lab, { local, remote });
+}
+
+/** What a node's agent runs from, by what its process was started with. */
+function assertProgram(lab: Lab, node: string, bundle: boolean): void {
+  const command = readFileSync(`/proc/${lab.agent(node)?.pid}/cmdline`, "utf8").split("\0");
+  const main = bundle ? "/build/bundle/ciliate.mjs" : "/src/cli/main.ts";
+  assert.ok(
+    command.some((word) => word.endsWith(main)),
+    `${node} runs ${command.join(" ")}`,
+  );
 }
 
 const isOfService = ({ ip }: Frame, row: Row, pod: string): boolean =>
