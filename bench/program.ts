@@ -126,9 +126,9 @@ async function programAll(rows: readonly ManifestRow[]): Promise<number> {
     targets: {
       images: tables.images,
       frontends: tables.frontends,
-      targets: createMapTarget(maps.targets),
+      targets: createMapTarget(maps.targets, "tables.endpoints"),
       formerOwners: createFormerOwnersTarget(maps.formerOwners, ANY_IPV4),
-      sourceRanges: createMapTarget(maps.sourceRanges),
+      sourceRanges: createMapTarget(maps.sourceRanges, "tables.sourceRanges"),
       targets6: createNoTarget<TargetKey6, Target>("targets6"),
       formerOwners6: createNoTarget<ServiceId, FormerSlots>("former_owners6"),
       sourceRanges6: createNoTarget<SourceRangeKey6, SourceRange>("source_ranges6"),

@@ -176,12 +176,12 @@ export function tableUses(
     ...tables.fill().map(({ table, used, limit }) => of(table, used, "", limit)),
     of("counters", counters, "", counterStride - 1),
     of("former_owners", formerOwners.used, lostOwners(formerLostPorts)),
-    of("nexthops", nexthops.status().length),
+    waysUse("nexthops", nexthops.status().length, entries["nexthops"] ?? 0),
     ...(wide === undefined
       ? []
       : [
           of("former_owners6", wide.formerOwners.used),
-          of("nexthops6", wide.nexthops.status().length),
+          waysUse("nexthops6", wide.nexthops.status().length, entries["nexthops6"] ?? 0),
         ]),
     ...perFamily("endpoints", podAddresses(endpoints, nodeName)),
     ...perFamily(
@@ -219,6 +219,15 @@ function flowTableUse({ table, entries, limit, pressure, halfOpenMs }: FlowTable
   const early = `flows that nobody has answered are forgotten after ${halfOpenMs / 1000} s`;
   const problem = pressure === "none" ? "" : `${dropped}, and ${early}; raise conntrack.maxEntries`;
   return { table, used: entries, limit, problem };
+}
+
+/** Nobody is refused when ways out have no rows left, but they do without. */
+export function waysUse(table: string, used: number, limit: number): TableUse {
+  const isFull = used + 1 >= limit; // row 0 is no way's
+  const problem = isFull
+    ? "full, packets by other ways are routed one by one; raise tables.nodes"
+    : "";
+  return { table, used, limit, problem };
 }
 
 /** Other tables that are full refuse rows, and the row's refusal says so. */

@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TestContext } from "node:test";
+import { type ApiClient, openApiClient } from "../api/client.ts";
 import {
   createNamespace,
   deleteNamespace,
@@ -177,4 +178,44 @@ export class Agent {
     const url = `http://127.0.0.1:9962${path}`;
     return execFileSync("nsenter", [net, "curl", "-s", url], { encoding: "utf8" });
   }
+}
+
+/** A service with a port, 80 to 8080. */
+export function service(name: string, address: string): string {
+  return JSON.stringify({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name },
+    spec: { type: "LoadBalancer", ports: [{ name: "http", port: 80, targetPort: 8080 }] },
+    status: { loadBalancer: { ingress: [{ ip: address }] } },
+  });
+}
+
+/** Its pods. */
+export function slice(name: string, ...pods: readonly string[]): string {
+  return JSON.stringify({
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: `${name}-1`, labels: { "kubernetes.io/service-name": name } },
+    addressType: "IPv4",
+    ports: [{ name: "http", port: 8080 }],
+    endpoints: pods.map((pod) => ({ addresses: [pod], conditions: { ready: true } })),
+  });
+}
+
+export const documents = (...texts: readonly string[]): string => texts.join("\n---\n");
+
+/** A client of the agent's API, until the test is over. */
+export async function connect(t: TestContext, agent: Agent): Promise<ApiClient> {
+  const client = await openApiClient({ socket: agent.socket, timeoutMs: 10_000 });
+  t.after(() => client[Symbol.dispose]());
+  return client;
+}
+
+/** Waits until status has nothing to say. */
+export function untilWell(agent: Agent): Promise<void> {
+  return until(
+    () => `still not well:\n${agent.ciliate("status").stdout}`,
+    () => agent.ciliate("status").code === 0,
+  );
 }

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { type TestContext, test } from "node:test";
-import { type ApiClient, openApiClient } from "../api/client.ts";
+import { test } from "node:test";
 import { defaultConfig } from "../config/load.ts";
 import {
   Affinity,
@@ -20,37 +19,8 @@ import { TypedMap } from "../datapath/maps.ts";
 import type { Codec } from "../kernel/codec.ts";
 import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
 import { type Ipv4, parseIpv4 } from "../net/address.ts";
-import { Agent, PROGRAM, until } from "./fixture.ts";
+import { Agent, connect, documents, PROGRAM, service, slice, until, untilWell } from "./fixture.ts";
 import { tableLimits, usableMemory } from "./table-sizes.ts";
-
-function service(name: string, address: string): string {
-  return JSON.stringify({
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name },
-    spec: { type: "LoadBalancer", ports: [{ name: "http", port: 80, targetPort: 8080 }] },
-    status: { loadBalancer: { ingress: [{ ip: address }] } },
-  });
-}
-
-function slice(name: string, ...pods: readonly string[]): string {
-  return JSON.stringify({
-    apiVersion: "discovery.k8s.io/v1",
-    kind: "EndpointSlice",
-    metadata: { name: `${name}-1`, labels: { "kubernetes.io/service-name": name } },
-    addressType: "IPv4",
-    ports: [{ name: "http", port: 8080 }],
-    endpoints: pods.map((pod) => ({ addresses: [pod], conditions: { ready: true } })),
-  });
-}
-
-const documents = (...texts: readonly string[]): string => texts.join("\n---\n");
-
-async function connect(t: TestContext, agent: Agent): Promise<ApiClient> {
-  const client = await openApiClient({ socket: agent.socket, timeoutMs: 10_000 });
-  t.after(() => client[Symbol.dispose]());
-  return client;
-}
 
 /** Sends a SYN from the client; nobody answers. */
 function knock(agent: Agent, address: string): void {
@@ -401,38 +371,8 @@ test("a bad document is told with file and line, and the good ones are in force"
     { level: "warn", line: 3, object: "Service default/bad", field: "spec.ports[0].port" },
   );
   agent.manifest("all.yaml", service("good", "192.0.2.30"));
-  await until(
-    () => `still not well:\n${agent.ciliate("status").stdout}`,
-    () => agent.ciliate("status").code === 0,
-  );
+  await untilWell(agent);
   assert.equal((await agent.said("a manifest's fault is gone")).object, "Service default/bad");
-});
-
-test("a full table is told with the way out, and harms nobody else", async (t) => {
-  const agent = new Agent(t, "", "tables: {services: 16, backends: 64, ringEntries: 4096}\n");
-  await agent.start().ready();
-  const client = await connect(t, agent);
-  const texts = Array.from({ length: 8 }, (_, index) =>
-    documents(service(`s${index}`, `192.0.2.${index}`), slice(`s${index}`, "10.1.0.1")),
-  );
-  const { inForce } = await client.apply({ documents: documents(...texts) });
-  assert.equal(inForce, false);
-  const applied = agent.json("bpf service list").length;
-  assert(applied > 0 && applied < 8, `${applied} services applied`);
-  const status = agent.json("status");
-  assert.equal(status.state, "degraded");
-  assert.match(status.reconcilers[0].problems[0], /tables\.ringEntries/);
-  await client.delete({
-    objects: texts.map((_, index) => ({
-      kind: "Service",
-      namespace: "default",
-      name: `s${index}`,
-    })),
-  });
-  await until(
-    () => `still not well:\n${agent.ciliate("status").stdout}`,
-    () => agent.json("status").state === "ready",
-  );
 });
 
 test("the capabilities of the systemd unit are enough", async (t) => {

@@ -74,26 +74,26 @@ function targetsOf({ tables, datapath, formerOwners, endpoints, wide }: NodeData
   return {
     images: tables.images,
     frontends: tables.frontends,
-    targets: createMapTarget(datapath.maps.targets),
+    targets: createMapTarget(datapath.maps.targets, "tables.endpoints"),
     formerOwners,
-    sourceRanges: createMapTarget(datapath.maps.sourceRanges),
+    sourceRanges: createMapTarget(datapath.maps.sourceRanges, "tables.sourceRanges"),
     endpoints,
-    trusted: createMapTarget(datapath.maps.trusted),
+    trusted: createMapTarget(datapath.maps.trusted, "tables.nodes"),
     // Where IPv6 is off, no row has an entry of it.
     targets6:
       maps6 === undefined
         ? createNoTarget<TargetKey6, Target>("targets6")
-        : createMapTarget(maps6.targets),
+        : createMapTarget(maps6.targets, "tables.endpoints"),
     formerOwners6: wide?.formerOwners ?? createNoTarget<ServiceId, FormerSlots>("former_owners6"),
     sourceRanges6:
       maps6 === undefined
         ? createNoTarget<SourceRangeKey6, SourceRange>("source_ranges6")
-        : createMapTarget(maps6.sourceRanges),
+        : createMapTarget(maps6.sourceRanges, "tables.sourceRanges"),
     endpoints6: wide?.endpoints ?? createNoTarget<Ipv6, Attachment>("endpoints6"),
     trusted6:
       maps6 === undefined
         ? createNoTarget<TrustedKey6, Trusted>("trusted6")
-        : createMapTarget(maps6.trusted),
+        : createMapTarget(maps6.trusted, "tables.nodes"),
   };
 }
 

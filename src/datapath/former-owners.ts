@@ -3,6 +3,7 @@
 
 import type { Address } from "../net/address.ts";
 import type { ServiceId, SlotKey } from "./gen/abi.ts";
+import { withWayOut } from "./map-target.ts";
 import type { MapRefusal, TypedMap } from "./maps.ts";
 
 /** Slots of one service that have former owners. */
@@ -60,9 +61,7 @@ export function createFormerOwnersTarget<A extends Address>(
     if (refusal !== undefined) {
       // What got in is not told apart: the next attempt compares with what is there.
       held.set(service, readOne(map, service, [before, wanted], none));
-      return new Error(`${refusal.error.message}; raise tables.formerOwners`, {
-        cause: refusal.error,
-      });
+      return withWayOut(refusal.error, "tables.formerOwners");
     }
     if (wanted.slots.length === 0) held.delete(service);
     else held.set(service, wanted);

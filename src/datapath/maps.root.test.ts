@@ -178,13 +178,14 @@ describe("a typed map", () => {
 describe("a typed map as a target", () => {
   test("applies, removes and lists, and knows same keys and values by their bytes", () => {
     using map = make({ maxEntries: 2 });
-    const target = createMapTarget(map);
+    const target = createMapTarget(map, "tables.peers");
     assert.equal(target.name, "cil_typed");
     const refused = target.apply(rows(3));
     assert.deepEqual(
       refused.map(({ index }) => index),
       [2],
     );
+    assert.match(refused[0]?.error.message ?? "", /full with 2 entries; raise tables\.peers$/);
     assert.deepEqual([...target.keys()].map(({ port }) => port).sort(), [0, 1]);
     assert.deepEqual(target.remove([{ key: peer(0) }, { key: peer(7) }]), []);
     assert.deepEqual([...target.keys()], [peer(1)]);

@@ -57,7 +57,7 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
   constructor(options: EndpointOptions<A>) {
     this.name = options.map.spec.name;
     this.#options = options;
-    this.#target = createMapTarget(options.map);
+    this.#target = createMapTarget(options.map, "tables.endpoints");
     this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
   }
 
