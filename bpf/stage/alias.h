@@ -11,18 +11,21 @@
 #define ALIAS_TRIES 8
 
 /*
- * Makes the REPLY entry; 0, -EEXIST when another flow has its key, or what the kernel says. Global,
- * as FAMILY(flow_adopt) is: the verifier walks it once, not once for each call.
+ * Makes the REPLY entry of the flow in the scratch row; 0, -EEXIST when another flow has its key,
+ * or what the kernel says. Global, as FAMILY(flow_adopt) is: the verifier walks it once, not once
+ * for each call. Linux 6.1 takes no pointer that such a function was given for a table's value.
  */
-__noinline int FAMILY(reply_key_take)(const flow_t *flow, __u8 protocol)
+__noinline int FAMILY(reply_key_take)(__u8 protocol)
 {
 	struct scratch *held = scratch_row();
 	flow_key_t *key;
+	flow_t *flow;
 	flow_t *other;
 	int failed; /* before Linux 6.4 the upper half of a long isn't the sign */
 
-	if (!flow || !held)
+	if (!held)
 		return -ENOENT;
+	flow = &held->flow;
 	key = &held->key;
 	*key = reply_key(flow, protocol);
 	failed = bpf_map_update_elem(&FAMILY(conntrack), key, flow, BPF_NOEXIST);
@@ -39,13 +42,11 @@ __noinline int FAMILY(reply_key_take)(const flow_t *flow, __u8 protocol)
 	return bpf_map_update_elem(&FAMILY(conntrack), key, flow, BPF_NOEXIST);
 }
 
-/* Makes the REQUEST entry of a flow that has the REPLY one; false: it has neither. */
-static __always_inline bool request_made(const flow_t *flow, __u8 protocol)
+/* Makes the REQUEST entry of the row's flow, which has the REPLY one; false: it has neither. */
+static __always_inline bool request_made(struct scratch *held, __u8 protocol)
 {
-	struct scratch *held = scratch_row();
+	const flow_t *flow = &held->flow;
 
-	if (!held)
-		return false;
 	held->key = request_key(flow, protocol);
 	if (!bpf_map_update_elem(&FAMILY(conntrack), &held->key, flow, BPF_ANY))
 		return true;
@@ -63,18 +64,18 @@ static __always_inline port_t alias_candidate(const struct packet *packet, __u32
 }
 
 /*
- * Gives the flow a client port that no other flow of the same client and pod uses, and makes its
- * REPLY entry.
+ * Gives the row's flow a client port that no other flow of the same client and pod uses, and makes
+ * its REPLY entry.
  */
-static __always_inline enum verdict alias_choose(flow_t *flow, const struct packet *packet)
+static __always_inline enum verdict alias_choose(struct scratch *held, const struct packet *packet)
 {
 	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
 		int failed;
 
 		if (try && ports_stay(packet->protocol))
 			break;
-		flow->alias_port = alias_candidate(packet, try);
-		failed = FAMILY(reply_key_take)(flow, packet->protocol);
+		held->flow.alias_port = alias_candidate(packet, try);
+		failed = FAMILY(reply_key_take)(packet->protocol);
 		if (!failed)
 			return SENT_POD;
 		if (failed != -EEXIST)

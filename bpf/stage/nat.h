@@ -61,8 +61,11 @@ static __always_inline port_t nat_candidate(const struct packet *packet, __u32 t
 }
 
 /* Gives the flow a port of this node, and makes its REPLY entry. */
-static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const struct packet *packet)
+static __always_inline enum verdict nat_choose(void *ctx, struct scratch *held,
+					       const struct packet *packet)
 {
+	flow_t *flow = &held->flow;
+
 	for (__u32 try = 0; try <= NAT_TRIES; try++) {
 		int failed;
 
@@ -71,7 +74,7 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 		flow->alias_port = nat_candidate(packet, try);
 		if (!flow->alias_port || nat_port_used(ctx, flow, packet->protocol))
 			continue;
-		failed = FAMILY(reply_key_take)(flow, packet->protocol);
+		failed = FAMILY(reply_key_take)(packet->protocol);
 		if (!failed)
 			return SENT_NAT;
 		if (failed != -EEXIST)
@@ -80,16 +83,16 @@ static __always_inline enum verdict nat_choose(void *ctx, flow_t *flow, const st
 	return DROP_NAT_EXHAUSTED;
 }
 
-/* Makes the REQUEST entry of a flow that has the REPLY one; false: it has neither. */
-static __always_inline bool nat_request_made(const flow_t *flow, __u8 protocol)
+/* Makes the other entry of the row's flow, and counts it; false: it has none. */
+static __always_inline bool nat_request_made(struct scratch *held, __u8 protocol)
 {
 	struct traffic *traffic;
 
-	if (!request_made(flow, protocol))
+	if (!request_made(held, protocol))
 		return false;
 	if (protocol != IPPROTO_UDP)
 		return true;
-	traffic = traffic_of(flow->counter);
+	traffic = traffic_of(held->flow.counter);
 	if (traffic)
 		traffic->connections++;
 	return true;
@@ -127,10 +130,10 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	flow->flags = FLOW_SNAT;
 	flow->nexthop_generation = nexthop->flags / NEXTHOP_GENERATION;
 	flow->created = flow->seen = jiffies_now();
-	verdict = nat_choose(ctx, flow, packet);
+	verdict = nat_choose(ctx, held, packet);
 	if (verdict != SENT_NAT)
 		return verdict;
-	return nat_request_made(flow, packet->protocol) ? SENT_NAT : DROP_CONNTRACK_FULL;
+	return nat_request_made(held, packet->protocol) ? SENT_NAT : DROP_CONNTRACK_FULL;
 }
 
 /* The entry of a request's flow, which may be one of a pod of this node; NULL: it is none yet. */

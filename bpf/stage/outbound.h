@@ -71,10 +71,12 @@ static __always_inline bool outbound_port_used(struct __sk_buff *skb, const flow
 }
 
 /* Gives the flow a port of its client's, and makes its REPLY entry. */
-static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_t *flow,
+static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, struct scratch *held,
 						    const struct packet *packet,
 						    const struct asker *asker)
 {
+	flow_t *flow = &held->flow;
+
 	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
 		int failed;
 
@@ -83,7 +85,7 @@ static __always_inline enum verdict outbound_choose(struct __sk_buff *skb, flow_
 		flow->alias_port = alias_candidate(packet, try);
 		if (outbound_port_used(skb, flow, packet->protocol, asker))
 			continue;
-		failed = FAMILY(reply_key_take)(flow, packet->protocol);
+		failed = FAMILY(reply_key_take)(packet->protocol);
 		if (!failed)
 			return SENT_OUTBOUND;
 		if (failed != -EEXIST)
@@ -122,10 +124,10 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	flow->counter = backend->counter;
 	flow->flags = asker->flags;
 	flow->created = flow->seen = jiffies_now();
-	verdict = outbound_choose(skb, flow, packet, asker);
+	verdict = outbound_choose(skb, held, packet, asker);
 	if (verdict != SENT_OUTBOUND)
 		return verdict;
-	return nat_request_made(flow, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
+	return nat_request_made(held, packet->protocol) ? SENT_OUTBOUND : DROP_CONNTRACK_FULL;
 }
 
 /* The packet after its translation; its MACs are the caller's. */

@@ -129,19 +129,23 @@ static __always_inline void decide_pass(struct decision *decision, const struct 
 	decision->hop = hop;
 }
 
-/* Makes both entries of a flow that this node takes up; SENT_POD or why not. Global: see there. */
-__noinline enum verdict FAMILY(flow_adopt)(flow_t *flow, struct packet *packet)
+/*
+ * Makes both entries of the scratch row's flow, which this node takes up; SENT_POD or why not.
+ * Global: see there.
+ */
+__noinline int FAMILY(flow_adopt)(const struct packet *packet)
 {
+	struct scratch *held = scratch_row();
 	enum verdict verdict;
 
-	if (!flow || !packet)
+	if (!packet || !held)
 		return DROP_TABLE;
-	verdict = alias_choose(flow, packet);
+	verdict = alias_choose(held, packet);
 	if (verdict != SENT_POD)
 		return verdict;
-	flow->packets = 1;
-	flow->bytes = packet->frame_bytes;
-	return request_made(flow, packet->protocol) ? SENT_POD : DROP_CONNTRACK_FULL;
+	held->flow.packets = 1;
+	held->flow.bytes = packet->frame_bytes;
+	return request_made(held, packet->protocol) ? SENT_POD : DROP_CONNTRACK_FULL;
 }
 
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
@@ -169,7 +173,7 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->flags = flags;
 	if (is_connected(packet) && !packet_is_syn(packet))
 		flow->flags |= FLOW_CONFIRMED;
-	decision->verdict = FAMILY(flow_adopt)(flow, packet);
+	decision->verdict = FAMILY(flow_adopt)(packet);
 	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
 	if (decision->kind != DECIDE_POD)
 		return;
