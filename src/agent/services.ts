@@ -37,6 +37,7 @@ import { createNoTarget } from "../state/no-target.ts";
 import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
+import { nodeBackends } from "./node-backends.ts";
 import { followPeers } from "./peers.ts";
 import { boundSockets, portConflicts } from "./port-conflicts.ts";
 import type { Settings } from "./settings.ts";
@@ -281,6 +282,7 @@ function* warningsOf(
   { lb, addresses, healthChecks }: AllWriters,
 ): Generator<LbRefusal> {
   yield* healthChecks.problems();
+  yield* nodeBackends({ lb, addresses: addresses.addresses });
   yield* portConflicts({
     services: lb.services,
     addresses: addresses.addresses,
