@@ -55,7 +55,7 @@ test("by SNAT, only this node's own address is out of reach", async () => {
   assert.deepEqual(await told(mode("snat"), "2", "3"), []);
 });
 
-test("a service for pods and nodes only is none of it: sockets connect to the backend", async () => {
+test("a service for pods and nodes only is none of it, as sockets connect to pods", async () => {
   const inside = { addresses: [], clusterAddresses: [ip("10.96.0.1")] };
   assert.deepEqual(await told(inside, ...ALL), []);
   const [port] = service("web").ports;
