@@ -39,16 +39,28 @@ const OVERFLOWS = {
   ],
 };
 
+/** By the metrics, the age of the oldest change that isn't in force. */
+function lagSeconds(agent: Agent): number {
+  const [, value] = /^ciliate_reconciler_lag_seconds (.*)$/m.exec(agent.get("/metrics")) ?? [];
+  return Number(value);
+}
+
 async function assertOverflows(agent: Agent, client: ApiClient): Promise<void> {
   agent.ip("link add p0 type veth peer name p1");
   agent.ip("link set p0 up");
   for (const [key, objects] of Object.entries(OVERFLOWS)) {
     const texts = objects.map((object) => JSON.stringify(object));
+    assert.equal(lagSeconds(agent), 0);
+    const start = performance.now();
     const { inForce } = await client.apply({ documents: documents(...texts) });
+    const applied = performance.now();
     assert.equal(inForce, false, key);
     const { problems } = agent.json("status").reconcilers[0];
     assert.equal(problems.length, 1, problems.join("; "));
     assert.match(problems[0], new RegExp(`it is full with 16 entries; raise tables\\.${key} `));
+    const least = (performance.now() - applied) / 1000;
+    const lag = lagSeconds(agent);
+    assert.ok(lag >= least && lag <= (performance.now() - start) / 1000, `${lag} s behind`);
     const { deleted } = await client.delete({
       objects: objects.map(({ kind, metadata }) => ({ kind, namespace: "", name: metadata.name })),
     });

@@ -186,13 +186,15 @@ test("a failed row keeps what it had, says why, and is tried again later and lat
     tried.push(attempts);
   }
   assert.deepEqual(tried, [1, 2, 2, 3, 3, 4], "after 100, 200 and 400 ms");
+  assert.equal(reconciler.figures().lagMs, 99 + 1 + 199 + 1 + 399 + 1);
   targets.rooms.refuse = () => undefined;
   advance(800);
   await reconciler.idle();
   assert.deepEqual(reconciler.status("houses", "a"), { state: "applied" });
   assert.deepEqual([...targets.rooms.held.keys()], ["a/cellar"]);
   assert.equal(targets.doors.held.get("a"), "oak");
-  assert.equal(reconciler.figures().failedRows, 0);
+  const { failedRows, lagMs } = reconciler.figures();
+  assert.deepEqual([failedRows, lagMs], [0, 0]);
 });
 
 test("a changed row is tried at once, whatever its backoff", async () => {

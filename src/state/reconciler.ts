@@ -47,7 +47,7 @@ export type RowStatus =
 export interface ReconcilerFigures {
   /** Rows that wait to be looked at, without those in backoff. */
   readonly pendingRows: number;
-  /** Age of the change that has waited longest. */
+  /** Age of the change that has waited longest, or of the failure that has lasted longest. */
   readonly lagMs: number;
   readonly failedRows: number;
   /** Keys held in all targets. */
@@ -180,16 +180,23 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
   figures(): ReconcilerFigures {
     let pendingRows = 0;
     let failedRows = 0;
-    let oldestMs = Number.POSITIVE_INFINITY;
+    let lagMs = 0;
+    const changeMs = performance.now();
+    const failureMs = this.#clock.nowMs();
     for (const { cursor, failed } of this.#plans.values()) {
       pendingRows += cursor.pending;
       failedRows += failed.size;
-      oldestMs = Math.min(oldestMs, cursor.oldestMs ?? oldestMs);
+      // A map keeps its order, so the first is what failed first.
+      const [oldest] = failed.values();
+      const since = [
+        changeMs - (cursor.oldestMs ?? changeMs),
+        failureMs - (oldest?.sinceMs ?? failureMs),
+      ];
+      lagMs = Math.max(lagMs, ...since);
     }
-    const lagMs = Math.max(0, performance.now() - oldestMs);
     return {
       pendingRows,
-      lagMs: Number.isFinite(lagMs) ? lagMs : 0,
+      lagMs,
       failedRows,
       entries: this.#ledger.size,
       ...this.#counts,
