@@ -90,6 +90,9 @@ test("status counts source ranges, and what is forgotten when there is more of i
     });
   };
   assert.deepEqual(used(), [0, 0, 0, 0]);
+  const exposed = agent.get("/metrics").split("\n");
+  const lines = limits.map(([name, limit]) => `ciliate_table_limit{table="${name}"} ${limit}`);
+  assert.deepEqual(exposed.filter((line) => lines.includes(line)).sort(), lines.sort());
   await client.apply({ documents: POLICIES });
   const map = TypedMap.openPinned(agent.pins, maps.affinities);
   t.after(() => map.close());

@@ -8,9 +8,11 @@ import { readFileSync } from "node:fs";
 import { suite, type TestContext, test } from "node:test";
 import { createLab, type Lab } from "../../src/lab/lab.ts";
 import { nodeNamed, podNamed } from "../../src/lab/plan.ts";
+import { until } from "../../src/lab/process.ts";
 import { removeLab } from "../../src/lab/state.ts";
 import { formatIpv4 } from "../../src/net/address.ts";
 import { formatMac } from "../../src/net/mac.ts";
+import { type Exposition, expositionOf } from "./tools/exposition.ts";
 import { nodesOf, podEndpoint, untilBalanced } from "./tools/inspect.ts";
 import {
   ECHO_PORT,
@@ -74,6 +76,7 @@ const IPIP = 4;
 const WIRE_BYTES = 1514;
 /** Of a large body, packets that are looked at. */
 const BULK_PACKETS = 3000;
+const CLOSED_LIMIT_MS = 5000;
 
 const nameOf = ({ acceleration, encapsulate, backend, protocol }: Row): string =>
   [acceleration, encapsulate, backend, protocol].join("/");
@@ -222,18 +225,53 @@ function assertBalanced(scene: Scene, row: Row, sent: readonly Frame[]): void {
   }
 }
 
+/** What the balancer's metrics have counted, by what the client sent and got. */
+function assertCounted(
+  row: Row,
+  counted: Exposition["sum"],
+  { client }: { readonly client: readonly Frame[] },
+): void {
+  const bytesOf = (frames: readonly Frame[]) => frames.reduce((sum, { bytes }) => sum + bytes, 0);
+  const asked = client.filter(({ ip }) => ip[0]?.source === CLIENT);
+  const got = client.filter(({ ip }) => ip[0]?.target === CLIENT);
+  const isSyn = ({ tcpFlags = 0 }: Frame): boolean => (tcpFlags & SYN_ACK_RST_FIN) === SYN;
+  const service = `default/${row.backend}`;
+  for (const who of ["service", "backend"]) {
+    const of = (what: string): number => counted(`ciliate_${who}_${what}_total`, { service });
+    assert.deepEqual([of("packets"), of("bytes")], [asked.length, bytesOf(asked)], who);
+    // Where a flow of UDP begins, only its backend's node knows.
+    if (row.protocol === "tcp") assert.equal(of("connections"), asked.filter(isSyn).length, who);
+  }
+  const replies = counted("ciliate_bytes_total", { verdict: "sent", reason: "reply" });
+  assert.equal(replies, row.backend === "local" ? bytesOf(got) : 0);
+  assert.equal(counted("ciliate_bytes_total", { verdict: "sent" }) - replies, bytesOf(asked));
+}
+
+/** Waits until the client has sent the last of its connections. */
+function untilClosed(lab: Lab): Promise<void> {
+  return until("the client's connections to be closed", CLOSED_LIMIT_MS, async () => {
+    return (await lab.output("client", ["ss", "-Htn"])) === "";
+  });
+}
+
 /** Small requests with whole checksums from end to end: every frame everywhere must be right. */
 async function small(t: TestContext, scene: Scene, row: Row, act: () => Promise<void>) {
   const { lab } = scene;
   await scene.setEnds(false);
   await lab.resetCounters();
   const pod = PODS[row.backend];
+  const before = await expositionOf(lab, "node1");
   const frames = await watch(
     t,
     lab,
     { client: { at: "client" }, wires: { at: "switch:node1,node2" }, pod: { at: pod } },
-    act,
+    async () => {
+      await act();
+      await untilClosed(lab);
+    },
   );
+  const after = await expositionOf(lab, "node1");
+  assertCounted(row, (name, labels) => after.sum(name, labels) - before.sum(name, labels), frames);
   for (const [where, list] of Object.entries(frames)) assertRight(list, where);
   const address = scene.podAddress(row.backend);
   const wires = frames.wires.filter((frame) => isOfService(frame, row, address));
