@@ -20,7 +20,7 @@ import { benchNat } from "./nat.ts";
 import { goAhead } from "./process.ts";
 import { benchProgram } from "./program.ts";
 import { benchReceive } from "./receive.ts";
-import { Results } from "./results.ts";
+import { describeRun, Results } from "./results.ts";
 import { benchRings } from "./rings.ts";
 import { benchThroughput } from "./throughput.ts";
 
@@ -56,11 +56,12 @@ async function main(words: readonly string[]): Promise<void> {
   }
   // Ahead of what else runs on the machine, with all that is started from here.
   goAhead();
-  const results = new Results();
-  for (const [name, bench] of Object.entries(GROUPS)) {
-    if (named.length > 0 && !named.includes(name)) continue;
+  const run = describeRun();
+  for (const [group, bench] of Object.entries(GROUPS)) {
+    if (named.length > 0 && !named.includes(group)) continue;
+    const results = new Results();
     await bench(results, quick ? QUICK : FULL);
-    if (!quick) results.save();
+    if (!quick) results.save({ group, ...run }, Object.keys(GROUPS));
   }
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What was measured: bench/results.json for programs, tables for people.
 
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus, release } from "node:os";
 import { resolve } from "node:path";
 import type { Summary } from "./statistics.ts";
 
@@ -17,7 +19,27 @@ export interface Result {
   readonly vs: string;
 }
 
-/** Figures by name, in the order in which they came. */
+/** What a figure is of. */
+export interface Run {
+  /** As main.ts names it. */
+  readonly group: string;
+  /** Short; with a `+` where the tree had other changes than the bench's own files. */
+  readonly commit: string;
+  /** Of UTC, YYYY-MM-DD. */
+  readonly date: string;
+  /** As `uname -r` has it. */
+  readonly kernel: string;
+  readonly cores: number;
+}
+
+/** A figure as results.json has it. */
+export interface Recorded extends Result {
+  readonly run: Run;
+}
+
+export type Figures = Readonly<Record<string, Recorded>>;
+
+/** Figures of one group by name, in the order in which they came. */
 export class Results {
   readonly #results = new Map<string, Result>();
 
@@ -29,19 +51,56 @@ export class Results {
     this.#results.set(name, { value: cut(value), unit, min: cut(min), max: cut(max), vs });
   }
 
-  get(name: string): Result | undefined {
-    return this.#results.get(name);
+  /** Writes the figures into results.json in place of all that it has of their group. */
+  save(run: Run, groups: readonly string[]): void {
+    const text = formatFigures(mergeFigures(readFigures(), this.#results, run, groups));
+    writeFileSync(PATH, text);
   }
+}
 
-  /** Writes the figures into results.json, over those of the same name; others stay. */
-  save(): void {
-    const before = existsSync(PATH) ? JSON.parse(readFileSync(PATH, "utf8")) : {};
-    const all: Record<string, Result> = { ...before, ...Object.fromEntries(this.#results) };
-    const lines = Object.keys(all)
-      .sort()
-      .map((name) => `  ${JSON.stringify(name)}: ${JSON.stringify(all[name])}`);
-    writeFileSync(PATH, `{\n${lines.join(",\n")}\n}\n`);
-  }
+/** What results.json has. */
+export function readFigures(): Figures {
+  return existsSync(PATH) ? JSON.parse(readFileSync(PATH, "utf8")) : {};
+}
+
+/** All figures after a run of one group: what no group writes any more is left out. */
+export function mergeFigures(
+  before: Figures,
+  results: ReadonlyMap<string, Result>,
+  run: Run,
+  groups: readonly string[],
+): Figures {
+  const stays = ({ run: { group } }: Recorded): boolean =>
+    group !== run.group && groups.includes(group);
+  const others = Object.entries(before).filter(([, figure]) => stays(figure));
+  const own = [...results].map(([name, result]) => [name, { ...result, run }] as const);
+  return Object.fromEntries([...others, ...own]);
+}
+
+/** A line for each figure, by name. */
+export function formatFigures(figures: Figures): string {
+  const lines = Object.keys(figures)
+    .sort()
+    .map((name) => `  ${JSON.stringify(name)}: ${JSON.stringify(figures[name])}`);
+  return `{\n${lines.join(",\n")}\n}\n`;
+}
+
+/** What is measured here and now, but for the group. */
+export function describeRun(): Omit<Run, "group"> {
+  return {
+    commit: currentCommit(),
+    date: new Date().toISOString().slice(0, 10),
+    kernel: release(),
+    cores: cpus().length,
+  };
+}
+
+function currentCommit(): string {
+  const git = (...args: readonly string[]): string =>
+    spawnSync("git", args, { cwd: import.meta.dirname, encoding: "utf8" }).stdout?.trim() ?? "";
+  const written = [":/", ":!/bench/results.json", ":!/bench/ledger.txt"];
+  const changed = git("status", "--porcelain", "--untracked-files=no", "--", ...written);
+  return `${git("rev-parse", "--short", "HEAD") || "unknown"}${changed === "" ? "" : "+"}`;
 }
 
 /** Prints rows under a title, columns aligned: the first to the left, the others to the right. */
