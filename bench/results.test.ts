@@ -44,3 +44,15 @@ test("every recorded figure says of which run it is, in the form in which the be
   const text = readFileSync(new URL("results.json", import.meta.url), "utf8");
   assert.equal(text, formatFigures(figures));
 });
+
+test("the page of figures names recorded figures, and the groups that measure them", () => {
+  const page = readFileSync(new URL("../docs/figures.md", import.meta.url), "utf8");
+  const figures = readFigures();
+  const rows = [...page.matchAll(/^\|.*\| (`.*`) \| `(\w+)` \|$/gm)];
+  assert.ok(rows.length > 20);
+  for (const [row, names = "", group] of rows) {
+    for (const [, name = ""] of names.matchAll(/`([^`]+)`/g)) {
+      assert.equal(figures[name]?.run.group, group, `${name} in ${row}`);
+    }
+  }
+});
