@@ -16,6 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
+import { Verdict } from "../src/datapath/gen/abi.ts";
+import { verdictText } from "../src/flow/words.ts";
 import { importsOf, layerFault } from "./layers.ts";
 import type { Source } from "./tidy-rules.ts";
 import * as rules from "./tidy-rules.ts";
@@ -234,8 +236,21 @@ test("links in the documents lead somewhere", () => {
   none(faults("[x](a.md#one-thing) [y](https://example.org) `[z](gone.md)`"));
 });
 
-test("a figure in the README names the command that measures it", () => {
-  none(pages.filter(({ path }) => path === "README.md").flatMap(rules.figureFaults));
+test("the page for trouble has every reason for a drop, and no other", () => {
+  const page = read("docs/troubleshooting.md") ?? "";
+  const [, table = ""] = /^## Drops by reason$.*?^(\| drop .*?)\n\n/ms.exec(page) ?? [];
+  const cells = [...table.matchAll(/^\| (`[^|]*) \|/gm)].map(([, cell = ""]) => cell);
+  const told = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+  const reasons = Object.values(Verdict)
+    .map(verdictText)
+    .flatMap((text) => (text.startsWith("drop ") ? text.slice("drop ".length) : []));
+  assert.ok(reasons.length > 20);
+  assert.deepEqual(told.sort(), reasons.sort());
+});
+
+test("a figure in the README or in a decision names the command that measures it", () => {
+  const decisions = /^(README|docs\/decisions\/.*)\.md$/;
+  none(pages.filter(({ path }) => decisions.test(path)).flatMap(rules.figureFaults));
   const faults = (text: string): string[] => rules.figureFaults({ path: "README.md", text });
   refused(faults("# Speed\nA packet costs 80 ns.\n# Measured\nmake bench\n"), /80 ns/);
   none(faults("# Speed\nA packet costs 80 ns (`make bench`).\n"));
