@@ -29,6 +29,14 @@ test("a wrong configuration ends with 1 and every fault, before anything is done
   assert.match(stderr, /^ciliate: .*:8:6: mtu: expected auto or .*\n.*:9:1: unknown key "nodes"/);
 });
 
+test("an uplink without room for the dispatch is refused at start, with the reason", async (t) => {
+  const agent = new Agent(t, "dispatch: geneve\n");
+  agent.ip("link set v0 mtu 613");
+  assert.equal(await agent.start().exit, 1);
+  const { error } = await agent.said("the agent can't go on; the datapath is as it was");
+  assert.match(String(error), /^dispatch geneve leaves clients 551 of 613 bytes, .*uplinks' MTU/);
+});
+
 test("a second agent with the same directory is refused; a killed one's is taken", async (t) => {
   const first = new Agent(t).start();
   await first.said("ready");

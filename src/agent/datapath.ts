@@ -34,6 +34,7 @@ import { ANY_IPV4, ANY_IPV6, type Ipv4, type Ipv6 } from "../net/address.ts";
 import { maskOf } from "../net/prefix.ts";
 import { createNexthops, type Nexthops } from "../node/nexthops.ts";
 import type { Log } from "../telemetry/log.ts";
+import { checkDispatch, whyNarrow6 } from "./room.ts";
 import { tableLimits, usableMemory } from "./table-sizes.ts";
 import { findUplinks, type NodeIdentity } from "./uplinks.ts";
 
@@ -42,8 +43,6 @@ const OBJECTS = fileURLToPath(new URL("../../build/bpf", import.meta.url));
 
 const IP_HEADER_BYTES = 20;
 const TCP_HEADER_BYTES = 20;
-/** net.ipv4.route.min_pmtu: what is told to be less is ignored. */
-const LEAST_MTU = 552;
 
 /** After a ring has changed, nodes may differ for so long in what they know. */
 const QUIET_MS = 10_000;
@@ -248,15 +247,6 @@ function clampMss({ mss, encapsulate, dispatch }: Config, { mtu }: NodeIdentity)
   return mtu - DISPATCH_BYTES[dispatch] - IP_HEADER_BYTES - TCP_HEADER_BYTES;
 }
 
-/** Throws when packets of clients can't fit, however small clients are told to make them. */
-export function checkDispatch({ dispatch }: Pick<Config, "dispatch">, mtu: number): void {
-  const left = mtu - DISPATCH_BYTES[dispatch];
-  if (left >= LEAST_MTU) return;
-  throw new Error(
-    `dispatch ${dispatch} leaves clients ${left} of ${mtu} bytes, and Linux makes no packet smaller than ${LEAST_MTU} for a path: raise the uplinks' MTU, or choose another dispatch`,
-  );
-}
-
 function cgroupOf({ socket }: Config): string | undefined {
   if (!socket.enabled) return undefined;
   return socket.cgroup === "auto" ? findCgroupRoot() : socket.cgroup;
@@ -306,7 +296,7 @@ interface Attachment {
 
 /** Keeps the programs on uplinks and pods as these come and go. */
 function createAttachment(
-  { config, devices, log }: NodeDatapathOptions,
+  { config, identity, devices, log }: NodeDatapathOptions,
   { programs }: Datapath,
   changed: (statuses: readonly DeviceStatus[]) => void,
 ): Attachment {
@@ -328,7 +318,9 @@ function createAttachment(
     });
     const missing = [...uplinks.missing].map(([name, reason]) => missingUplink(name, reason));
     const before = new Map(statuses.map((status) => [status.name, status.reason]));
-    statuses = [...missing, ...found];
+    const narrow = (index: number): string =>
+      identity.address6 === undefined ? "" : whyNarrow6(config, devices.links.get(index)?.mtu);
+    statuses = [...missing, ...found.map((status) => withReason(status, narrow(status.ifindex)))];
     changed(statuses);
     for (const { name, reason } of statuses) {
       if (reason === "" || before.get(name) === reason) continue;
@@ -359,6 +351,12 @@ function describeUplink(link: Link, { acceleration }: Config, { links }: Devices
   const device = { ifindex: link.index, name: link.name };
   if (acceleration === "off") return device;
   return { ...device, withoutXdp: whyTagsHide(link, acceleration, links, readStripping) };
+}
+
+/** An uplink with one more reason why it has less than was asked for. */
+function withReason(status: DeviceStatus, why: string): DeviceStatus {
+  if (status.role !== "uplink" || why === "") return status;
+  return { ...status, reason: status.reason === "" ? why : `${status.reason}; ${why}` };
 }
 
 function missingUplink(name: string, reason: string): DeviceStatus {

@@ -92,6 +92,13 @@ test("services of both families stand in the same tables, with and without an ag
     /ciliate_backend_packets_total\{[^}]*family="ipv6"[^}]*\[2001:db8:1::1\]:80/,
   );
   assert.match(metrics, /ciliate_table_entries\{table="source_ranges6"\} 1\n/);
+  const uplink = (): string =>
+    agent.json("status").devices.find(({ name }: { name: string }) => name === "v0").reason;
+  assert.equal(uplink().includes("1280"), false, uplink());
+  agent.ip("link set v0 mtu 1319");
+  await until(uplink, () => uplink().includes("an MTU of 1319 carries no IPv6 packet of 1280"));
+  agent.ip("link set v0 mtu 1320");
+  await until(uplink, () => !uplink().includes("1280"));
   assert.equal(health(agent, "10.0.0.1"), "200");
   assert.equal(health(agent, "[2001:db8::1]"), "200");
 

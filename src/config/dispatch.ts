@@ -11,6 +11,13 @@ export const DISPATCH_BYTES: Readonly<Record<Dispatch, number>> = {
   option: 8,
 };
 
+/** The same of IPv6. */
+export const DISPATCH_BYTES6: Readonly<Record<Dispatch, number>> = {
+  ipip: 40,
+  geneve: 94,
+  option: 24,
+};
+
 const words = choice("ipip", "geneve", "option", "opt");
 
 /** One of the three; `opt` is `option`. */
