@@ -51,6 +51,7 @@ const ROWS: readonly Row[] = [
       ),
     ),
   ),
+  { acceleration: "generic", encapsulate: "all", backend: "local", protocol: "tcp" },
   { acceleration: "generic", encapsulate: "all", backend: "remote", protocol: "tcp" },
   { acceleration: "generic", encapsulate: "all", backend: "remote", protocol: "udp" },
 ];
