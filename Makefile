@@ -82,7 +82,7 @@ generate: setup-node bpf ## Rewrite what follows from C, from the schema and fro
 	@tools/generate
 
 .PHONY: bench
-bench: run-ready ## Measure; prints tables, writes bench/results.json
+bench: run-ready bundle ## Measure; prints tables, writes bench/results.json
 	@$(NODE) bench/main.ts
 
 .PHONY: soak

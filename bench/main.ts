@@ -8,6 +8,7 @@ import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
 import { benchTc, benchXdp } from "./balance.ts";
 import { type Budget, FULL, QUICK } from "./budget.ts";
+import { benchCli } from "./cli.ts";
 import { benchCollector } from "./collector.ts";
 import { benchCrr } from "./crr.ts";
 import { benchFamilies } from "./families.ts";
@@ -44,6 +45,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   throughput: benchThroughput,
   families: benchFamilies,
   rings: benchRings,
+  cli: benchCli,
   size: benchSizes,
 };
 
