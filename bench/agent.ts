@@ -2,7 +2,15 @@
 // An agent with 10 000 services loaded: its memory, and how soon one endpoint's change is in the
 // kernel's tables, by the API and by a file.
 
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ApiClient, openApiClient } from "../src/api/client.ts";
@@ -30,6 +38,8 @@ const BY_FILE = 25;
 const WARM_UP = 50;
 const HALF = BACKENDS_PER_SERVICE / 2;
 const NODE = "node1";
+const HTTP_PORT = 9962;
+const IDLE_MS = 5000;
 const LIMIT_MS = 120_000;
 /** What was garbage of the start is collected by then. */
 const SETTLE_MS = 3000;
@@ -62,11 +72,19 @@ export async function benchAgent(results: Results, { rounds }: Budget): Promise<
     using api = await openApiClient({ socket, timeoutMs: CALL_LIMIT_MS });
     await addHalves(api, kernel, count);
     const byApi = await changeByApi(api, kernel, count);
-    const byFile = await changeByFile(lab, kernel, full ? BY_FILE : 3);
+    let byFile: readonly number[] = [];
+    const fileChange = await longestHold(lab, async () => {
+      byFile = await changeByFile(lab, kernel, full ? BY_FILE : 3);
+    });
     const later = memoryOf(agent.pid);
     if (full) await delay(TRIMMED_MS);
     const trimmed = memoryOf(agent.pid);
-    report(results, { readySeconds, byApi, byFile, memory, later, trimmed });
+    mkdirSync(preparedIn(lab));
+    writeManifests(preparedIn(lab));
+    const load = await longestHold(lab, () => reloadAll(lab, kernel, count));
+    const idle = await longestHold(lab, () => delay(full ? IDLE_MS : 1000));
+    const held = { load, file_change: fileChange, idle };
+    report(results, { readySeconds, byApi, byFile, held, memory, later, trimmed });
   } finally {
     await removeLab(name);
     rmSync(runtime, { recursive: true, force: true });
@@ -79,6 +97,38 @@ async function startAhead(lab: Lab): Promise<ProcessId> {
   const { pid } = lab.agent(NODE) ?? (await ready);
   goAhead(pid);
   return ready;
+}
+
+/** ms that the agent's event loop didn't turn for at most while `act` ran, seen from outside. */
+async function longestHold(lab: Lab, act: () => Promise<void>): Promise<number> {
+  let [longest, over] = [0, false];
+  const watch = async (): Promise<void> => {
+    while (!over) {
+      const start = performance.now();
+      const answer = await lab.fetch(NODE, HTTP_PORT, "/healthz");
+      if (answer?.status !== 200) throw new Error("the agent's /healthz gave no answer");
+      longest = Math.max(longest, performance.now() - start);
+    }
+  };
+  await Promise.all([watch(), act().finally(() => (over = true))]);
+  return longest;
+}
+
+/** Has the agent read all services again, some of which have changed, until they are in force. */
+async function reloadAll(lab: Lab, kernel: Kernel, count: number): Promise<void> {
+  const { manifests } = nodeNamed(lab.plan, NODE).paths;
+  const changed = [SERVICES - 1, ...Array.from({ length: count }, (_, index) => index)];
+  for (const name of readdirSync(preparedIn(lab))) {
+    renameSync(join(preparedIn(lab), name), join(manifests, name));
+  }
+  await until("all services, read again", LIMIT_MS, () =>
+    changed.every((index) => kernel.backends(index) === BACKENDS_PER_SERVICE),
+  );
+}
+
+/** Where files wait: making them takes this process as long as reading them the agent. */
+function preparedIn(lab: Lab): string {
+  return `${nodeNamed(lab.plan, NODE).paths.manifests}-prepared`;
 }
 
 interface Kernel extends Disposable {
@@ -195,6 +245,8 @@ interface Figures {
   readonly readySeconds: number;
   readonly byApi: readonly number[];
   readonly byFile: readonly number[];
+  /** The longest holds of the event loop in ms, by what went on; idle is what asking costs. */
+  readonly held: Readonly<Record<"load" | "file_change" | "idle", number>>;
   /** Once it has started, right after all changes, and when garbage has gone back. */
   readonly memory: Memory;
   readonly later: Memory;
@@ -202,7 +254,7 @@ interface Figures {
 }
 
 function report(results: Results, figures: Figures): void {
-  const { readySeconds, byApi, byFile, memory, later, trimmed } = figures;
+  const { readySeconds, byApi, byFile, held, memory, later, trimmed } = figures;
   const exactly = (value: number) => ({ value, min: value, max: value });
   const rows: string[][] = [];
   const spread = (values: readonly number[], part: number) => ({
@@ -223,6 +275,11 @@ function report(results: Results, figures: Figures): void {
     rows.push([`one endpoint's change by ${way}, ms: p50, p99`, texts.join(", ")]);
   }
   results.add("control.agent_start_10k_services.seconds", "s", exactly(readySeconds));
+  for (const [during, ms] of Object.entries(held)) {
+    const vs = during === "idle" ? "" : `${held.idle.toFixed(1)} ms when idle`;
+    results.add(`control.longest_hold.${during}.ms`, "ms", exactly(ms), vs);
+    rows.push([`longest hold of the event loop, ${during.replace("_", " ")}, ms`, ms.toFixed(1)]);
+  }
   results.add("control.rss.mib", "MiB", exactly(memory.own), "without mapped tables");
   results.add("control.rss_after_changes.mib", "MiB", exactly(later.own), "likewise");
   results.add("control.rss_trimmed.mib", "MiB", exactly(trimmed.own), "likewise, 21 s later");
