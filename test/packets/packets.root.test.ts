@@ -35,6 +35,7 @@ import {
   SCTP_ROWS,
   SCTP_SNAT_ROWS,
 } from "./sctp-rows.ts";
+import { SNAT_ERROR_ROWS } from "./snat-error-rows.ts";
 import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
 import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
 import { SOURCE_ROWS, SOURCE_SNAT_ROWS } from "./source-rows.ts";
@@ -105,6 +106,7 @@ suiteOn(
   [
     ...SNAT_ROWS,
     ...SNAT_REPLY_ROWS,
+    ...SNAT_ERROR_ROWS,
     ...SOURCE_SNAT_ROWS,
     ...AFFINITY_SNAT_ROWS,
     ...SCTP_SNAT_ROWS,
