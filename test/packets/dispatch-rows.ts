@@ -128,6 +128,7 @@ const GENEVE_SENT: readonly Row[] = [
   },
   {
     title: "the largest packet that fits with Geneve goes",
+    shorter: 52,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: largest(GENEVE) })) },
     verdict: "SENT_ENCAPSULATED",
@@ -138,6 +139,7 @@ const GENEVE_SENT: readonly Row[] = [
   },
   {
     title: "one byte more is told to the client, with an MTU that leaves room for Geneve",
+    shorter: 52,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: largest(GENEVE) + 1 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -167,6 +169,7 @@ const OPTIONS: readonly Row[] = [
   },
   {
     title: "the client's own options stay behind it, but one that says a service",
+    only: "ipv4",
     places: BOTH,
     coming: {
       packet: arriving(
@@ -186,6 +189,7 @@ const OPTIONS: readonly Row[] = [
   },
   {
     title: "a client's option that says a service is erased where SNAT sends the packet on",
+    only: "ipv4",
     places: BOTH,
     poke: (stage) => {
       const before = [...stage.maps.services.entries()];
@@ -203,6 +207,7 @@ const OPTIONS: readonly Row[] = [
   },
   {
     title: "a header without room for the option is a drop of its own",
+    only: "ipv4",
     places: BOTH,
     coming: {
       packet: arriving(toService("far", ACK, { ip: { options: new Uint8Array(36).fill(1) } })),
@@ -217,6 +222,7 @@ const OPTIONS: readonly Row[] = [
   },
   {
     title: "the largest packet that fits with the option goes",
+    shorter: 36,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: largest(OPTION) })) },
     verdict: "SENT_ENCAPSULATED",
@@ -227,6 +233,7 @@ const OPTIONS: readonly Row[] = [
   },
   {
     title: "one byte more is told to the client, with an MTU that leaves room for the option",
+    shorter: 36,
     places: BOTH,
     coming: { packet: arriving(toService("far", ACK, { payload: largest(OPTION) + 1 })) },
     verdict: "SENT_FRAG_NEEDED",
@@ -325,14 +332,11 @@ const UNBELIEVED: readonly Row[] = [
   },
 ];
 
-const ofIpv4 = (rows: readonly Row[]): readonly Row[] =>
-  rows.map((row) => ({ ...row, only: "ipv4" }));
-
 /** Of a node with `dispatch: geneve`. */
-export const GENEVE_ROWS: readonly Row[] = ofIpv4(GENEVE_SENT);
+export const GENEVE_ROWS: readonly Row[] = GENEVE_SENT;
 
 /** Of a node with `dispatch: option`. */
-export const OPTION_ROWS: readonly Row[] = ofIpv4(OPTIONS);
+export const OPTION_ROWS: readonly Row[] = OPTIONS;
 
 /** Of a node as it is by default. */
-export const DISPATCH_ROWS: readonly Row[] = ofIpv4([...TOLD_ROWS, ...UNBELIEVED]);
+export const DISPATCH_ROWS: readonly Row[] = [...TOLD_ROWS, ...UNBELIEVED];

@@ -329,7 +329,6 @@ export const SCTP_GENEVE_ROWS: readonly Row[] = [
   {
     title: "an INIT is sent in Geneve, its address translated",
     places: BOTH,
-    only: "ipv4",
     coming: { packet: arriving(toService("farTalk", "init")) },
     verdict: "SENT_ENCAPSULATED",
     leaving: framed(UPLINK_MAC, NODE_MACS[1] ?? GATEWAY_MAC, [
@@ -351,7 +350,6 @@ export const SCTP_OPTION_ROWS: readonly Row[] = [
   {
     title: "an INIT is sent with an option, its address translated",
     places: BOTH,
-    only: "ipv4",
     coming: { packet: arriving(toService("farTalk", "init")) },
     verdict: "SENT_ENCAPSULATED",
     leaving: viaGateway(

@@ -139,6 +139,7 @@ const GENEVE_RECEIVED: readonly Row[] = [
 const GENEVE_REFUSED: readonly Row[] = [
   {
     title: "what came in Geneve and is too big to go on in IPIP is answered",
+    shorter: 40,
     places: HOST,
     coming: {
       packet: coming("cameNear", ACK, {

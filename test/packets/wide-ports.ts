@@ -19,6 +19,8 @@ interface Named {
   readonly name: ServiceName;
   readonly nat?: number;
   readonly aliases?: number;
+  /** Of the UDP in front of Geneve. */
+  readonly spreads?: number;
 }
 
 const FLOWS: readonly Named[] = [
@@ -29,6 +31,9 @@ const FLOWS: readonly Named[] = [
   { client: CLIENT, clientPort: 1234, name: "far", nat: 1 },
   { client: CLIENT, clientPort: 40_000, name: "nearToo", aliases: ALIASES },
   { client: CLIENT, clientPort: 40_000, name: "near", aliases: 1 },
+  { client: CLIENT, clientPort: 40_000, name: "far", spreads: 1 },
+  { client: CLIENT, clientPort: 40_000, name: "farDns", spreads: 1 },
+  { client: CLIENT, clientPort: 40_000, name: "farTalk", spreads: 1 },
   { client: IDLE, clientPort: 40_000, name: "near", aliases: ALIASES },
   { client: IDLE, clientPort: 40_000, name: "nearToo", aliases: 1 },
   { client: IDLE, clientPort: 40_002, name: "near", aliases: 1 },
@@ -44,14 +49,18 @@ function nat(low: number, index: number): number {
 
 /** IPv6's port in place of IPv4's. */
 export const WIDE_PORTS: ReadonlyMap<number, number> = new Map(
-  FLOWS.flatMap(({ client, clientPort, name, nat: ports = 0, aliases = 0 }) => {
+  FLOWS.flatMap(({ client, clientPort, name, nat: ports = 0, aliases = 0, spreads = 0 }) => {
     const { address: service, port: servicePort } = SERVICES[name];
     const rest = { clientPort, servicePort, protocol: protocolOf(name) };
-    const { low } = flowHash({ client, service, ...rest }, SEED);
-    const wide = flowHash6({ client: widen(client), service: widen(service), ...rest }, SEED).low;
-    const pairs = (of: typeof alias, count: number): [number, number][] =>
-      Array.from({ length: count }, (_, index) => [of(low, index), of(wide, index)]);
-    return [...pairs(nat, ports), ...pairs(alias, aliases)];
+    const four = flowHash({ client, service, ...rest }, SEED);
+    const six = flowHash6({ client: widen(client), service: widen(service), ...rest }, SEED);
+    const pairs = (of: typeof alias, count: number, half: "low" | "high"): [number, number][] =>
+      Array.from({ length: count }, (_, index) => [of(four[half], index), of(six[half], index)]);
+    return [
+      ...pairs(nat, ports, "low"),
+      ...pairs(alias, aliases, "low"),
+      ...pairs(alias, spreads, "high"),
+    ];
   }),
 );
 

@@ -2,6 +2,7 @@
 // Packets of IPv4, said again in IPv6.
 
 import { ANY_IPV4, type Ipv4, readIpv4, writeIpv6 } from "../../src/net/address.ts";
+import { dsrDestinationOptions, dsrGeneveOption } from "../../src/net/dsr.ts";
 import { buildPacket, type LayerInit } from "../../src/net/packet.ts";
 import { flowHash6 } from "../model/hash.ts";
 import { widen } from "./address.ts";
@@ -84,7 +85,17 @@ function widenLayer(
         },
       ];
     case "udp":
-      return [{ ...layer, sourcePort: port(layer.sourcePort), targetPort: port(layer.targetPort) }];
+      return [
+        {
+          ...layer,
+          sourcePort: port(layer.sourcePort),
+          ...(layer.targetPort === undefined ? {} : { targetPort: port(layer.targetPort) }),
+        },
+      ];
+    case "geneve":
+      return [widenGeneve(layer)];
+    case "ethernet":
+      return [layer.type === ETHERTYPE4 ? { ...layer, type: ETHERTYPE6 } : layer];
     case "payload": {
       const bytes = layer.bytes ?? new Uint8Array();
       if (before?.kind === "icmp" && isError(before))
@@ -95,6 +106,64 @@ function widenLayer(
     default:
       return [layer];
   }
+}
+
+const ETHERTYPE4 = 0x0800;
+const ETHERTYPE6 = 0x86dd;
+/** UDP, Geneve and Ethernet in front of what Geneve carries. */
+const GENEVE_HEADERS = 30;
+/** How an option of IPv4 that says a service begins, and where its port and address are. */
+const DSR_OPTION = [0x9a, 8] as const;
+/** The same of Geneve's. */
+const DSR_GENEVE = [0x01, 0x4b, 0x81] as const;
+const DSR_GENEVE_AT = 4;
+/** By which Geneve's is longer. */
+const DSR_GENEVE_MORE = 12;
+
+const begins = (bytes: Uint8Array, first: readonly number[]): boolean =>
+  first.every((value, at) => bytes[at] === value);
+
+interface Told {
+  readonly service: Ipv4;
+  readonly port: number;
+}
+
+function toldByGeneve({ options = new Uint8Array() }: Given<"geneve">): Told | undefined {
+  if (!begins(options, DSR_GENEVE)) return undefined;
+  const [high = 0, low = 0] = options.subarray(DSR_GENEVE_AT + 4);
+  return { service: readIpv4(options, DSR_GENEVE_AT), port: high * 256 + low };
+}
+
+function widenGeneve(layer: Given<"geneve">): LayerInit {
+  const told = toldByGeneve(layer);
+  if (told === undefined) return layer;
+  return { ...layer, options: dsrGeneveOption(widen(told.service), told.port) };
+}
+
+/** The flow label of the header in front of Geneve: that of the flow inside. */
+function geneveLabel(behind: readonly LayerInit[], how: Widening): number {
+  const [, geneve, , ip, l4] = behind;
+  const told = geneve?.kind === "geneve" ? toldByGeneve(geneve) : undefined;
+  if (told === undefined || ip?.kind !== "ipv4") return 0;
+  if (l4?.kind !== "tcp" && l4?.kind !== "udp" && l4?.kind !== "sctp") return 0;
+  const { source = ANY_IPV4 } = ip;
+  return label(source, l4.sourcePort ?? 0, told.service, told.port, PROTOCOL[l4.kind], how);
+}
+
+/** By which the rest of a packet that says its own length grows, if that is Geneve. */
+function geneveMore([, geneve]: readonly LayerInit[], carried: number): number {
+  if (geneve?.kind !== "geneve") return 0;
+  const headers = GENEVE_HEADERS + (geneve.options?.length ?? 0);
+  const option = toldByGeneve(geneve) === undefined ? 0 : DSR_GENEVE_MORE;
+  return option + (carried > headers ? HEADER6 - HEADER4 : 0);
+}
+
+/** The first options of a header that say a service are headers of their own. */
+function widenTold(options: Uint8Array = new Uint8Array()): LayerInit[] {
+  if (!begins(options, DSR_OPTION)) return [];
+  const [low = 0, high = 0, a = 0, b = 0, c = 0, d = 0] = options.subarray(2, 8);
+  const service = readIpv4(Uint8Array.of(d, c, b, a), 0);
+  return [dsrDestinationOptions(widen(service), high * 256 + low)];
 }
 
 /** The MSS of a packet whose IP headers have 40 bytes more. */
@@ -111,8 +180,9 @@ function widenOptions(options: Uint8Array = new Uint8Array()): Uint8Array {
 }
 
 /** As long as IPv4's options, in steps of eight bytes. */
-function extensionBytes({ options }: Given<"ipv4">): number {
-  return Math.ceil((options?.length ?? 0) / 8) * 8;
+function extensionBytes({ options = new Uint8Array() }: Given<"ipv4">): number {
+  const told = begins(options, DSR_OPTION) ? 8 : 0;
+  return Math.ceil((options.length - told) / 8) * 8;
 }
 
 function widenHeader(
@@ -128,7 +198,10 @@ function widenHeader(
   const more = bytes + (isFragment ? FRAGMENT_BYTES : 0);
   const carried = (ip.totalLength ?? 0) - HEADER4 - (ip.options?.length ?? 0);
   const cut = carried > LONG ? how.shorter : 0;
-  const length = ip.totalLength === undefined ? {} : { payloadLength: carried - cut + more };
+  const length =
+    ip.totalLength === undefined
+      ? {}
+      : { payloadLength: carried - cut + more + geneveMore(behind, carried) };
   const { source = ANY_IPV4 } = ip;
   const isOuter = next?.kind === "ipv4" && before?.kind !== "icmp";
   const header: LayerInit = {
@@ -139,10 +212,11 @@ function widenHeader(
     // What IPv4 says in ICMP of its own is internetwork control.
     dscp: next?.kind === "icmp" && ip.id === 0 ? 0 : (ip.dscp ?? 0),
     ecn: ip.ecn ?? 0,
-    flowLabel: isOuter ? labelOf(next, behind.slice(1), how) : 0,
+    flowLabel: isOuter ? labelOf(next, behind.slice(1), how) : geneveLabel(behind, how),
     ...(more === 0 ? protocol : {}),
     ...length,
   };
+  const told = widenTold(ip.options);
   const options: LayerInit[] =
     bytes === 0
       ? []
@@ -157,7 +231,7 @@ function widenHeader(
   const fragment: LayerInit[] = isFragment
     ? [{ kind: "fragment", moreFragments, fragmentOffset, id: ip.id ?? 0, ...protocol }]
     : [];
-  return [header, ...options, ...fragment];
+  return [header, ...told, ...options, ...fragment];
 }
 
 function widenProtocol(protocol: number): number {
@@ -222,7 +296,7 @@ function widenIcmp({ type = 8, code = 0, rest = 0 }: Given<"icmp">, how: Widenin
   });
   if (type === 8) return is(128, code);
   if (type === 0) return is(129, code);
-  if (type === 3 && code === 4) return is(2, 0, how.shorter === 40 ? rest - 20 : rest);
+  if (type === 3 && code === 4) return is(2, 0, rest - Math.max(0, how.shorter - 20));
   if (type === 3) return is(1, code === 3 ? 4 : 0);
   if (type === 11) return is(3, code);
   if (type === 12) return is(4, code);
