@@ -21,6 +21,7 @@ import { monitorEvents } from "./monitor.ts";
 import { connectServiceManager, type ServiceManager } from "./notify.ts";
 import { warnOfLocalPorts } from "./port-ranges.ts";
 import { logProblems } from "./problem-log.ts";
+import { logRouteless } from "./routeless.ts";
 import { createServiceHandlers } from "./serve-services.ts";
 import { createServices, type Services } from "./services.ts";
 import { createSettings, type Settings } from "./settings.ts";
@@ -85,6 +86,7 @@ async function run(
   const flows = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logProblems(services, telemetry.log("manifests"));
+  logRouteless(services, telemetry.log("datapath"));
   addHealthChecks(telemetry.health, node, services);
   const counts = { ...flows, counted: countedTables(node) };
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });

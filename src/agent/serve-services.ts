@@ -25,8 +25,9 @@ import {
   scopedFrontends,
   servicePortKey,
 } from "../lb/rows.ts";
-import { FAMILIES, formatAddress, isAny } from "../net/address.ts";
+import { type Address, FAMILIES, formatAddress, isAny } from "../net/address.ts";
 import { formatPrefix } from "../net/prefix.ts";
+import { routelessOf, whyRouteless } from "./routeless.ts";
 import type { Services } from "./services.ts";
 
 /** Answers the calls that read services. */
@@ -36,9 +37,10 @@ export function createServiceHandlers(
   return {
     *listServices({ namespace, name, backends }) {
       const refused = new Map([...services.lb.refusals()].map(({ id, text }) => [id, text]));
+      const unrouted = services.unrouted();
       for (const service of selectServices(services, namespace, name)) {
         const sync = syncOf(services, service, refused);
-        const conditions = conditionsOf(services, service, sync);
+        const conditions = conditionsOf(services, service, sync, unrouted);
         yield { ...describeService(services, service, backends), sync, conditions };
       }
     },
@@ -85,13 +87,19 @@ function describeService(
 }
 
 /** What is well with a service, and what isn't. */
-function conditionsOf({ lb, healthChecks }: Services, service: Service, sync: Sync): Condition[] {
+function conditionsOf(
+  { lb, healthChecks, dispatch }: Services,
+  service: Service,
+  sync: Sync,
+  unrouted: ReadonlySet<Address>,
+): Condition[] {
   const conditions = [condition("Programmed", sync.problem)];
   const rows = lb.ports.by("service", service.key);
   const bare = rows.filter(({ backends }) => backends.length === 0).map(({ key }) => key);
   conditions.push(
     condition("Backends", bare.length === 0 ? "" : `no backend has ${bare.join(", ")}`),
   );
+  conditions.push(condition("Routes", whyRouteless(routelessOf(rows, unrouted), dispatch)));
   if (service.healthCheckPort > 0) {
     conditions.push(condition("HealthCheck", healthChecks.problem(service.key) ?? ""));
   }

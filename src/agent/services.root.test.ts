@@ -45,6 +45,19 @@ test("what the API applies is in the kernel's tables when it answers", async (t)
     rings.map((row: { backend: string }) => row.backend),
     ["10.1.0.1:8080", "10.1.0.2:8080"],
   );
+  const routes = (): { text: string } =>
+    agent
+      .json("service get web")
+      .conditions.find(({ name }: { name: string }) => name === "Routes");
+  assert.match(
+    routes().text,
+    /^2 backends have no route .*: 10\.1\.0\.1, 10\.1\.0\.2; dispatch ipip/,
+  );
+  agent.ip("route add 10.1.0.0/16 via 10.0.0.2");
+  await until(
+    () => routes().text,
+    () => routes().text === "",
+  );
   const [port] = agent.json("service get web").ports;
   assert.deepEqual([port.id, port.ringSize], [frontend.id, frontend.ringSize]);
   const gone = await client.delete({
@@ -255,6 +268,7 @@ test("a node without an address of IPv6 serves what it can, and says why", async
   assert.equal(agent.json("status").ipv6Off, why);
   const { stdout } = agent.ciliate("status");
   assert.match(stdout, /^IPv6 {4}off: no global IPv6 address is on v0: set node\.address6$/m);
+  assert.match(String((await agent.said("backends are out of reach"))["reason"]), /: 10\.1\.0\.1;/);
   const warned = await agent.said("a manifest has a fault");
   assert.equal(warned["reason"], `IPv6 is left out: ${why}`);
   agent.configure("ipv6: off\n");

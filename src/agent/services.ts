@@ -3,6 +3,7 @@
 // From sources to the kernel's tables: writers, gates, the reconciler.
 
 import { join } from "node:path";
+import type { Dispatch } from "../config/dispatch.ts";
 import type { Config } from "../config/schema.ts";
 import type { FormerSlots } from "../datapath/former-owners.ts";
 import type {
@@ -27,7 +28,7 @@ import type { KernelState } from "../lb/restore.ts";
 import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
 import { ManifestSource } from "../lb/yaml/source.ts";
-import { FAMILIES, type Family, type Ipv6, isIpv4 } from "../net/address.ts";
+import { type Address, FAMILIES, type Family, type Ipv6, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 import { createNodeAddresses } from "../node/addresses.ts";
 import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
@@ -61,6 +62,9 @@ export interface Services extends AsyncDisposable {
   readonly loaded: SyncGate;
   /** Opens when nothing of before can be missing any more: then what no row wants is removed. */
   readonly complete: SyncGate;
+  readonly dispatch: Dispatch;
+  /** Backends on other nodes to which there is no route now. */
+  unrouted(): ReadonlySet<Address>;
   /** Begins to read the sources. */
   start(): void;
   /** Settles when the kernel's tables are as the rows want them, but for rows that failed. */
@@ -228,9 +232,9 @@ export function createServices(
   followSettings(settings, writers);
   // What was before leads on until all that is now is known.
   let leave: () => void = () => undefined;
+  const ways = [node.nexthops, ...(node.wide === undefined ? [] : [node.wide.nexthops])];
   if (config.dispatch === "geneve") {
     void loaded.opened.then(() => {
-      const ways = [node.nexthops, ...(node.wide === undefined ? [] : [node.wide.nexthops])];
       const ends = ways.map((nexthops) => followPeers(writers, nexthops));
       leave = () => ends.forEach((end) => void end());
     });
@@ -248,6 +252,8 @@ export function createServices(
     healthChecks,
     loaded,
     complete,
+    dispatch: config.dispatch,
+    unrouted: () => new Set(ways.flatMap((nexthops) => nexthops.unrouted())),
     start() {
       api.start();
       manifests.start();

@@ -157,6 +157,23 @@ describe("next hops", () => {
     assert.equal(f.nexthops.status().find((status) => status.row === row)?.backends, 2);
   });
 
+  test("a backend without a route is told, until it has one, and when it loses it", async () => {
+    using f = open();
+    for (const address of [FAR, NOWHERE, NEAR]) f.nexthops.acquire(address);
+    assert.deepEqual(f.nexthops.unrouted(), [NOWHERE]);
+    ip("route", "add", "203.0.113.0/24", "via", "10.0.0.2");
+    await until(
+      () => f.nexthops.unrouted().length === 0,
+      () => f.nexthops.unrouted(),
+    );
+    ip("route", "replace", "unreachable", "203.0.113.0/24");
+    await until(
+      () => f.nexthops.unrouted().length === 1,
+      () => f.nexthops.unrouted(),
+    );
+    ip("route", "del", "unreachable", "203.0.113.0/24");
+  });
+
   test("a row follows the device's MTU, and loses its flag while it is rewritten", async () => {
     using f = open();
     const row = f.nexthops.acquire(FAR);

@@ -65,6 +65,8 @@ export interface NexthopOptions<A extends Address = Address> {
 /** Knows the way to every backend on another node. */
 export interface Nexthops extends NexthopSource, Disposable {
   status(): readonly NexthopStatus[];
+  /** Backends that the main routing table leads nowhere. */
+  unrouted(): readonly Address[];
   /**
    * Looks again at which node each backend is, where ways lead to nodes. Until the first call, it
    * is what the rows of before say.
@@ -210,6 +212,14 @@ class NexthopTable<A extends Address> implements Nexthops {
         reason,
       };
     });
+  }
+
+  unrouted(): readonly Address[] {
+    const { routes } = this.#options.devices;
+    return [...this.#destinations]
+      .filter(([, { row }]) => row === undefined)
+      .filter(([address, it]) => routes.lookup(targetOf(address, it))[0]?.type !== "unicast")
+      .map(([address]) => address);
   }
 
   prune(): void {
