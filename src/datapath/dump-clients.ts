@@ -2,7 +2,15 @@
 // What the pinned tables know of clients: who is translated, who is remembered, who may come.
 
 import { readJiffies, secondsSince } from "../kernel/jiffies.ts";
-import { compareAddress, formatAddress, formatAddressPort } from "../net/address.ts";
+import { namespaceCookie } from "../kernel/netns.ts";
+import {
+  type Address,
+  compareAddress,
+  formatAddress,
+  formatAddressPort,
+  type Ipv4,
+  isIpv4,
+} from "../net/address.ts";
 import { comparePrefix, formatPrefix, prefixOf } from "../net/prefix.ts";
 import { eachFrontend } from "./dump.ts";
 import {
@@ -43,6 +51,7 @@ export interface AffinityDump {
   readonly service: number;
   /** One of its frontends, "" for a service that is gone. */
   readonly frontend: string;
+  /** An address, or `netns COOKIE` for whoever connects in a namespace of this node. */
   readonly client: string;
   readonly pod: string;
   /** Since the client last began a connection. */
@@ -85,21 +94,48 @@ export function* dumpNat(directory: string): Generator<NatDump> {
 /** Every client that is remembered, also for longer than its service wants. */
 export function* dumpAffinities(directory: string): Generator<AffinityDump> {
   const jiffies = readJiffies();
+  const known = namespacesIn(directory);
   for (const family of familiesIn(directory)) {
     using affinities = openPinned(directory, family.affinities);
     const services = servicesById(directory, family);
     for (const [{ service, client }, { pod, seen }] of affinities.entries()) {
-      const known = services.get(service);
+      const its = services.get(service);
       yield {
         service,
-        frontend: known?.frontend ?? "",
-        client: formatAddress(client),
+        frontend: its?.frontend ?? "",
+        client: clientText(client, known),
         pod: formatAddress(pod),
         idleSeconds: secondsSince(seen, jiffies),
-        keptSeconds: (known?.row.affinityAge ?? 0) / jiffies.perSecond,
+        keptSeconds: (its?.row.affinityAge ?? 0) / jiffies.perSecond,
       };
     }
   }
+}
+
+/**
+ * Namespaces by the address of IPv4 as whom affinities know them (bpf/stage/spelling.h): this one,
+ * and those with sockets that are translated.
+ */
+function namespacesIn(directory: string): ReadonlyMap<Address, bigint> {
+  const cookies = new Set([namespaceCookie()]);
+  for (const family of familiesIn(directory)) {
+    using peers = openPinned(directory, family.socketPeers);
+    for (const [, { netns }] of peers.entries()) cookies.add(netns);
+  }
+  return new Map([...cookies].map((cookie) => [namespaceClient(cookie), cookie]));
+}
+
+/** 24 bits of a hash, in 0.0.0.0/8. */
+export function namespaceClient(cookie: bigint): Ipv4 {
+  return Number(BigInt.asUintN(64, cookie * 0x9e3779b97f4a7c15n) >> 40n) as Ipv4;
+}
+
+/** Of IPv6 the address ends in the cookie itself; of IPv4 nobody may know any more whose it is. */
+export function clientText(client: Address, known: ReadonlyMap<Address, bigint>): string {
+  const isNamespace = isIpv4(client) ? client >>> 24 === 0 : client >> 64n === 0n;
+  if (!isNamespace) return formatAddress(client);
+  const cookie = isIpv4(client) ? known.get(client) : client;
+  return cookie === undefined ? `netns of ${formatAddress(client)}` : `netns ${cookie}`;
 }
 
 /** Every prefix, services and their prefixes in order. */
