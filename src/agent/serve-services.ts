@@ -156,6 +156,7 @@ function describePort(
     frontends: row === undefined ? [] : scopedFrontends(row).map(describeFrontend),
     local: row?.local ?? false,
     mode: row === undefined ? "" : row.snat ? "snat" : "dsr",
+    algorithm: row === undefined ? "" : row.random ? "random" : "maglev",
     nodePort: spec.nodePort,
     family: row === undefined ? "" : FAMILY_WORDS[row.family],
   };

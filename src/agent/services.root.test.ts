@@ -290,6 +290,11 @@ test("another mode is in force after a reload, with the rings of before", async 
   );
   const [after] = agent.json("bpf service list");
   assert.deepEqual([after.id, after.ringSize], [before.id, before.ringSize]);
+  const inForce = (): string => agent.ciliate("service list").stdout;
+  assert.match(inForce(), / http +snat +1 /);
+  agent.configure("mode: snat\nalgorithm: random\n");
+  assert.equal(agent.ciliate("config reload").code, 0);
+  await until(inForce, () => / http +snat random +1 /.test(inForce()));
 });
 
 test("a killed agent's tables are read without it, and the next one keeps the ids", async (t) => {

@@ -122,6 +122,7 @@ const SERVICES = [
         ringSize: 1021,
         local: true,
         mode: "dsr",
+        algorithm: "maglev",
         family: "IPv4",
         frontends: [
           { address: "192.0.2.10", port: 80, scope: "outside" },
@@ -136,6 +137,7 @@ const SERVICES = [
         port: 80,
         nodePort: 30_080,
         mode: "dsr",
+        algorithm: "maglev",
         family: "IPv4",
         frontends: [{ address: "10.96.0.1", port: 80, scope: "inside" }],
         id: 1,
@@ -161,7 +163,8 @@ const SERVICES = [
         name: "http",
         protocol: "TCP",
         port: 80,
-        mode: "dsr",
+        mode: "snat",
+        algorithm: "random",
         family: "IPv6",
         nodePort: 30_080,
         frontends: [

@@ -294,6 +294,8 @@ export interface ServicePort {
    * is served to both is there for each.
    */
   readonly family: string;
+  /** How a new connection finds its backend: maglev or random; empty when it isn't in force. */
+  readonly algorithm: string;
 }
 
 /** Where clients find a service port. */
@@ -1904,6 +1906,7 @@ function createBaseServicePort(): ServicePort {
     mode: "",
     nodePort: 0,
     family: "",
+    algorithm: "",
   };
 }
 
@@ -1950,6 +1953,9 @@ export const ServicePort: MessageFns<ServicePort> = {
     }
     if (message.family !== "") {
       writer.uint32(114).string(message.family);
+    }
+    if (message.algorithm !== "") {
+      writer.uint32(122).string(message.algorithm);
     }
     return writer;
   },
@@ -2079,6 +2085,14 @@ export const ServicePort: MessageFns<ServicePort> = {
             message.family = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.algorithm = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2112,6 +2126,7 @@ export const ServicePort: MessageFns<ServicePort> = {
     message.mode = object.mode ?? "";
     message.nodePort = object.nodePort ?? 0;
     message.family = object.family ?? "";
+    message.algorithm = object.algorithm ?? "";
     return message;
   },
 };

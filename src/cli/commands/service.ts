@@ -57,7 +57,7 @@ function serviceRows(service: Service): Cell[][] {
     service.type,
     addressText(service, port),
     portText(port),
-    port.local ? `${port.mode} local` : port.mode || "-",
+    modeText(port),
     backendCount(port),
     port.ringSize,
     port.traffic?.connections ?? 0,
@@ -85,6 +85,12 @@ function addressText(service: Service, { frontends, family }: ServicePort): stri
 function portText({ port, nodePort, protocol, name, frontends }: ServicePort): string {
   const isAtNodes = frontends.some(({ address }) => address === "");
   return `${port}${isAtNodes ? `:${nodePort}` : ""}/${protocol}${name === "" ? "" : ` ${name}`}`;
+}
+
+/** `snat`, `snat random`, `dsr local`; Maglev, the usual algorithm, isn't named. */
+function modeText({ mode, algorithm, local }: ServicePort): string {
+  const words = [mode, algorithm === "random" ? algorithm : "", local ? "local" : ""];
+  return words.filter((word) => word !== "").join(" ") || "-";
 }
 
 function backendCount({ activeBackends, backendCount: all }: ServicePort): Cell {
@@ -116,7 +122,7 @@ function showService(output: Output, service: Service): void {
   }
   for (const port of service.ports) {
     const ring = port.ringSize === 0 ? "" : `, ring of ${port.ringSize}`;
-    const mode = port.mode === "" ? "" : `, by ${port.mode}`;
+    const mode = port.mode === "" ? "" : `, by ${port.mode} and ${port.algorithm}`;
     const local = port.local ? ", pods of this node only" : "";
     const family = port.family === "IPv6" ? " by IPv6" : "";
     const title = output.paint("bold", `${portText(port)}${family}`);
