@@ -5,13 +5,16 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { test } from "node:test";
 import { defaultConfig } from "../config/load.ts";
+import { type AnyFlow, otherHalf } from "../conntrack/flow.ts";
 import {
   Affinity,
   Flow,
+  FlowDirection,
   FlowFlag,
   FlowKey,
   type Jiffies,
   maps,
+  type Port,
   type ServiceId,
 } from "../datapath/gen/abi.ts";
 import { createTicks } from "../datapath/jiffies.ts";
@@ -67,8 +70,8 @@ test("what the API applies is in the kernel's tables when it answers", async (t)
   assert.deepEqual(agent.json("bpf service list"), []);
 });
 
-test("status counts the flows of now", async (t) => {
-  const agent = await new Agent(t).start().ready();
+test("status counts the flows of now, and tells that SNAT soon has no port left", async (t) => {
+  const agent = await new Agent(t, "snat: {ports: 65436-65535}\n").start().ready();
   const client = await connect(t, agent);
   await client.apply({ documents: slice("web", "10.1.0.1") });
   const used = (): number =>
@@ -82,7 +85,28 @@ test("status counts the flows of now", async (t) => {
   const live = { ...flow, pod, flags: FlowFlag.remote, seen: now, created: now };
   map.updateAll([{ key: { ...key, destination: pod, protocol: 6 }, value: live }]);
   assert.equal(Number(used()), 1);
+
+  const ports = () =>
+    agent.json("status").tables.find((table: { name: string }) => table.name === "snat_ports");
+  assert.deepEqual([Number(ports().used), Number(ports().limit), ports().problem], [0, 100, ""]);
+  const flows = Array.from({ length: 60 }, (_, index): AnyFlow => {
+    const places = { client: parseIpv4("10.0.0.2"), aliasAddress: parseIpv4("10.0.0.1"), podPort };
+    const clientPort = (65_436 + index) as Port;
+    return { ...live, ...places, clientPort, aliasPort: clientPort, flags: FlowFlag.snat };
+  });
+  for (const value of flows) {
+    const request = otherHalf({ ...key, protocol: 6, direction: FlowDirection.reply }, value);
+    const both = [request, otherHalf(request, value)];
+    map.updateAll(both.map((half) => ({ key: half as FlowKey, value: value as Flow })));
+  }
+  assert.match(ports().problem, /^flows to 10\.1\.0\.1:8080\/tcp have most .* soon find none; add/);
+  assert.match(agent.get("/metrics"), /^ciliate_snat_ports_used\{backend="10.*:8080.*"\} 60$/m);
+  const dropped = /^ciliate_packets_total\{.*reason="nat_exhausted"\} [1-9]/m;
+  assert.doesNotMatch(agent.get("/metrics"), dropped, "not one is yet");
+  assert.match(agent.ciliate("status").stdout, /new ones soon find none; add/);
 });
+
+const podPort = 8080 as Port;
 
 test("status counts source ranges, and what is forgotten when there is more of it", async (t) => {
   const agent = await new Agent(t).start().ready();
