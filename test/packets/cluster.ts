@@ -4,7 +4,15 @@
 
 import { formatIpv4, type Ipv4, parseIpv4 } from "../../src/net/address.ts";
 import { formatMac, type Mac, parseMac } from "../../src/net/mac.ts";
-import { NODES, nodeMac, PODS, podDevice, podMac, UPLINK_MACS } from "../differential/places.ts";
+import {
+  NODE_MACS,
+  NODES,
+  nodeMac,
+  PODS,
+  podDevice,
+  podMac,
+  UPLINK_MACS,
+} from "../differential/places.ts";
 
 const address = (list: readonly Ipv4[], index: number): Ipv4 => {
   const found = list[index];
@@ -47,6 +55,8 @@ export const UPLINK_MAC = UPLINK_MACS.up0;
 export const SECOND_UPLINK_MAC = UPLINK_MACS.up1;
 export const GATEWAY_MAC: Mac = parseMac("02:00:00:00:fe:00");
 export const SECOND_GATEWAY_MAC: Mac = parseMac("02:00:00:00:fe:01");
+/** Of the other node, on the first uplink. */
+export const OTHER_NODE_MAC: Mac = NODE_MACS[1];
 
 interface ServiceSpec {
   readonly address: Ipv4;

@@ -4,7 +4,6 @@
 import type { Ipv4 } from "../../src/net/address.ts";
 import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
 import { geneve, type Init, ipv4, udp } from "../../src/net/packet.ts";
-import { NODE_MACS } from "../differential/places.ts";
 import { flowHash } from "../model/hash.ts";
 import {
   CLIENT,
@@ -14,6 +13,7 @@ import {
   NEAR,
   NODE,
   OTHER_NODE,
+  OTHER_NODE_MAC,
   protocolOf,
   SERVICES,
   STRANGER,
@@ -49,7 +49,6 @@ const OPTION = 8;
 const MTU = 1500;
 const HEADERS = 40;
 
-const OTHER_NODE_MAC = NODE_MACS[1];
 const CLIENT_ETHERNET = FROM_ROUTER;
 
 const optionOf = (name: ServiceName): Uint8Array =>
@@ -82,8 +81,7 @@ function withOption(packet: Packet, options: Uint8Array, ttl = 59): Packet {
 }
 
 const viaGateway = (packet: Packet): Packet => framed(UPLINK_MAC, GATEWAY_MAC, packet);
-const viaOther = (packet: Packet): Packet =>
-  framed(UPLINK_MAC, OTHER_NODE_MAC ?? GATEWAY_MAC, packet);
+const viaOther = (packet: Packet): Packet => framed(UPLINK_MAC, OTHER_NODE_MAC, packet);
 
 const largest = (extra: number): number => MTU - HEADERS - extra;
 

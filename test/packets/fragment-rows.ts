@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets in pieces: the first teaches where the others go.
 
-import { ipv4, type LayerInit, payload, udp } from "../../src/net/packet.ts";
+import type { Ipv4 } from "../../src/net/address.ts";
+import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
+import type { Mac } from "../../src/net/mac.ts";
+import { ethernet, geneve, ipv4, type LayerInit, payload, udp } from "../../src/net/packet.ts";
 import {
   CLIENT,
   FAR,
   GATEWAY_MAC,
+  IDLE,
   LOST_CLIENT,
   NEAR,
   NEAR_MAC,
   NEAR_NODE_MAC,
   NODE,
+  OTHER_NODE,
   SERVICES,
   UPLINK_MAC,
 } from "./cluster.ts";
@@ -23,6 +28,7 @@ import {
   ipipToNear,
   type Packet,
 } from "./frames.ts";
+import { fromIdle, inPod, intoIdle, toGateway } from "./outbound-frames.ts";
 import type { Row } from "./row.ts";
 
 const HOST = ["host"] as const;
@@ -58,19 +64,14 @@ const ANSWER = { sourcePort: 5353, targetPort: CLIENT_PORT };
 const FROM_NEAR = { source: NEAR, target: CLIENT, ttl: 64 };
 const FROM_SERVICE = { source: SERVICES.nearDns.address, target: CLIENT, ttl: 63 };
 
-const BALANCED: readonly Row[] = [
+/** Whatever the dispatch is, as pieces have no ports to tell a service by; by this next hop. */
+export const piecesInIpip = (nexthop: Mac): readonly Row[] => [
   {
-    title: "pieces for a service's address are the host's, from XDP on",
-    places: EDGE,
-    coming: { packet: arriving(firstToFar) },
-    verdict: "PASS_FRAGMENT",
-  },
-  {
-    title: "a first piece is encapsulated",
+    title: "a first piece is encapsulated in IPIP",
     places: HOST,
     coming: { packet: arriving(firstToFar) },
     verdict: "SENT_ENCAPSULATED",
-    leaving: viaGateway(ipipTo(FAR, firstToFar)),
+    leaving: framed(UPLINK_MAC, nexthop, ipipTo(FAR, firstToFar)),
     isCut: true,
   },
   {
@@ -79,9 +80,19 @@ const BALANCED: readonly Row[] = [
     before: learned,
     coming: { packet: arriving(laterToFar) },
     verdict: "SENT_ENCAPSULATED",
-    leaving: viaGateway(ipipTo(FAR, laterToFar)),
+    leaving: framed(UPLINK_MAC, nexthop, ipipTo(FAR, laterToFar)),
     isCut: true,
   },
+];
+
+const BALANCED: readonly Row[] = [
+  {
+    title: "pieces for a service's address are the host's, from XDP on",
+    places: EDGE,
+    coming: { packet: arriving(firstToFar) },
+    verdict: "PASS_FRAGMENT",
+  },
+  ...piecesInIpip(GATEWAY_MAC),
   {
     title: "a later piece without a first is dropped",
     places: HOST,
@@ -180,7 +191,144 @@ const DELIVERED: readonly Row[] = [
   },
 ];
 
-export const FRAGMENT_ROWS: readonly Row[] = [...BALANCED, ...DELIVERED];
+const nearDns = SERVICES.nearDns.address;
+const inGeneve = (packet: Packet): Packet =>
+  arriving([
+    ipv4({ source: OTHER_NODE, target: NODE, ttl: 64, dontFragment: true }),
+    udp({ sourcePort: 50_000, checksum: 0 }),
+    geneve({ vni: 2, critical: true, options: dsrGeneveOption(nearDns, 53) }),
+    ethernet({}),
+    ...packet,
+  ]);
+const INSIDE = { source: CLIENT, target: NEAR, ttl: 60 };
+
+const TOLD: readonly Row[] = [
+  {
+    title: "a first piece inside Geneve is dropped",
+    places: HOST,
+    coming: { packet: inGeneve(first(INSIDE, { ...ASK, targetPort: 5353 })) },
+    verdict: "DROP_FRAGMENT",
+  },
+  {
+    title: "a later piece inside Geneve is dropped, whatever is known of the first",
+    places: HOST,
+    before: delivered,
+    coming: { packet: inGeneve(later(INSIDE)) },
+    verdict: "DROP_FRAGMENT",
+  },
+];
+
+/** Of a node that believes options. */
+export const PIECES_WITH_OPTIONS: readonly Row[] = [
+  {
+    title: "a piece with an option passes, as it says no service",
+    places: HOST,
+    coming: {
+      packet: arriving(
+        first({ ...INSIDE, options: dsrOption4(nearDns, 53) }, { ...ASK, targetPort: 5353 }),
+      ),
+    },
+    verdict: "PASS_NOT_OURS",
+  },
+];
+
+const pieces = (source: Ipv4, target: Ipv4, ttl: number, ports: Udp) =>
+  [
+    first({ source, target, ttl }, { ...ports, checksum: 0 }),
+    later({ source, target, ttl }),
+  ] as const;
+/** What the idle pod asks, and what backends get of it. */
+const asking = (target: Ipv4) => pieces(IDLE, target, 64, ASK);
+const asked = (pod: Ipv4) => pieces(IDLE, pod, 63, { ...ASK, targetPort: 5353 });
+/** What a backend answers, and what the idle pod gets of it. */
+const answering = (pod: Ipv4, ttl: number) => pieces(pod, IDLE, ttl, ANSWER);
+const answered = (service: Ipv4, ttl: number) =>
+  pieces(service, IDLE, ttl, { ...ANSWER, sourcePort: 53 });
+const [askFar, askFarLater] = asking(SERVICES.farDns.address);
+const [farAsked, farAskedLater] = asked(FAR);
+const [askNear] = asking(nearDns);
+const askedFar = [inPod(fromIdle(askFar))];
+const askedNear = [inPod(fromIdle(askNear))];
+const [farSays, farSaysLater] = answering(FAR, 62);
+const [idleHears, idleHearsLater] = answered(SERVICES.farDns.address, 62);
+const [nearSays, nearSaysLater] = answering(NEAR, 64);
+const [idleHearsNear, idleHearsNearLater] = answered(nearDns, 63);
+
+const OUTBOUND: readonly Row[] = [
+  {
+    title: "a pod's first piece to a service goes to a backend",
+    places: POD,
+    coming: fromIdle(askFar),
+    verdict: "SENT_OUTBOUND",
+    leaving: toGateway(farAsked),
+    isCut: true,
+  },
+  {
+    title: "a pod's later piece to a service follows the first",
+    places: POD,
+    before: askedFar,
+    coming: fromIdle(askFarLater),
+    verdict: "SENT_OUTBOUND",
+    leaving: toGateway(farAskedLater),
+    isCut: true,
+  },
+  {
+    title: "a pod's later piece to a service without a first passes",
+    places: POD,
+    coming: fromIdle(askFarLater),
+    verdict: "PASS_NOT_OURS",
+  },
+  {
+    title: "a first piece of a backend's answer to a pod comes from the service",
+    places: HOST,
+    before: askedFar,
+    coming: { packet: arriving(farSays) },
+    verdict: "SENT_POD",
+    leaving: intoIdle(idleHears),
+    isCut: true,
+  },
+  {
+    title: "a later piece of a backend's answer to a pod follows",
+    places: HOST,
+    before: [...askedFar, { packet: arriving(farSays) }],
+    coming: { packet: arriving(farSaysLater) },
+    verdict: "SENT_POD",
+    leaving: intoIdle(idleHearsLater),
+    isCut: true,
+  },
+  {
+    title: "a first piece of a pod's answer to a pod comes from the service",
+    places: POD,
+    before: askedNear,
+    coming: { packet: fromNear(nearSays) },
+    verdict: "SENT_REPLY",
+    leaving: intoIdle(idleHearsNear),
+    isCut: true,
+  },
+  {
+    title: "a later piece of a pod's answer to a pod follows",
+    places: POD,
+    before: [...askedNear, { place: "pod", packet: fromNear(nearSays) }],
+    coming: { packet: fromNear(nearSaysLater) },
+    verdict: "SENT_REPLY",
+    leaving: intoIdle(idleHearsNearLater),
+    isCut: true,
+  },
+];
+
+export const FRAGMENT_ROWS: readonly Row[] = [...BALANCED, ...DELIVERED, ...TOLD, ...OUTBOUND];
+
+/** Of a node whose sockets are left alone. */
+export const OWN_FRAGMENT_ROWS: readonly Row[] = [
+  {
+    title: "a piece of what the node sends to a service goes out as it is",
+    places: ["node"],
+    coming: {
+      packet: viaGateway(first({ ...TO_FAR, source: NODE, ttl: 64 }, { ...ASK, checksum: 0 })),
+    },
+    verdict: "PASS_NOT_OURS",
+  },
+];
 
 const FROM_FAR = { source: FAR, target: NODE, ttl: 62 };
 const TO_CLIENT = { source: SERVICES.farDns.address, target: CLIENT, ttl: 61 };

@@ -11,9 +11,16 @@ import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { CHANGE_ROWS } from "./change-rows.ts";
+import { GATEWAY_MAC, OTHER_NODE_MAC } from "./cluster.ts";
 import { DISPATCH_ROWS, GENEVE_ROWS, OPTION_ROWS } from "./dispatch-rows.ts";
 import { FOREIGN_ROWS } from "./foreign-rows.ts";
-import { FRAGMENT_ROWS, FRAGMENT_SNAT_ROWS } from "./fragment-rows.ts";
+import {
+  FRAGMENT_ROWS,
+  FRAGMENT_SNAT_ROWS,
+  OWN_FRAGMENT_ROWS,
+  PIECES_WITH_OPTIONS,
+  piecesInIpip,
+} from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
@@ -94,11 +101,14 @@ suiteOn("a node that sends Geneve", "dispatch: geneve", [
   ...GENEVE_ROWS,
   ...mssRows(94),
   ...SCTP_GENEVE_ROWS,
+  ...piecesInIpip(OTHER_NODE_MAC),
 ]);
 suiteOn("a node that sends options", "dispatch: opt", [
   ...OPTION_ROWS,
   ...mssRows(24),
   ...SCTP_OPTION_ROWS,
+  ...piecesInIpip(GATEWAY_MAC),
+  ...PIECES_WITH_OPTIONS,
 ]);
 suiteOn(
   "a node whose services are forwarded by SNAT",
@@ -118,7 +128,10 @@ suiteOn("a node", "fragments: drop", [...IPV6_ROWS, ...mssRows(40)]);
 suiteOn("a node that tracks fragments", "", [...FRAGMENT_ROWS, ...SCTP_FRAGMENT_ROWS]);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
-suiteOn("a node whose sockets are left alone", "socket: {enabled: false}", OWN_ROWS);
+suiteOn("a node whose sockets are left alone", "socket: {enabled: false}", [
+  ...OWN_ROWS,
+  ...OWN_FRAGMENT_ROWS,
+]);
 
 for (const cpu of [0, availableParallelism() - 1]) {
   test(`CPU ${cpu} counts in its own part of metrics and counters`, async () => {
