@@ -2,9 +2,19 @@
 // Geneve and options: what a balancer sends by them, and what a backend's node makes of options.
 
 import type { Ipv4 } from "../../src/net/address.ts";
-import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
-import { geneve, type Init, ipv4, udp } from "../../src/net/packet.ts";
+import { dsrDestinationOptions, dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
+import {
+  geneve,
+  type Init,
+  ipv4,
+  ipv6,
+  type LayerInit,
+  payload,
+  tcp,
+  udp,
+} from "../../src/net/packet.ts";
 import { flowHash } from "../model/hash.ts";
+import { widen } from "../wide/address.ts";
 import {
   CLIENT,
   FAR,
@@ -37,6 +47,7 @@ import {
 } from "./frames.ts";
 import type { Row } from "./row.ts";
 import { serveBySnat } from "./snat-rows.ts";
+import type { Stage } from "./stage.ts";
 import { expectCounted, expectFlows } from "./tables.ts";
 import { TOLD_ROWS } from "./told-rows.ts";
 import { tooBig } from "./too-big.ts";
@@ -147,6 +158,61 @@ const GENEVE_SENT: readonly Row[] = [
   },
 ];
 
+function servedBySnat(stage: Stage): () => void {
+  const before = [...stage.maps.services.entries()];
+  serveBySnat(stage);
+  return () => {
+    for (const [row, service] of before) stage.maps.services.update(row, service);
+  };
+}
+
+const CLIENT6 = widen(CLIENT);
+const near6 = dsrDestinationOptions(widen(SERVICES.near.address), SERVICES.near.port);
+const far6 = dsrDestinationOptions(widen(SERVICES.far.address), SERVICES.far.port);
+/** PadN, by which an option of IPv6 says nothing. */
+const PAD = 1;
+
+function erased(told: LayerInit): LayerInit {
+  if (told.kind !== "destinationOptions") throw new TypeError("no options of IPv6");
+  const options = Uint8Array.from(told.options ?? []);
+  options[0] = PAD;
+  return { ...told, options };
+}
+
+const toFar6 = (target: Ipv4, ip: Init<"ipv6">, between: readonly LayerInit[], port: number) => [
+  ipv6({ source: CLIENT6, target: widen(target), hopLimit: 59, ...ip }),
+  ...between,
+  tcp({ sourcePort: CLIENT_PORT, targetPort: port, flags: SYN }),
+  payload(""),
+];
+
+/** As IPv6 spells it: an option is a header of its own, and what it said stays as padding. */
+const ERASED6: readonly Row[] = [
+  {
+    title: "the client's own option that says a service becomes padding behind ours",
+    only: "ipv6",
+    places: BOTH,
+    coming: {
+      packet: arriving(toFar6(SERVICES.far.address, { hopLimit: 60 }, [near6], 80)),
+    },
+    verdict: "SENT_ENCAPSULATED",
+    leaving: viaGateway(toFar6(FAR, {}, [far6, erased(near6)], 8080)),
+    back: true,
+  },
+  {
+    title: "the client's own option becomes padding where SNAT sends the packet on",
+    only: "ipv6",
+    places: BOTH,
+    poke: servedBySnat,
+    coming: {
+      packet: arriving(toFar6(SERVICES.far.address, { hopLimit: 60 }, [near6], 80)),
+    },
+    verdict: "SENT_NAT",
+    leaving: viaGateway(toFar6(FAR, { source: widen(NODE) }, [erased(near6)], 8080)),
+    back: true,
+  },
+];
+
 const OPTIONS: readonly Row[] = [
   {
     title: "a SYN is translated and gets an option that says its service",
@@ -189,13 +255,7 @@ const OPTIONS: readonly Row[] = [
     title: "a client's option that says a service is erased where SNAT sends the packet on",
     only: "ipv4",
     places: BOTH,
-    poke: (stage) => {
-      const before = [...stage.maps.services.entries()];
-      serveBySnat(stage);
-      return () => {
-        for (const [row, service] of before) stage.maps.services.update(row, service);
-      };
-    },
+    poke: servedBySnat,
     coming: { packet: arriving(toService("far", SYN, { ip: { options: optionOf("near") } })) },
     verdict: "SENT_NAT",
     leaving: viaGateway(
@@ -239,6 +299,7 @@ const OPTIONS: readonly Row[] = [
     isCut: true,
     back: true,
   },
+  ...ERASED6,
   ...optionsReceived(),
 ];
 

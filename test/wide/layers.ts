@@ -117,6 +117,8 @@ const DSR_OPTION = [0x9a, 8] as const;
 /** The same of Geneve's. */
 const DSR_GENEVE = [0x01, 0x4b, 0x81] as const;
 const DSR_GENEVE_AT = 4;
+/** What is longer is IPv6's already. */
+const DSR_GENEVE_BYTES = 12;
 /** By which Geneve's is longer. */
 const DSR_GENEVE_MORE = 12;
 
@@ -129,7 +131,7 @@ interface Told {
 }
 
 function toldByGeneve({ options = new Uint8Array() }: Given<"geneve">): Told | undefined {
-  if (!begins(options, DSR_GENEVE)) return undefined;
+  if (options.length !== DSR_GENEVE_BYTES || !begins(options, DSR_GENEVE)) return undefined;
   const [high = 0, low = 0] = options.subarray(DSR_GENEVE_AT + 4);
   return { service: readIpv4(options, DSR_GENEVE_AT), port: high * 256 + low };
 }
