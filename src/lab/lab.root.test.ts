@@ -75,7 +75,8 @@ const READY = `
   console.log("listening");
 `;
 
-const ping = ["ping", "-c", "1", "-W", "2"];
+/** One answer: the first question may be lost, as devices take a moment to be up. */
+const ping = ["ping", "-c", "1", "-w", "10"];
 
 /** A web server in a place that answers with `text` at `port`. */
 async function serve(lab: Lab, where: string, port: number, text: string): Promise<void> {

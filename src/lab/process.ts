@@ -15,6 +15,8 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 const POLL_MS = 5;
 const STOP_LIMIT_MS = 5000;
+/** On a busy machine the kernel takes long to take a process down. */
+const END_LIMIT_MS = 30_000;
 
 /** Who a process is beyond its pid, which comes back one day. */
 export interface ProcessId {
@@ -23,7 +25,10 @@ export interface ProcessId {
   readonly startTime: number;
 }
 
-/** When the process with this pid started; undefined when there is none, or only its zombie. */
+/**
+ * When the process with this pid started; undefined when there is none, or only its zombie. One
+ * that was killed is a zombie before its last thread has ended, and holds what it held until then.
+ */
 export function startTimeOf(pid: number): number | undefined {
   let stat: string;
   try {
@@ -31,9 +36,10 @@ export function startTimeOf(pid: number): number | undefined {
   } catch {
     return undefined;
   }
-  // proc(5): the command, in parentheses, may hold anything; state is field 3, start time 22.
+  // proc(5): the command, in parentheses, may hold anything; state is field 3, threads are 20,
+  // start time 22.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return fields[0] === "Z" ? undefined : Number(fields[19]);
+  return fields[0] === "Z" && Number(fields[17]) <= 1 ? undefined : Number(fields[19]);
 }
 
 /** Whether that very process still runs. */
@@ -66,7 +72,7 @@ export async function endProcess(id: ProcessId, signal: NodeJS.Signals = "SIGTER
   };
   send(signal);
   const killAt = performance.now() + STOP_LIMIT_MS;
-  await until(`process ${id.pid} to end`, 2 * STOP_LIMIT_MS, () => {
+  await until(`process ${id.pid} to end`, END_LIMIT_MS, () => {
     if (performance.now() > killAt) send("SIGKILL");
     return !isAlive(id);
   });
