@@ -131,7 +131,7 @@ static __always_inline void decide_pass(struct decision *decision, const struct 
 
 /*
  * Makes both entries of the scratch row's flow, which this node takes up; SENT_POD or why not.
- * Global: see there.
+ * Global for the verifier's sake, as FAMILY(reply_key_take) is (alias.h).
  */
 __noinline int FAMILY(flow_adopt)(const struct packet *packet)
 {
