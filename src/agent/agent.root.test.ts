@@ -49,8 +49,7 @@ test("a second agent with the same directory is refused; a killed one's is taken
   assert.equal(first.ciliate("status").code, 0);
   await first.end("SIGKILL");
   assert.equal(first.ciliate("status").code, 3);
-  first.start();
-  await first.said("ready");
+  await first.start().ready();
   assert.equal(first.ciliate("status").code, 0);
 });
 
@@ -65,7 +64,8 @@ test("a second agent with the same pins is refused, in any runtime directory", a
   const why = (await second.said("the agent can't go on; the datapath is as it was")).error;
   assert.equal(
     why,
-    `another agent uses the tables in ${first.pins}: stop it first, or set paths.bpffs`,
+    `another agent (pid ${first.child?.pid}) uses the tables in ${first.pins}: ` +
+      "stop it first, or set paths.bpffs",
   );
 });
 

@@ -62,8 +62,8 @@ async function run(
   telemetry.health.add("agent", () => (phase === "running" ? undefined : phase));
 
   // One agent per runtime directory and per pins; then whoever asks can see how far it has come.
-  using _lock = lockRuntime(config.paths.runtime);
-  using _pins = lockPins(config.paths.bpffs);
+  using _lock = await lockRuntime(config.paths.runtime, { log });
+  using _pins = await lockPins(config.paths.bpffs, { log });
   await using parts = new AsyncDisposableStack();
   const manager = connectManager(telemetry);
   parts.defer(() => manager.close());
