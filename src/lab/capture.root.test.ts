@@ -52,7 +52,8 @@ test("what a lab starts has its starter's share of the processor", { skip: noSha
   const { pid } = lab.start("client", ["sleep", "60"]);
   const shares = ["self", pid].map((process) => readFileSync(`/proc/${process}/autogroup`, "utf8"));
   assert.notEqual(shares[1], shares[0]);
-  // What has never been given a session, as under an init of a container, has a file without a line.
+  // What has never been given a session, as under an init of a container, has a file without a
+  // line.
   const [own = "0", its] = shares.map((share) => /nice (-?\d+)/.exec(share)?.[1]);
   assert.equal(its, own);
 });
