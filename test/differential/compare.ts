@@ -4,7 +4,7 @@
 import { formatFrame } from "../../src/net/dissect.ts";
 import type { Note, Outcome, Way } from "../model/node.ts";
 import { type Place, VERDICT } from "../model/numbers.ts";
-import { type Flow, flowKey, pairKey, parseFlowKey } from "../model/tables.ts";
+import { type Affinity, type Flow, flowKey, pairKey, parseFlowKey } from "../model/tables.ts";
 import type { Run } from "./real.ts";
 import { abiKey, modelFlow, type Twin } from "./twin.ts";
 import type { SentNote, World } from "./world.ts";
@@ -142,11 +142,17 @@ function compareAffinities({ model, real }: Twin, slackJiffies: number): string[
     rest.delete(key);
     const same = ours?.pod === pod && ours.backend === backend;
     if (!same || !isNear(ours.seen, seen, slackJiffies)) {
-      const theirs = JSON.stringify({ pod, backend, seen });
-      differences.push(`affinity ${key}: model ${JSON.stringify(ours)}, kernel ${theirs}`);
+      const theirs = affinityText({ pod, backend, seen });
+      differences.push(`affinity ${key}: model ${affinityText(ours)}, kernel ${theirs}`);
     }
   }
   return [...differences, ...[...rest.keys()].map((key) => `affinity ${key}: model alone has it`)];
+}
+
+function affinityText(affinity: Affinity | undefined): string {
+  if (affinity === undefined) return "none";
+  const { pod, backend, seen } = affinity;
+  return `pod ${pod}, backend ${backend}, seen ${seen}`;
 }
 
 function compareLimitWindows({ model, real }: Twin, slackJiffies: number): string[] {

@@ -146,6 +146,10 @@ export interface ServiceEvent {
   /** Whether it was DSR before, or SNAT. */
   readonly wasOther: boolean;
   readonly affinity: boolean;
+  /** New flows of SNAT, and of pods, go to any backend. */
+  readonly random: boolean;
+  /** Datagrams may be of flows of DSR, which it was a moment ago. */
+  readonly lately: boolean;
   readonly reject: boolean;
   /** To which service port it leads who is inside; undefined: to where it leads all. */
   readonly internal: number | undefined;

@@ -257,14 +257,18 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
   const ringSize = prng.pick(RING_SIZES);
   const ring = Array.from({ length: ringSize }, () => prng.below(Math.max(1, count)));
   const former = prng.chance(60) ? formerOwners(prng, ringSize) : [];
+  const snat = prng.chance(service === 3 || service >= 5 ? 60 : 10);
+  const wasOther = prng.chance(25);
   return {
     kind: "service",
     node,
     service,
     encapsulateFirst: prng.chance(service === 2 ? 70 : 10),
-    snat: prng.chance(service === 3 || service >= 5 ? 60 : 10),
-    wasOther: prng.chance(25),
+    snat,
+    wasOther,
     affinity: prng.chance(25),
+    random: prng.chance(20),
+    lately: snat && wasOther && prng.chance(50),
     reject: prng.chance(60),
     internal: prng.chance(15) ? prng.below(SERVICE_PORTS.length) : undefined,
     sources: prng.chance(12) ? sources(prng) : undefined,

@@ -159,6 +159,8 @@ function putService({ twin, jiffies }: Stage, event: ServiceEvent): void {
       (event.snat ? SERVICE.snat : 0) |
       (event.wasOther ? (event.snat ? SERVICE.wasDsr : SERVICE.wasSnat) : 0) |
       (event.affinity ? SERVICE.affinity : 0) |
+      (event.random ? SERVICE.random : 0) |
+      (event.lately ? SERVICE.lately : 0) |
       (event.reject ? SERVICE.reject : 0) |
       sourceFlags(event) |
       (event.former.length > 0 ? SERVICE.formerOwners : 0),

@@ -26,6 +26,22 @@ export function slotFor(node: Node, service: Service, ip: Ip, l4: L4, hash: Flow
   return slotOf(hashOf(tuple, node.config.hashSeed), service.ringSize);
 }
 
+/** The same for a flow that gets an entry here: with SERVICE_RANDOM any slot may be its. */
+export function drawSlot(
+  node: Node,
+  service: Service,
+  { input, ip, l4 }: { readonly input: Input; readonly ip: Ip; readonly l4: L4 },
+  hash: FlowHash,
+): number {
+  const found = slotFor(node, service, ip, l4, hash);
+  if ((service.flags & SERVICE.random) === 0 || input.draw === undefined) return found;
+  const slots = new Map<number | undefined, number>();
+  for (let slot = 0; slot < service.ringSize; slot++) {
+    slots.set(indexOfSlot(node, service, slot), slot);
+  }
+  return input.draw([...slots.values()]);
+}
+
 /** Which backend the ring has in a slot; undefined: a row is outside its table. */
 function indexOfSlot(node: Node, service: Service, slot: number): number | undefined {
   const ringRow = service.ring + Math.floor(slot / 32);

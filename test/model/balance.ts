@@ -9,7 +9,7 @@ import { dispatchBytes, dispatchPacket, dispatchTarget } from "./dispatch.ts";
 import type { Address, Ip } from "./family.ts";
 import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { type FlowHash, hashOf } from "./hash.ts";
-import { nat, natReply } from "./nat.ts";
+import { nat, natReply, remember } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, FLOW, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
 import { eraseOption } from "./option.ts";
@@ -97,7 +97,11 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
     countSent(node, packet);
     return deliver(node, arrivalOf(input, ip, l4, hash), backend.address);
   }
-  return sendAway(node, place, packet);
+  const sent = sendAway(node, place, packet);
+  if (sent.verdict === "SENT_ENCAPSULATED" || sent.verdict === "SENT_PLAIN") {
+    remember(node, packet, backend.address);
+  }
+  return sent;
 }
 
 /** Broadcast or multicast. */

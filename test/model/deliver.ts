@@ -104,9 +104,10 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   return adoptFor(node, unknown, target, 0);
 }
 
-/** 5: whether a balancer sent a client of UDP here whom the ring would lead elsewhere. */
+/** 5: whether a balancer sent a client of UDP here, or drew its pod, against what the ring says. */
 function isRemembered(node: Node, { arrival, service, pod, hop, round }: RoundOf): boolean {
-  if ((service.flags & SERVICE.affinity) === 0 || isConnected(arrival.ip)) return false;
+  const remembers = (service.flags & (SERVICE.affinity | SERVICE.random)) !== 0;
+  if (!remembers || isConnected(arrival.ip)) return false;
   const present = ownersOf(node, arrival, service)?.present;
   return round === 1 && hop === 0 && present !== undefined && present !== pod;
 }

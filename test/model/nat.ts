@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // *SNAT* and *SNAT replies*: backends of other nodes see this one as their client.
 
-import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
+import { chooseBackend, drawSlot, tupleOf } from "./affinity.ts";
 import { fragNeeded, reject } from "./answer.ts";
 import { arrivalOf, segmentSize, wayOf } from "./balance.ts";
 import { deliver } from "./deliver.ts";
@@ -62,8 +62,11 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   if (wasDsr && !isConnected(ip) && isOfBefore(node, request)) return undefined;
   if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
+  // The host would draw again.
+  const isDrawn = (service.flags & SERVICE.random) !== 0;
+  if (isDrawn && place === "edge") return pass("PASS_UNRESOLVED", frame);
   const hash = hashOf(node, request);
-  const slot = slotFor(node, service, ip, l4, hash);
+  const slot = drawSlot(node, service, request, hash);
   const backend = chooseBackend(node, service, request, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
   if ((backend.flags & BACKEND.local) !== 0) {
@@ -83,6 +86,35 @@ function isOfBefore(node: Node, { input, ip, l4, service }: Request): boolean {
   const flow = node.flow(requestKey(ip, l4));
   if (flow !== undefined) flow.seen = input.jiffies;
   return flow !== undefined || (service.flags & SERVICE.lately) !== 0;
+}
+
+/**
+ * Of a packet that has gone to a pod elsewhere by DSR, though its service is one of SNAT by now:
+ * its flow goes on like this.
+ */
+export function remember(node: Node, { input, ip, l4, service }: Request, pod: Address): void {
+  const key = requestKey(ip, l4);
+  if (isConnected(ip) || (service.flags & SERVICE.lately) === 0) return;
+  if (node.flow(key) !== undefined) return;
+  node.store(key, {
+    client: ip.source,
+    serviceAddress: ip.destination,
+    pod,
+    clientPort: l4.sourcePort,
+    servicePort: l4.destinationPort,
+    podPort: 0,
+    aliasAddress: ip.source,
+    aliasPort: 0,
+    service: service.id,
+    nexthop: 0,
+    nexthopGeneration: 0,
+    counter: 0,
+    created: input.jiffies,
+    seen: input.jiffies,
+    flags: FLOW.remote,
+    packets: 0,
+    bytes: 0,
+  });
 }
 
 function hashOf(node: Node, { ip, l4 }: Request): FlowHash {

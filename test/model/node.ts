@@ -88,6 +88,8 @@ export interface Input {
   readonly jiffies: number;
   /** 0: not a GSO packet. */
   readonly gsoSize: number;
+  /** One of a ring's slots by chance; those that are given have a backend each, every other. */
+  readonly draw?: (slots: readonly number[]) => number;
 }
 
 /** Where a frame goes. */
@@ -119,7 +121,7 @@ export class Node {
   readonly family: Family;
   readonly config: Config;
   readonly limits: Limits;
-  readonly tables: Tables;
+  tables: Tables;
   readonly around: Surroundings;
 
   constructor(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // *Requests of pods* and *replies to pods of this node*: pods of this node as clients.
 
-import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
+import { chooseBackend, drawSlot, tupleOf } from "./affinity.ts";
 import { fragNeeded, tell } from "./answer.ts";
 import { segmentSize, serviceRow, wayOf } from "./balance.ts";
 import type { Address, Ip } from "./family.ts";
@@ -104,7 +104,7 @@ function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
   if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
     return drop("DROP_UNKNOWN_FLOW", frame);
   const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
-  const slot = slotFor(node, service, ip, l4, hash);
+  const slot = drawSlot(node, service, request, hash);
   const backend = chooseBackend(node, service, request, slot);
   if (backend === undefined) return drop("DROP_TABLE", frame);
   // 5.

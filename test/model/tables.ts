@@ -195,6 +195,24 @@ export function emptyTables(): Tables {
   };
 }
 
+/** What packets change, as it is. */
+export type Written = Pick<
+  Tables,
+  "conntrack" | "affinities" | "limitWindows" | "counters" | "metrics"
+>;
+
+export function copyWritten(tables: Written): Written {
+  const copyOf = <K, V extends object>(map: ReadonlyMap<K, V>): Map<K, V> =>
+    new Map(map.entries().map(([key, value]) => [key, { ...value }]));
+  return {
+    conntrack: copyOf(tables.conntrack),
+    affinities: copyOf(tables.affinities),
+    limitWindows: copyOf(tables.limitWindows),
+    counters: copyOf(tables.counters),
+    metrics: copyOf(tables.metrics),
+  };
+}
+
 export function pairKey(first: number, second: Address): string {
   return `${first} ${addressText(second)}`;
 }

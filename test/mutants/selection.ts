@@ -91,6 +91,24 @@ const SERVICE = inFile("stage/service.h", [
     to: "return service->flags & SERVICE_LATELY;",
   },
   {
+    name: "datagrams of a moment ago lead to their service",
+    file: "stage/remember.h",
+    from: "flow->pod = packet->backend;",
+    to: "flow->pod = packet->destination;",
+  },
+  {
+    name: "datagrams of a moment ago are remembered anew",
+    file: "stage/remember.h",
+    from: "BPF_NOEXIST",
+    to: "BPF_ANY",
+  },
+  {
+    name: "chance leads beyond the ring",
+    file: "stage/affinity.h",
+    from: "slot_of(service, bpf_get_prandom_u32())",
+    to: "bpf_get_prandom_u32() & 0xffff",
+  },
+  {
     name: "chance is left out",
     file: "stage/affinity.h",
     from: "if (service->flags & SERVICE_RANDOM)",
