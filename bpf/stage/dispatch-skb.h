@@ -23,15 +23,13 @@ static __always_inline enum verdict skb_geneve(struct __sk_buff *skb, const stru
 					       const backend_t *backend,
 					       const struct outer_ends *ends, const struct way *way)
 {
-	const __u64 flags = OUTER_ROOM | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH |
-			    BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_FIXED_GSO |
-			    BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	const __u64 marks = OUTER_ROOM | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH |
+			    BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN);
 	struct translation to = dispatch_translation(packet, backend);
 	struct ethhdr *eth;
 	ip_t *outer;
 
-	if (!skb_translate(skb, packet, &to) ||
-	    bpf_skb_adjust_room(skb, GENEVE_BYTES, BPF_ADJ_ROOM_MAC, flags))
+	if (!skb_translate(skb, packet, &to) || !skb_outer_room(skb, GENEVE_BYTES, marks))
 		return DROP_REWRITE;
 	eth = skb_start(skb);
 	outer = (void *)(eth + 1);

@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_SKB_H
 #define CILIATE_STAGE_SKB_H
 
+#include <linux/errno.h>
 #include <linux/pkt_cls.h>
 #include "encap.h"
 #include "packet.h"
@@ -112,15 +113,28 @@ static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct p
 	return segment ? packet->header_bytes + packet->l4_bytes + segment : packet->total_bytes;
 }
 
+/*
+ * Makes room for an outer header, with `marks` that tell devices about it. What was stripped here
+ * may still be marked by whoever encapsulated it on a veth, and the kernel marks nothing twice.
+ */
+static __always_inline bool skb_outer_room(struct __sk_buff *skb, __u32 bytes, __u64 marks)
+{
+	const __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	long failed = bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags | marks);
+
+	if (failed == -EALREADY)
+		failed = bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags);
+	return !failed;
+}
+
 static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *packet,
 					    address_t source, __u8 ttl, __u32 sum,
 					    const struct way *way)
 {
-	const __u64 flags = OUTER_ROOM | BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	struct ethhdr *eth;
 	ip_t *outer;
 
-	if (bpf_skb_adjust_room(skb, OUTER_BYTES, BPF_ADJ_ROOM_MAC, flags))
+	if (!skb_outer_room(skb, OUTER_BYTES, OUTER_ROOM))
 		return false;
 	eth = skb_start(skb);
 	outer = (void *)(eth + 1);

@@ -87,26 +87,27 @@ async function finish({ client }: Stage, names: readonly string[]): Promise<void
   }
 }
 
-async function dispatchBy(lab: Lab, node: string, dispatch: string): Promise<void> {
+/** Starts a node's agent anew, with other settings in its file. */
+async function configure(lab: Lab, node: string, settings: Record<string, unknown>): Promise<void> {
   const { config } = nodeNamed(lab.plan, node).paths;
   const before = load(readFileSync(config, "utf8")) as Record<string, unknown>;
-  replaceFile(config, dump({ ...before, dispatch }));
+  replaceFile(config, dump({ ...before, ...settings }));
   await lab.stopAgent(node);
   await lab.startAgent(node);
 }
 
-test("connections and datagrams go on through every change of dispatch", async (t) => {
+test("connections go on through every change of dispatch, and of owners in each", async (t) => {
   const stage = await createStage(t, PODS, { config: { acceptOption: true } });
   const { lab } = stage;
   await balance(lab, PODS);
   const names = ["ipip"];
   await open(stage, "ipip");
-  for (const [dispatch, counter] of [
-    ["geneve", "geneve"],
-    ["option", "options"],
-    ["ipip", "ipip"],
+  for (const [dispatch, acceleration, counter] of [
+    ["geneve", "off", "geneve"],
+    ["option", "native", "options"],
+    ["ipip", "native", "ipip"],
   ] as const) {
-    await dispatchBy(lab, "node1", dispatch);
+    await configure(lab, "node1", { dispatch, acceleration });
     await lab.resetCounters();
     const name = `${dispatch} ${names.length}`;
     await open(stage, name);
@@ -115,6 +116,9 @@ test("connections and datagrams go on through every change of dispatch", async (
     const counted = await lab.counters();
     t.diagnostic(`${dispatch}: ${JSON.stringify(counted)}`);
     assert.ok(counted[counter].packets > COUNT, `${counter} by ${dispatch}`);
+    await balance(lab, PODS.slice(0, 2));
+    await expectWhole(stage, [name], `without a backend, by ${dispatch}`);
+    await balance(lab, PODS);
   }
   await finish(stage, names);
 });
