@@ -104,8 +104,10 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	enum verdict verdict;
 	backend_t *backend;
 
+	/* See reject_verdict. */
 	if (!service->backend_count)
-		return packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED;
+		return packet->tcp_flags & TCP_RST || packet_is_later(packet) ? DROP_NO_BACKEND
+									      : SENT_REJECTED;
 	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
 		return DROP_UNKNOWN_FLOW;
 	backend = backend_draw(service, packet);

@@ -4,9 +4,17 @@
 import { formatFrame } from "../../src/net/dissect.ts";
 import type { Note, Outcome, Way } from "../model/node.ts";
 import { type Place, VERDICT } from "../model/numbers.ts";
-import { type Affinity, type Flow, flowKey, pairKey, parseFlowKey } from "../model/tables.ts";
+import {
+  type Affinity,
+  type Flow,
+  flowKey,
+  pairKey,
+  parseFlowKey,
+  pieceKey,
+} from "../model/tables.ts";
+import { abiKey, modelFlow, modelPieceKey } from "./abi.ts";
 import type { Run } from "./real.ts";
-import { abiKey, modelFlow, type Twin } from "./twin.ts";
+import type { Twin } from "./twin.ts";
 import type { SentNote, World } from "./world.ts";
 
 const XDP = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
@@ -90,6 +98,7 @@ export function compareTables(twin: Twin, slackJiffies: number): string[] {
   return [
     ...compareConntrack(twin, slackJiffies),
     ...compareAffinities(twin, slackJiffies),
+    ...comparePieces(twin, slackJiffies),
     ...compareLimitWindows(twin, slackJiffies),
     ...compareCounters(twin),
   ];
@@ -153,6 +162,23 @@ function affinityText(affinity: Affinity | undefined): string {
   if (affinity === undefined) return "none";
   const { pod, backend, seen } = affinity;
   return `pod ${pod}, backend ${backend}, seen ${seen}`;
+}
+
+function comparePieces({ model, real }: Twin, slackJiffies: number): string[] {
+  const differences: string[] = [];
+  const rest = new Map(model.tables.pieces);
+  for (const [key, theirs] of real.maps.fragments.entries()) {
+    const text = pieceKey(modelPieceKey(key));
+    const ours = rest.get(text);
+    rest.delete(text);
+    const { sourcePort, destinationPort } = theirs;
+    const same = ours?.sourcePort === sourcePort && ours.destinationPort === destinationPort;
+    if (!same || !isNear(ours.seen, theirs.seen, slackJiffies)) {
+      const [model, kernel] = [JSON.stringify(ours), JSON.stringify(theirs)];
+      differences.push(`pieces of ${text}: model ${model}, kernel ${kernel}`);
+    }
+  }
+  return [...differences, ...[...rest.keys()].map((key) => `pieces of ${key}: model alone`)];
 }
 
 function compareLimitWindows({ model, real }: Twin, slackJiffies: number): string[] {

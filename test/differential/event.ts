@@ -34,6 +34,8 @@ export interface PacketSpec {
   readonly moreFragments?: boolean;
   /** In bytes. */
   readonly fragmentOffset?: number;
+  /** Of the packet whose piece it is. */
+  readonly id?: number;
   readonly ipOptionBytes?: number;
   /** Of the innermost header of IPv6; IPv4 has none. */
   readonly extensions?: readonly Extension[];
@@ -130,6 +132,8 @@ export interface ReplyEvent {
   readonly checksum: "right" | "none" | "wrong";
   readonly dontFragment: boolean;
   readonly moreFragments: boolean;
+  readonly fragmentOffset: number;
+  readonly id: number;
   readonly bytes: readonly (readonly [at: number, value: number])[];
   readonly cutBytes: number | undefined;
   readonly gsoSize: number;
@@ -238,6 +242,8 @@ export type StateEvent =
       readonly pick: number;
       readonly half: "request" | "reply" | "both";
     }
+  /** First pieces of others leave no room for those that were seen. */
+  | { readonly kind: "flood"; readonly node: NodeIndex }
   | { readonly kind: "restart"; readonly node: NodeIndex };
 
 export type Event = PacketEvent | ReplyEvent | ServiceEvent | StateEvent;

@@ -158,7 +158,7 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     ttl: spec.ttl ?? 60,
     dscp: spec.dscp ?? 0,
     ecn: spec.ecn ?? 0,
-    id: 0x3344,
+    id: spec.id ?? 0x3344,
     dontFragment: spec.dontFragment ?? true,
     moreFragments: spec.moreFragments ?? false,
     fragmentOffset: spec.fragmentOffset ?? 0,
@@ -277,6 +277,8 @@ export function podFrame(
     ttl: event.ttl,
     dontFragment: event.dontFragment,
     moreFragments: event.moreFragments,
+    fragmentOffset: event.fragmentOffset,
+    id: event.id,
   };
   const rest = payload(COUNTING.subarray(0, event.payloadBytes));
   const layers =

@@ -43,6 +43,8 @@ const OTHER_MACS = ["02:00:00:00:03:ff", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01
 /** Number of the prefix of load balancers. */
 const LOAD_BALANCERS = 3;
 const LONG_AGO = 1_000_000;
+/** Of packets in pieces. */
+const IDS = [7, 0x3344] as const;
 const NODES_OF_ALL = [0, 1, 2] as const;
 /** Flags of flows that are over. */
 const BOTH_FINS = FLOW.finClient | FLOW.finPod;
@@ -101,6 +103,9 @@ function nextEvents(prng: Prng): readonly Event[] {
     [150, () => [reply(prng, node)]],
     [150, () => [outbound(prng, node)]],
     [60, () => [own(prng, node)]],
+    [60, () => pieces(prng, node)],
+    [25, () => replyPieces(prng, node)],
+    [2, () => [{ kind: "flood", node }]],
     [35, () => services(prng, prng.below(SERVICE_PORTS.length))],
     [4, () => [{ kind: "no service", node, service: prng.below(SERVICE_PORTS.length) }]],
     [15, () => [endpoint(prng, node)]],
@@ -111,7 +116,7 @@ function nextEvents(prng: Prng): readonly Event[] {
     [4, () => takeInsidePorts(prng, node)],
     [3, () => [nodeAddress(prng, node, prng.pick(NODES_OF_ALL))]],
     [1, () => [serviceAddress(prng, node)]],
-    [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO]) }]],
+    [20, () => [{ kind: "age", node, jiffies: prng.pick([9000, LONG_AGO, 2 * LONG_AGO]) }]],
     [30, () => [forget(prng, node)]],
   );
   return make();
@@ -339,6 +344,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     ecn: prng.weighted([4, 0], [1, 1], [2, 2], [1, 3]),
     dontFragment: prng.chance(80),
     ...fragment(prng, 2),
+    id: prng.pick(IDS),
     ipOptionBytes: prng.weighted([25, 0], [1, 4], [1, 12], [1, 40]),
     tcpOptions: prng.chance(15) ? tcpOptions(prng) : [],
     checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
@@ -360,6 +366,31 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     packet: { ...spec, clientPort: CLIENT_PORTS[spec.clientPort] ?? 0 },
     fabric: { routers: prng.pick([0, 1, 2, MOST_ROUTERS]), congested: prng.chance(10) },
   };
+}
+
+/** Where the pieces of a packet are in it, most often the first one first. */
+function places(prng: Prng): { moreFragments: boolean; fragmentOffset: number }[] {
+  const first = { moreFragments: true, fragmentOffset: 0 };
+  const last = { moreFragments: prng.chance(30), fragmentOffset: prng.pick([8, 1480, 65_528]) };
+  return prng.weighted([12, [first, last]], [2, [first, last, last]], [1, [last, first, last]]);
+}
+
+/** A packet in pieces, of a client or of a pod. */
+function pieces(prng: Prng, node: NodeIndex): PacketEvent[] {
+  const { packet: spec, ...event } = prng.chance(70) ? packet(prng, node) : outbound(prng, node);
+  const { bytes: _, cutBytes: __, icmpType: ___, error: ____, ...whole } = spec;
+  return places(prng).map((place) => ({
+    ...event,
+    edge: prng.chance(15),
+    packet: { ...whole, dontFragment: false, payloadBytes: prng.pick(PAYLOADS), ...place },
+  }));
+}
+
+/** What a pod answers, in pieces. */
+function replyPieces(prng: Prng, node: NodeIndex): ReplyEvent[] {
+  const answer = reply(prng, node);
+  const whole = { ...answer, error: undefined, bytes: [], cutBytes: undefined, edge: false };
+  return places(prng).map((place) => ({ ...whole, dontFragment: false, ...place }));
 }
 
 /** A packet of a pod of the node's. */
@@ -394,7 +425,8 @@ function reply(prng: Prng, node: NodeIndex): ReplyEvent {
     tcpOptions: prng.chance(30) ? tcpOptions(prng) : [],
     checksum: prng.weighted([20, "right"], [2, "none"], [1, "wrong"]),
     dontFragment: prng.chance(70),
-    moreFragments: prng.chance(1),
+    ...{ moreFragments: false, fragmentOffset: 0, ...fragment(prng, 2) },
+    id: prng.pick(IDS),
     bytes: prng.chance(3) ? overwrites(prng, 60) : [],
     cutBytes: prng.chance(3) ? prng.below(70) : undefined,
     gsoSize: gso ? prng.pick([100, 1340, 1440]) : 0,

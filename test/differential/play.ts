@@ -300,7 +300,7 @@ export class Play {
 function isReliedOn({ model: { family } }: Twin, { way, frame }: Outcome): boolean {
   if (way.to !== "pod" && way.to !== "kernel") return false;
   const ip = parseFrame(frame, family);
-  if (ip?.protocol !== PROTOCOL.udp || ip.fragment) return true;
+  if (ip?.protocol !== PROTOCOL.udp || ip.later) return true;
   const l4 = parseL4(frame, ip);
   return l4 !== undefined && get16(frame, l4.at + 6) !== 0;
 }

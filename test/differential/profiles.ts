@@ -42,6 +42,7 @@ const USUAL: Profile["config"] = {
   dispatch: DISPATCH.ipip,
   acceptOption: false,
   clampMss: 1400,
+  fragmentsTrack: true,
   fragmentsPass: false,
   nodeClients: true,
   socketLookup: true,
@@ -53,6 +54,7 @@ const USUAL: Profile["config"] = {
 
 const SCARCE: Profile["config"] = {
   ...USUAL,
+  fragmentsTrack: false,
   // SNAT has one port.
   natPortMin: 65_535,
   clampMss: 536,
@@ -74,6 +76,7 @@ export const PROFILES: readonly Profile[] = [
       outerHostMask: OUTER_HOST_MASK,
       acceptOption: true,
       clampMss: 0,
+      fragmentsTrack: false,
       fragmentsPass: true,
       nodeClients: false,
       socketLookup: false,

@@ -348,6 +348,9 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
     case "forget":
       forget(twin, event);
       return;
+    case "flood":
+      twin.forgetPieces();
+      return;
     case "restart":
       twin.real.restart();
       return;

@@ -133,6 +133,8 @@ function changesOfReply(prng: Prng): (change: Change) => ReplyEvent {
     checksum: "right",
     dontFragment: true,
     moreFragments: false,
+    fragmentOffset: 0,
+    id: 1,
     bytes: [],
     cutBytes: undefined,
     gsoSize: 0,

@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node twice: in the model and in the kernel. Every change of state goes to both.
 
-import type {
-  Flow as AbiFlow,
-  FlowKey as AbiFlowKey,
-  Identity,
-  Ifindex,
-  Jiffies,
-  Port,
-  ServiceId,
-} from "../../src/datapath/gen/abi.ts";
+import type { Identity, Ifindex, Jiffies, Port, ServiceId } from "../../src/datapath/gen/abi.ts";
 import type { DatapathOptions } from "../../src/datapath/load.ts";
 import type { Limits } from "../../src/datapath/sizes.ts";
 import type { MapMapping } from "../../src/kernel/map-memory.ts";
@@ -32,14 +24,16 @@ import {
   flowKey,
   type LimitWindow,
   type Nexthop,
+  type Piece,
   pairKey,
   parseFlowKey,
-  parsePairKey,
+  parsePieceKey,
   type Service,
   type Target,
   type Trusted,
 } from "../model/tables.ts";
 import { widen, widenPrefix } from "../wide/address.ts";
+import { abiFlow, abiKey, abiPieceKey, affinityKey } from "./abi.ts";
 import { RealNode } from "./real.ts";
 
 export interface TwinOptions {
@@ -301,6 +295,23 @@ export class Twin {
     this.real.maps.affinities.update(affinityKey(text), value);
   }
 
+  #putPiece(text: string, piece: Piece): void {
+    this.model.tables.pieces.set(text, piece);
+    const { sourcePort, destinationPort, seen } = piece;
+    this.real.maps.fragments.update(abiPieceKey(parsePieceKey(text)), {
+      sourcePort: sourcePort as Port,
+      destinationPort: destinationPort as Port,
+      seen: seen as Jiffies,
+    });
+  }
+
+  /** Of packets that come in pieces. */
+  forgetPieces(): void {
+    const { fragments } = this.real.maps;
+    for (const [key] of [...fragments.entries()]) fragments.delete(key);
+    this.model.tables.pieces.clear();
+  }
+
   /** Makes everything that has a time older, so that what refreshes it can be seen. */
   age(jiffies: number): void {
     for (const [row, service] of this.model.tables.services) {
@@ -311,6 +322,9 @@ export class Twin {
     }
     for (const [text, affinity] of this.model.tables.affinities) {
       this.#putAffinity(text, { ...affinity, seen: (affinity.seen - jiffies) >>> 0 });
+    }
+    for (const [text, piece] of this.model.tables.pieces) {
+      this.#putPiece(text, { ...piece, seen: (piece.seen - jiffies) >>> 0 });
     }
     for (const [text, flow] of this.model.tables.conntrack) {
       const [seen, created] = [flow.seen - jiffies, flow.created - jiffies];
@@ -354,6 +368,7 @@ export class Twin {
     for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);
     for (const [key] of [...maps.formerOwners.entries()]) maps.formerOwners.delete(key);
     for (const [key] of [...maps.affinities.entries()]) maps.affinities.delete(key);
+    this.forgetPieces();
     for (const [key] of [...maps.conntrack.entries()]) maps.conntrack.delete(key);
     for (const service of tables.limitWindows.keys()) {
       this.putLimitWindow(service, { since: 0, passed: 0, told: 0 });
@@ -395,7 +410,7 @@ function constantsOf(config: TwinOptions["config"]): DatapathOptions["constants"
     nodeAddress6: typeof nodeAddress === "number" ? ANY_IPV6 : (nodeAddress as Ipv6),
     nodeNetns: 0n,
     outerPrefix: config.outerPrefix as Ipv4,
-    fragmentsTrack: 0,
+    fragmentsTrack: config.fragmentsTrack ? 1 : 0,
     acceptOption: config.acceptOption ? 1 : 0,
     fragmentsPass: config.fragmentsPass ? 1 : 0,
     nodeClients: config.nodeClients ? 1 : 0,
@@ -409,55 +424,4 @@ function constantSum(outerSource: number): number {
   // Version and header length without TOS, DF, TTL 64 and protocol 4.
   const constant = swap(0x4500) + swap(0x4000) + swap(0x4004);
   return constant + swap(outerSource >>> 16) + swap(outerSource & 0xffff);
-}
-
-/** From `pairKey(service id, client)`. */
-function affinityKey(text: string) {
-  const [service, client] = parsePairKey(text);
-  return { service: service as ServiceId, client: client as Ipv4 };
-}
-
-export function abiKey(key: FlowKey): AbiFlowKey {
-  const { source, destination, sourcePort, destinationPort } = key;
-  return {
-    ...key,
-    source: source as Ipv4,
-    destination: destination as Ipv4,
-    sourcePort: sourcePort as Port,
-    destinationPort: destinationPort as Port,
-  };
-}
-
-function abiFlow(flow: Flow): AbiFlow {
-  return {
-    client: flow.client as Ipv4,
-    serviceAddress: flow.serviceAddress as Ipv4,
-    pod: flow.pod as Ipv4,
-    aliasAddress: flow.aliasAddress as Ipv4,
-    clientPort: flow.clientPort as Port,
-    servicePort: flow.servicePort as Port,
-    podPort: flow.podPort as Port,
-    aliasPort: flow.aliasPort as Port,
-    service: flow.service as ServiceId,
-    created: flow.created as Jiffies,
-    seen: flow.seen as Jiffies,
-    nexthop: flow.nexthop,
-    nexthopGeneration: flow.nexthopGeneration,
-    counter: flow.counter,
-    clientIdentity: 0 as Identity,
-    claimed: 0,
-    flags: flow.flags,
-    packets: BigInt(flow.packets),
-    bytes: BigInt(flow.bytes),
-  };
-}
-
-/** An entry of the kernel's as the model has them. */
-export function modelFlow(flow: AbiFlow): Flow {
-  const { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort } = flow;
-  const { aliasPort, service, created, seen, flags, nexthop, nexthopGeneration, counter } = flow;
-  const places = { client, serviceAddress, pod, aliasAddress, clientPort, servicePort, podPort };
-  const way = { nexthop, nexthopGeneration, counter };
-  const rest = { aliasPort, service, created, seen, flags, ...way };
-  return { ...places, ...rest, packets: Number(flow.packets), bytes: Number(flow.bytes) };
 }

@@ -70,7 +70,8 @@ export function reject(node: Node, input: Input, ip: Ip, l4: L4, service: Servic
 
 /** Tells the sender that nobody is there. */
 export function tell(node: Node, input: Input, ip: Ip, l4: L4, service: number): Outcome {
-  if ((l4.flags & TCP.rst) !== 0) return drop("DROP_NO_BACKEND", input.frame);
+  // A packet in pieces is answered once.
+  if ((l4.flags & TCP.rst) !== 0 || ip.later) return drop("DROP_NO_BACKEND", input.frame);
   const isTcp = ip.protocol === PROTOCOL.tcp;
   const packet = isTcp
     ? reset(input, ip, l4)

@@ -8,8 +8,9 @@ import { deliver } from "./deliver.ts";
 import { dispatchBytes, dispatchPacket, dispatchTarget } from "./dispatch.ts";
 import type { Address, Ip } from "./family.ts";
 import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
+import { parsePiece, teach } from "./fragment.ts";
 import { type FlowHash, hashOf } from "./hash.ts";
-import { nat, natReply, remember } from "./nat.ts";
+import { mayBeNatReply, nat, natReply, remember } from "./nat.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Way } from "./node.ts";
 import { BACKEND, DIRECTION, FLOW, NEXTHOP, PROTOCOL, SERVICE } from "./numbers.ts";
 import { eraseOption } from "./option.ts";
@@ -63,14 +64,21 @@ export function balance(node: Node, place: "edge" | "host", input: Input): Outco
   }
   if (!hasPorts(ip.protocol)) return pass("PASS_NOT_OURS", frame);
   // 2.
-  if (ip.fragment) {
+  const { fragmentsTrack, fragmentsPass } = node.config;
+  if (ip.fragment && (place === "edge" || !fragmentsTrack)) {
     if (!node.isServiceAddress(ip.destination)) return pass("PASS_NOT_OURS", frame);
-    return node.config.fragmentsPass ? pass("PASS_FRAGMENT", frame) : drop("DROP_FRAGMENT", frame);
+    const passes = fragmentsTrack || fragmentsPass;
+    return passes ? pass("PASS_FRAGMENT", frame) : drop("DROP_FRAGMENT", frame);
   }
-  const l4 = parseL4(frame, ip);
-  if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
+  const l4 = ip.fragment ? parsePiece(node, input, ip) : parseL4(frame, ip);
+  if (l4 === undefined) {
+    const isLost = ip.fragment && node.isServiceAddress(ip.destination);
+    return isLost ? drop("DROP_FRAGMENT", frame) : pass("PASS_NOT_OURS", frame);
+  }
   // 3.
   const row = node.findService(ip, l4, { inner: false });
+  const isWanted = row !== undefined || mayBeNatReply(node, ip, l4);
+  if (isWanted || node.tables.endpoints.has(ip.destination)) teach(node, input, ip, l4);
   if (row === undefined) {
     const reply = natReply(node, place, input, ip, l4);
     if (reply !== undefined) return reply;
@@ -130,7 +138,7 @@ function sendAway(node: Node, place: "edge" | "host", packet: Balanced): Outcome
   }
   // 7.
   const isPlain = travelsPlain(node, packet);
-  const extra = isPlain ? 0 : dispatchBytes(node);
+  const extra = isPlain ? 0 : dispatchBytes(node, ip);
   if (segmentSize(ip, l4, input.gsoSize) + extra > exit.mtu) {
     return fragNeeded(node, input, ip, { service: service.id, mtu: exit.mtu - extra });
   }
@@ -156,7 +164,7 @@ function exitTo(
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
   const outerSource = nexthop?.outerSource ?? node.family.nobody;
-  const target = dispatchTarget(node, backend, nexthop);
+  const target = dispatchTarget(node, ip, backend, nexthop);
   const needed = place === "edge" ? NEXTHOP.edge : NEXTHOP.resolved;
   if (nexthop !== undefined && (nexthop.flags & needed) !== 0) {
     const { ifindex, mtu, destination, source } = nexthop;
@@ -170,7 +178,7 @@ function exitTo(
     input,
     outerHostMask === 0 ? nodeAddress : spreadSource(node, hash),
     target,
-    segmentSize(ip, l4, input.gsoSize) + (travelsPlain(node, packet) ? 0 : dispatchBytes(node)),
+    segmentSize(ip, l4, input.gsoSize) + (travelsPlain(node, packet) ? 0 : dispatchBytes(node, ip)),
   );
   if (route === undefined) return "DROP_NO_ROUTE";
   const { mtu, macs } = route;

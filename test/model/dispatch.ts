@@ -3,7 +3,7 @@
 
 import type { Balanced } from "./balance.ts";
 import { concat, set16, set32 } from "./bytes.ts";
-import type { Address, Family } from "./family.ts";
+import type { Address, Family, Ip } from "./family.ts";
 import { drop, type Node, type Outcome, pass } from "./node.ts";
 import { DISPATCH, HOP_TTL, PROTOCOL } from "./numbers.ts";
 import { addOption, eraseOption, optionBytes } from "./option.ts";
@@ -27,21 +27,28 @@ export function geneveBytes(family: Family): number {
   return family.headerBytes + geneveHeaders(family) + ETHERNET;
 }
 
-export function dispatchBytes(node: Node): number {
-  const { config, family } = node;
-  if (config.dispatch === DISPATCH.geneve) return geneveBytes(family);
-  return config.dispatch === DISPATCH.option ? optionBytes(family) : family.headerBytes;
+/** Pieces have no ports to tell a service by. */
+function dispatchOf({ config }: Node, ip: Ip): number {
+  return ip.fragment ? DISPATCH.ipip : config.dispatch;
+}
+
+export function dispatchBytes(node: Node, ip: Ip): number {
+  const { family } = node;
+  const dispatch = dispatchOf(node, ip);
+  if (dispatch === DISPATCH.geneve) return geneveBytes(family);
+  return dispatch === DISPATCH.option ? optionBytes(family) : family.headerBytes;
 }
 
 /** What the next hop has to lead to. */
 export function dispatchTarget(
   node: Node,
+  ip: Ip,
   backend: Backend,
   nexthop: Nexthop | undefined,
 ): Address {
   const { nobody } = node.family;
   const peer = nexthop?.peer ?? nobody;
-  return node.config.dispatch === DISPATCH.geneve && peer !== nobody ? peer : backend.address;
+  return dispatchOf(node, ip) === DISPATCH.geneve && peer !== nobody ? peer : backend.address;
 }
 
 /** 9: the packet as it leaves but for its MACs, or what else becomes of it. */
@@ -51,7 +58,7 @@ export function dispatchPacket(
   to: { readonly source: Address; readonly target: Address; readonly refuses: boolean },
 ): Uint8Array | Outcome {
   const { frame } = packet.input;
-  const { dispatch } = node.config;
+  const dispatch = dispatchOf(node, packet.ip);
   if (dispatch === DISPATCH.option) return withOption(node, packet, to.refuses);
   if (to.refuses) return drop("DROP_REWRITE", frame);
   if (dispatch === DISPATCH.geneve) return inGeneve(packet, to);

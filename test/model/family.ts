@@ -19,6 +19,10 @@ export interface Ip {
   readonly source: Address;
   readonly destination: Address;
   readonly fragment: boolean;
+  /** A piece behind the first, which has no ports. */
+  readonly later: boolean;
+  /** Of the packet whose piece it is; 0 where nothing says it. */
+  readonly id: number;
   readonly dontFragment: boolean;
 }
 

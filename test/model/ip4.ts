@@ -84,6 +84,8 @@ function parseIpv4(frame: Uint8Array, at: number, end: number): Ip | undefined {
     source: get32(frame, at + 12),
     destination: get32(frame, at + 16),
     fragment: (flags & MORE_FRAGMENTS_AND_OFFSET) !== 0,
+    later: (flags & OFFSET) !== 0,
+    id: get16(frame, at + 4),
     dontFragment: (flags & DF) !== 0,
   };
 }

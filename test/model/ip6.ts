@@ -11,6 +11,7 @@ const EXTENSIONS = 4;
 const NEXT = { hopByHop: 0, routing: 43, fragment: 44, options: 60 } as const;
 const NUMBERS: ReadonlySet<number> = new Set(Object.values(NEXT));
 const MORE_FRAGMENTS_AND_OFFSET = 0xfff9;
+const OFFSET = 0xfff8;
 const LONGEST_QUOTE = 96;
 const SMALLEST_MTU = 1280;
 
@@ -98,7 +99,7 @@ function parseIpv6(frame: Uint8Array, at: number, end: number): Ip | undefined {
 function walk(
   frame: Uint8Array,
   at: number,
-): Pick<Ip, "headerLength" | "protocol" | "fragment"> | undefined {
+): Pick<Ip, "headerLength" | "protocol" | "fragment" | "later" | "id"> | undefined {
   let headerLength = HEADER;
   let protocol = get8(frame, at + 6);
   for (let count = 0; count < EXTENSIONS && NUMBERS.has(protocol); count++) {
@@ -109,9 +110,11 @@ function walk(
     headerLength += isFragmentHeader ? 8 : 8 + 8 * get8(frame, extension + 1);
     protocol = get8(frame, extension);
     if (headerLength > LONGEST) return undefined;
-    const fragment =
-      isFragmentHeader && (get16(frame, extension + 2) & MORE_FRAGMENTS_AND_OFFSET) !== 0;
-    if (fragment) return { headerLength, protocol, fragment };
+    const flags = isFragmentHeader ? get16(frame, extension + 2) : 0;
+    if ((flags & MORE_FRAGMENTS_AND_OFFSET) !== 0) {
+      const [later, id] = [(flags & OFFSET) !== 0, get32(frame, extension + 4)];
+      return { headerLength, protocol, fragment: true, later, id };
+    }
   }
-  return { headerLength, protocol, fragment: false };
+  return { headerLength, protocol, fragment: false, later: false, id: 0 };
 }

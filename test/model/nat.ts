@@ -254,6 +254,13 @@ function exitOf(node: Node, place: "edge" | "host", input: Input, flow: Flow): E
   return { way, mtu, macs: { destination, source } };
 }
 
+/** Whether a packet is one of those among which replies of pods elsewhere are. */
+export function mayBeNatReply(node: Node, ip: Ip, l4: L4): boolean {
+  const { nodeAddress, natPortMin } = node.config;
+  const isServed = l4.destinationPort >= natPortMin || ip.protocol === PROTOCOL.sctp;
+  return ip.destination === nodeAddress && isServed;
+}
+
 /** *SNAT replies*; undefined: it is none. */
 export function natReply(
   node: Node,
@@ -263,10 +270,8 @@ export function natReply(
   l4: L4,
 ): Outcome | undefined {
   const { frame } = input;
-  const { nodeAddress, natPortMin } = node.config;
   // 1.
-  const isServed = l4.destinationPort >= natPortMin || ip.protocol === PROTOCOL.sctp;
-  if (ip.destination !== nodeAddress || !isServed) return undefined;
+  if (!mayBeNatReply(node, ip, l4)) return undefined;
   const flow = node.flow({
     source: ip.source,
     destination: ip.destination,

@@ -6,10 +6,10 @@ import type { Address, Family, Ip } from "./family.ts";
 import { PROTOCOL, TCP } from "./numbers.ts";
 
 export const ETHERNET = 14;
-/** A whole header of TCP, UDP or SCTP. */
+/** A whole header of TCP, UDP or SCTP, or what is known of it. */
 export interface L4 {
   readonly at: number;
-  /** 8 for UDP, 12 for SCTP; TCP's with options, as its data offset says. */
+  /** 8 for UDP, 12 for SCTP; TCP's with options, as its data offset says; 0 of a later piece. */
   readonly headerLength: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
@@ -97,16 +97,20 @@ export interface Translation {
   readonly mss?: { readonly at: number; readonly value: number };
 }
 
-/** Translates a packet in place; both checksums follow, and a UDP checksum of 0 stays 0. */
+/**
+ * Translates a packet in place; both checksums follow, and a UDP checksum of 0 stays 0;
+ * a later piece has neither ports nor a checksum.
+ */
 export function translate(frame: Uint8Array, ip: Ip, l4: L4, to: Translation): void {
   const checksumAt = l4.at + (ip.protocol === PROTOCOL.tcp ? 16 : 6);
-  const unchecked = ip.protocol === PROTOCOL.udp && get16(frame, checksumAt) === 0;
+  const unchecked = ip.protocol === PROTOCOL.udp && !ip.later && get16(frame, checksumAt) === 0;
   const before = coveredSum(frame, ip, l4);
   changeHeader(frame, ip, () => {
     if (to.source !== undefined) writeAddress(frame, ip, "source", to.source);
     if (to.destination !== undefined) writeAddress(frame, ip, "destination", to.destination);
     if (to.ttl !== undefined) set8(frame, ip.at + ip.family.fields.ttl, to.ttl);
   });
+  if (ip.later) return;
   if (to.sourcePort !== undefined) set16(frame, l4.at, to.sourcePort);
   if (to.destinationPort !== undefined) set16(frame, l4.at + 2, to.destinationPort);
   if (to.mss !== undefined) set16(frame, to.mss.at, to.mss.value);

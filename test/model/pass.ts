@@ -41,10 +41,11 @@ function overLimit(node: Node, { input }: Arrival, service: Service): boolean {
  */
 export function noteFor(
   node: Node,
-  { input, outer, l4, hop }: Arrival,
+  { input, outer, ip, l4, hop }: Arrival,
   owner: Address,
 ): { note?: Note } {
   if (outer === undefined || hop === 0 || hop === KNOWN || input.gsoSize !== 0) return {};
+  if (ip.fragment) return {};
   const { setAddress, addressBytes } = outer.family;
   if (l4.at + 4 + addressBytes > input.frame.length) return {};
   const source = node.config.nodeAddress;

@@ -5,9 +5,10 @@ import { segmentSize, wayOf } from "./balance.ts";
 import { get8, get16 } from "./bytes.ts";
 import type { Ip } from "./family.ts";
 import { updateFromPod } from "./flow.ts";
+import { parsePiece, teach } from "./fragment.ts";
 import { type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
-import { replyInside, request } from "./outbound.ts";
+import { findInside, replyInside, request } from "./outbound.ts";
 import { hasPorts, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
 import { icmpOfPod } from "./pod-icmp.ts";
 
@@ -16,10 +17,9 @@ export function fromPod(node: Node, input: Input): Outcome {
   // 1.
   const ip = parseFrame(frame, node.family);
   if (ip?.protocol === node.family.protocols.icmp) return icmpOfPod(node, input, ip);
-  if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
-    return pass("PASS_NOT_OURS", frame);
-  }
-  const l4 = parseL4(frame, ip);
+  if (ip === undefined || !hasPorts(ip.protocol)) return pass("PASS_NOT_OURS", frame);
+  if (ip.fragment && !node.config.fragmentsTrack) return pass("PASS_NOT_OURS", frame);
+  const l4 = ip.fragment ? parsePiece(node, input, ip) : parseL4(frame, ip);
   if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
   const flow = node.flow({
     source: ip.source,
@@ -29,8 +29,12 @@ export function fromPod(node: Node, input: Input): Outcome {
     protocol: ip.protocol,
     direction: DIRECTION.reply,
   });
+  if (flow === undefined && findInside(node, ip, l4) === undefined) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  if (flow !== undefined && (flow.flags & FLOW.snat) !== 0) return pass("PASS_NOT_OURS", frame);
+  teach(node, input, ip, l4);
   if (flow === undefined) return request(node, input, ip, l4);
-  if ((flow.flags & FLOW.snat) !== 0) return pass("PASS_NOT_OURS", frame);
   if ((flow.flags & FLOW.outbound) !== 0) return replyInside(node, input, ip, l4, flow);
   // 2.
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);

@@ -7,6 +7,7 @@ import { deliver } from "./deliver.ts";
 import type { Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
 import { isForeignTarget, takeForeign } from "./foreign.ts";
+import { parsePiece, teach } from "./fragment.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { FLOW, HOP_TTL, TRUST } from "./numbers.ts";
@@ -40,9 +41,10 @@ export function receive(node: Node, input: Input, outer: Ip): Outcome {
   if (ip.protocol === ip.family.protocols.icmp && !isNote)
     return relay(node, { input, outer, icmp: ip, hop });
   if (!hasPorts(ip.protocol)) return drop("DROP_INNER_PROTOCOL", frame);
-  if (ip.fragment) return drop("DROP_FRAGMENT", frame);
-  const l4 = parseL4(frame, ip);
-  if (l4 === undefined) return drop("DROP_INNER_INVALID", frame);
+  if (ip.fragment && (isNote || !node.config.fragmentsTrack)) return drop("DROP_FRAGMENT", frame);
+  const l4 = ip.fragment ? parsePiece(node, input, ip) : parseL4(frame, ip);
+  if (l4 === undefined) return drop(ip.fragment ? "DROP_FRAGMENT" : "DROP_INNER_INVALID", frame);
+  teach(node, input, ip, l4);
   if (isNote) return takeNote(node, input, ip, l4);
   // 4.
   const ecn = innerEcn(outer.tos & 3, ip.tos & 3);

@@ -17,6 +17,7 @@ export interface Config {
   dispatch: number;
   acceptOption: boolean;
   clampMss: number;
+  fragmentsTrack: boolean;
   fragmentsPass: boolean;
   nodeClients: boolean;
   socketLookup: boolean;
@@ -128,6 +129,13 @@ export interface Flow {
   bytes: number;
 }
 
+/** What the first piece of a packet had. */
+export interface Piece {
+  sourcePort: number;
+  destinationPort: number;
+  seen: number;
+}
+
 export interface LimitWindow {
   since: number;
   passed: number;
@@ -167,6 +175,8 @@ export interface Tables {
   readonly formerOwners: Map<string, Address[]>;
   /** `pairKey(service id, client)`. */
   readonly affinities: Map<string, Affinity>;
+  /** `pieceKey`. */
+  readonly pieces: Map<string, Piece>;
   /** By service id. */
   readonly limitWindows: Map<number, LimitWindow>;
   /** By backend.counter or target.counter, all CPUs added up. */
@@ -189,6 +199,7 @@ export function emptyTables(): Tables {
     sourceRanges: [],
     formerOwners: new Map(),
     affinities: new Map(),
+    pieces: new Map(),
     limitWindows: new Map(),
     counters: new Map(),
     metrics: new Map(),
@@ -198,7 +209,7 @@ export function emptyTables(): Tables {
 /** What packets change, as it is. */
 export type Written = Pick<
   Tables,
-  "conntrack" | "affinities" | "limitWindows" | "counters" | "metrics"
+  "conntrack" | "affinities" | "pieces" | "limitWindows" | "counters" | "metrics"
 >;
 
 export function copyWritten(tables: Written): Written {
@@ -207,6 +218,7 @@ export function copyWritten(tables: Written): Written {
   return {
     conntrack: copyOf(tables.conntrack),
     affinities: copyOf(tables.affinities),
+    pieces: copyOf(tables.pieces),
     limitWindows: copyOf(tables.limitWindows),
     counters: copyOf(tables.counters),
     metrics: copyOf(tables.metrics),
@@ -229,6 +241,29 @@ function addressText(address: Address): string {
 
 function parseAddressText(text: string): Address {
   return text.endsWith("n") ? BigInt(text.slice(0, -1)) : Number(text);
+}
+
+/** What all pieces of a packet have. */
+export interface PieceKey {
+  readonly source: Address;
+  readonly destination: Address;
+  readonly id: number;
+  readonly protocol: number;
+}
+
+export function pieceKey({ source, destination, id, protocol }: PieceKey): string {
+  return `${addressText(source)} ${addressText(destination)} ${id} ${protocol}`;
+}
+
+export function parsePieceKey(text: string): PieceKey {
+  const [source = "0", destination = "0", ...rest] = text.split(" ");
+  const [id = 0, protocol = 0] = rest.map(Number);
+  return {
+    source: parseAddressText(source),
+    destination: parseAddressText(destination),
+    id,
+    protocol,
+  };
 }
 
 /** The five-tuple in the order of the packets that the entry is for, and its direction. */

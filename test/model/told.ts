@@ -26,9 +26,12 @@ export function takeTold(node: Node, input: Input, ip: Ip, l4: L4): Outcome | un
   const isPod = node.tables.endpoints.has(ip.destination);
   const isUdp = ip.protocol === PROTOCOL.udp && l4.destinationPort === GENEVE_PORT;
   // 1.
-  if (isUdp && (isPod || ip.destination === nodeAddress)) return takeGeneve(node, input, ip);
+  if (isUdp && (isPod || ip.destination === nodeAddress)) {
+    return ip.fragment ? pass("PASS_NOT_OURS", input.frame) : takeGeneve(node, input, ip);
+  }
   // 2.
   const said = acceptOption && isPod ? optionOf(input.frame, ip) : undefined;
+  if (said !== undefined && ip.fragment) return pass("PASS_NOT_OURS", input.frame);
   return said === undefined ? undefined : takeOption(node, input, { ip, l4, said });
 }
 

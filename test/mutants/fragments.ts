@@ -41,6 +41,42 @@ export const FRAGMENT_MUTANTS: readonly Mutant[] = [
     to: "\t\t\t;\n",
   },
   {
+    name: "first pieces teach for an hour",
+    file: "stage/fragment.h",
+    from: "FRAGMENT_AGE_WINDOWS 30",
+    to: "FRAGMENT_AGE_WINDOWS 3000",
+  },
+  {
+    name: "pieces say their service by what they haven't got",
+    file: "stage/to-node.h",
+    from: "packet->fragment ? DISPATCH_IPIP : dispatch",
+    to: "dispatch",
+  },
+  {
+    name: "owners are noted in pieces",
+    file: "stage/deliver.h",
+    from: " && !packet->fragment)",
+    to: ")",
+  },
+  {
+    name: "pods' first pieces teach nothing",
+    file: "pod.bpf.c",
+    from: "if (piece && fragment_is_first(packet))",
+    to: "if (false)",
+  },
+  {
+    name: "first pieces of replies to SNAT teach nothing",
+    file: "host.bpf.c",
+    from: "(service || nat_may_be_reply(packet) || endpoint",
+    to: "(service || endpoint",
+  },
+  {
+    name: "pods are told of missing backends with every piece",
+    file: "stage/outbound.h",
+    from: " || packet_is_later(packet) ? DROP",
+    to: " ? DROP",
+  },
+  {
     name: "errors about SNAT tell the client the pod's ports",
     file: "stage/errand.h",
     from: "quoted_request(&to->quoted, flow);",

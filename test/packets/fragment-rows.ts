@@ -4,7 +4,7 @@
 import type { Ipv4 } from "../../src/net/address.ts";
 import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
 import type { Mac } from "../../src/net/mac.ts";
-import { ethernet, geneve, ipv4, type LayerInit, payload, udp } from "../../src/net/packet.ts";
+import { ethernet, geneve, ipv4, type LayerInit, payload, tcp, udp } from "../../src/net/packet.ts";
 import {
   CLIENT,
   FAR,
@@ -27,6 +27,7 @@ import {
   ipipTo,
   ipipToNear,
   type Packet,
+  SYN,
 } from "./frames.ts";
 import { fromIdle, inPod, intoIdle, toGateway } from "./outbound-frames.ts";
 import type { Row } from "./row.ts";
@@ -55,6 +56,15 @@ const TO_NEAR = { source: CLIENT, target: SERVICES.nearDns.address, ttl: 60 };
 const ASK = { sourcePort: CLIENT_PORT, targetPort: 53 };
 const firstToFar = first(TO_FAR, ASK);
 const laterToFar = later(TO_FAR);
+
+/** Of a connection to a service without backends, whose first piece is answered by RST. */
+const toEmpty = (source: Ipv4): Packet => [
+  ipv4({ source, target: SERVICES.empty.address, id: 7, moreFragments: true, dontFragment: false }),
+  tcp({ sourcePort: CLIENT_PORT, targetPort: SERVICES.empty.port, flags: SYN }),
+  payload(12),
+];
+const toEmptyLater = (source: Ipv4): Packet =>
+  later({ source, target: SERVICES.empty.address, protocol: 6 });
 
 const viaGateway = (packet: Packet): Packet => framed(UPLINK_MAC, GATEWAY_MAC, packet);
 const fromNear = (packet: Packet): Packet => framed(NEAR_MAC, NEAR_NODE_MAC, packet);
@@ -129,9 +139,9 @@ const BALANCED: readonly Row[] = [
   {
     title: "a later piece for a service without backends is not answered",
     places: HOST,
-    before: [{ packet: arriving(first({ ...TO_FAR, target: SERVICES.empty.address }, ASK)) }],
-    coming: { packet: arriving(later({ ...TO_FAR, target: SERVICES.empty.address })) },
-    verdict: "DROP_FRAGMENT",
+    before: [{ packet: arriving(toEmpty(CLIENT)) }],
+    coming: { packet: arriving(toEmptyLater(CLIENT)) },
+    verdict: "DROP_NO_BACKEND",
   },
 ];
 
@@ -277,6 +287,13 @@ const OUTBOUND: readonly Row[] = [
     places: POD,
     coming: fromIdle(askFarLater),
     verdict: "PASS_NOT_OURS",
+  },
+  {
+    title: "a pod's later piece to a service without backends is not answered",
+    places: POD,
+    before: [inPod(fromIdle(toEmpty(IDLE)))],
+    coming: fromIdle(toEmptyLater(IDLE)),
+    verdict: "DROP_NO_BACKEND",
   },
   {
     title: "a first piece of a backend's answer to a pod comes from the service",
