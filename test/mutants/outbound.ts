@@ -41,8 +41,8 @@ const OUTBOUND: readonly Omit<Mutant, "file">[] = [
   },
   {
     name: "a RST of a pod is answered",
-    from: "packet->tcp_flags & TCP_RST ? DROP_NO_BACKEND : SENT_REJECTED",
-    to: "SENT_REJECTED",
+    from: "packet->tcp_flags & TCP_RST || packet_is_later(packet) ? DROP",
+    to: "packet_is_later(packet) ? DROP",
   },
   {
     name: "a FIN of a pod makes a flow",
