@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { BoundSocket } from "../kernel/netlink/sock-diag.ts";
-import { HOST_PORT_TYPE, type Service } from "../lb/rows.ts";
+import { HOST_PORT_TYPE, SERVICE_INDEXES, type Service } from "../lb/rows.ts";
 import { service } from "../lb/testing.ts";
 import { type Address, FAMILIES, parseAddress } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
@@ -27,7 +27,11 @@ function bound(text: string, protocol: "tcp" | "udp" = "tcp"): BoundSocket {
 
 /** Object, field and text of all that is told. */
 function told(rows: readonly Service[], sockets: readonly BoundSocket[] = [], more = {}) {
-  const services = createTable<string, Service>({ name: "services", key: ({ key }) => key });
+  const services = createTable<string, Service, "having">({
+    name: "services",
+    key: ({ key }) => key,
+    indexes: SERVICE_INDEXES,
+  });
   for (const row of rows) services.set(row);
   const addresses = createTable<Address, NodeAddressRow>({
     name: "addresses",

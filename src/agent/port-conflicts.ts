@@ -22,7 +22,7 @@ import type { NodeAddressRow } from "../node/rows.ts";
 import type { ReadTable } from "../state/table.ts";
 
 export interface PortConflictOptions {
-  readonly services: ReadTable<string, Service>;
+  readonly services: ReadTable<string, Service, "having">;
   readonly addresses: ReadTable<Address, NodeAddressRow>;
   /** Node ports that are served; undefined: none are. */
   readonly range: PortRange | undefined;
@@ -65,7 +65,7 @@ function nodePortsOf({
   families,
 }: PortConflictOptions): ReadonlyMap<string, NodePort> {
   const found = new Map<string, NodePort>();
-  for (const service of services.rows()) {
+  for (const service of services.by("having", "node ports")) {
     for (const [index, { nodePort: port, protocol }] of service.ports.entries()) {
       if (port === 0 || !isNodePort(range, port)) continue;
       for (const family of families) {

@@ -26,6 +26,8 @@ export interface FoundFormerOwners {
 /** The target (src/state/target.ts) with what was in the map at the start. */
 export interface FormerOwnersTarget {
   readonly name: string;
+  /** One service, as its ring may have thousands of slots. */
+  readonly maxBatch: 1;
   idOf(service: ServiceId): number;
   same(a: FormerSlots, b: FormerSlots): boolean;
   apply(
@@ -45,6 +47,7 @@ interface Entry<A extends Address> {
 }
 
 const WORDS = 4;
+const NOT_IN_B = 0xffff_ffff;
 const NONE: FormerSlots = { owners: [], slots: new Uint32Array(0) };
 
 /** Reads the map once; from then on it writes only slots that differ. `none` is 0.0.0.0 or ::. */
@@ -69,6 +72,7 @@ export function createFormerOwnersTarget<A extends Address>(
   };
   return {
     name: map.spec.name,
+    maxBatch: 1,
     idOf: (service) => service,
     same: (a, b) => a.slots === b.slots || sameSlots(a, b),
     apply(batch) {
@@ -152,22 +156,49 @@ function difference<A extends Address>(
   to: FormerSlots,
   none: A,
 ) {
-  const writes: { key: SlotKey; value: Entry<A> }[] = [];
-  const deletes: SlotKey[] = [];
+  const writes: number[] = [];
+  const deletes: number[] = [];
+  const isSame = sameOwners(from, to);
   const slotAt = (at: number): number => from.slots[at] ?? 0;
   let old = 0;
   for (let at = 0; at < to.slots.length; at += WORDS) {
     const slot = to.slots[at] ?? 0;
-    for (; old < from.slots.length && slotAt(old) < slot; old += WORDS) {
-      deletes.push({ service, slot: slotAt(old) });
-    }
+    for (; old < from.slots.length && slotAt(old) < slot; old += WORDS) deletes.push(slotAt(old));
     const known = old < from.slots.length && slotAt(old) === slot;
-    const same = known && sameOwners(from, old, to, at);
+    const same = known && isSame(old, at);
     if (known) old += WORDS;
-    if (!same) writes.push({ key: { service, slot }, value: entryAt(to, at, none) });
+    if (!same) writes.push(at);
   }
-  for (; old < from.slots.length; old += WORDS) deletes.push({ service, slot: slotAt(old) });
-  return { writes, deletes };
+  for (; old < from.slots.length; old += WORDS) deletes.push(slotAt(old));
+  return { writes: elements(service, to, writes, none), deletes: keys(service, deletes) };
+}
+
+/** One object after the other is the same one: a change has hundreds. */
+function* keys(service: ServiceId, slots: readonly number[]): Generator<SlotKey> {
+  const key = { service, slot: 0 };
+  for (const slot of slots) {
+    key.slot = slot;
+    yield key;
+  }
+}
+
+/** The slots at these places of a list; likewise. */
+function* elements<A extends Address>(
+  service: ServiceId,
+  list: FormerSlots,
+  places: readonly number[],
+  none: A,
+): Generator<{ readonly key: SlotKey; readonly value: Entry<A> }> {
+  // A service has addresses of one family alone.
+  const ownerOf = (place: number): A => (ownerAt(list, place) as A | undefined) ?? none;
+  const owner: [A, A, A] = [none, none, none];
+  const key = { service, slot: 0 };
+  const element = { key, value: { owner } };
+  for (const at of places) {
+    key.slot = list.slots[at] ?? 0;
+    for (let index = 0; index < owner.length; index++) owner[index] = ownerOf(at + 1 + index);
+    yield element;
+  }
 }
 
 function ownerAt({ owners, slots }: FormerSlots, place: number): Address | undefined {
@@ -178,23 +209,24 @@ function ownersAt(list: FormerSlots, at: number): (Address | undefined)[] {
   return [ownerAt(list, at + 1), ownerAt(list, at + 2), ownerAt(list, at + 3)];
 }
 
-function entryAt<A extends Address>(list: FormerSlots, at: number, none: A): Entry<A> {
-  // A service has addresses of one family alone.
-  const owner = (index: number): A => (ownerAt(list, at + index) as A | undefined) ?? none;
-  return { owner: [owner(1), owner(2), owner(3)] };
-}
-
-function sameOwners(a: FormerSlots, atA: number, b: FormerSlots, atB: number): boolean {
-  for (let index = 1; index < WORDS; index++) {
-    if (ownerAt(a, atA + index) !== ownerAt(b, atB + index)) return false;
-  }
-  return true;
+/** Tells whether a place of one list has the owners of a place of the other. */
+function sameOwners(a: FormerSlots, b: FormerSlots): (atA: number, atB: number) => boolean {
+  const numbers = new Map(b.owners.map((owner, index) => [owner, index + 1]));
+  // No owner is 0 in both.
+  const inB = Uint32Array.of(0, ...a.owners.map((owner) => numbers.get(owner) ?? NOT_IN_B));
+  return (atA, atB) => {
+    for (let index = 1; index < WORDS; index++) {
+      if (inB[a.slots[atA + index] ?? 0] !== b.slots[atB + index]) return false;
+    }
+    return true;
+  };
 }
 
 function sameSlots(a: FormerSlots, b: FormerSlots): boolean {
   if (a.slots.length !== b.slots.length) return false;
+  const isSame = sameOwners(a, b);
   for (let at = 0; at < a.slots.length; at += WORDS) {
-    if (a.slots[at] !== b.slots[at] || !sameOwners(a, at, b, at)) return false;
+    if (a.slots[at] !== b.slots[at] || !isSame(at, at)) return false;
   }
   return true;
 }

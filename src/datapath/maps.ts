@@ -149,30 +149,43 @@ export class TypedMap<K, V> implements Disposable {
     }
   }
 
-  /** Writes elements in their order, going on after each that the kernel refuses. */
-  updateAll(elements: readonly { readonly key: K; readonly value: V }[]): readonly MapRefusal[] {
+  /**
+   * Writes elements in their order, going on after each that the kernel refuses. An element has
+   * been read when the next one is asked for.
+   */
+  updateAll(elements: Iterable<{ readonly key: K; readonly value: V }>): readonly MapRefusal[] {
     const refused: MapRefusal[] = [];
-    for (let start = 0; start < elements.length; start += CHUNK) {
-      const chunk = elements.slice(start, start + CHUNK);
-      for (const [index, { key, value }] of chunk.entries()) {
-        this.#key.put(index, key);
-        this.#value.put(index, value);
-      }
-      for (const { index, error } of this.#writePacked(chunk.length)) {
+    let [start, count] = [0, 0];
+    const write = (): void => {
+      for (const { index, error } of this.#writePacked(count)) {
         refused.push({ index: start + index, error });
       }
+      start += count;
+      count = 0;
+    };
+    for (const { key, value } of elements) {
+      this.#key.put(count, key);
+      this.#value.put(count, value);
+      count++;
+      if (count === CHUNK) write();
     }
+    if (count > 0) write();
     return refused;
   }
 
-  /** Removes keys and returns how many were there. */
-  deleteAll(keys: readonly K[]): number {
-    let deleted = 0;
-    for (let start = 0; start < keys.length; start += CHUNK) {
-      const chunk = keys.slice(start, start + CHUNK);
-      for (const [index, key] of chunk.entries()) this.#key.put(index, key);
-      deleted += this.raw.deleteBatch(this.#key.take(0, chunk.length), chunk.length);
+  /** Removes keys and returns how many were there. A key is read as an element by `updateAll`. */
+  deleteAll(keys: Iterable<K>): number {
+    let [deleted, count] = [0, 0];
+    const remove = (): void => {
+      deleted += this.raw.deleteBatch(this.#key.take(0, count), count);
+      count = 0;
+    };
+    for (const key of keys) {
+      this.#key.put(count, key);
+      count++;
+      if (count === CHUNK) remove();
     }
+    if (count > 0) remove();
     return deleted;
   }
 

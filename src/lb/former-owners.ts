@@ -26,6 +26,8 @@ export interface RingChange {
 
 /** Slots that are looked at between two yields. */
 const STEP = 16_384;
+/** The id of nobody. */
+const DEAD = -1;
 
 /** The former owners after a change; undefined when no slot has any. */
 export function changeRing(change: RingChange): FormerOwners | undefined {
@@ -42,28 +44,61 @@ export function* changeRingInSteps(
 ): Generator<undefined, FormerOwners | undefined> {
   const { from, to, before } = change;
   const size = to.ring.length;
-  const lives = remember(change.lives);
-  const places = placesOf(before);
-  const slots = new PackedSlots();
+  const slots = new PackedSlots(change.lives);
+  const sides = {
+    from: { ring: from.ring, ids: slots.idsOf(from.owners, true) },
+    to: { ring: to.ring, ids: slots.idsOf(to.owners, false) },
+    before: before && { ...before, ids: slots.idsOf(before.owners, true) },
+    places: placesOf(before),
+  };
   let gained = false;
-  // Nothing is made anew for each slot: a ring has thousands, and garbage makes later changes wait.
-  const others: number[] = [];
-  for (let slot = 0; slot < size; slot++) {
-    if (slot % STEP === STEP - 1) yield;
-    const owner = ownerOf(to, slot);
-    slots.begin(slot, owner);
-    for (let at = 0, end = touching(slot, size, from.ring.length, others); at < end; at++) {
-      const former = ownerOf(from, others[at] ?? 0);
-      if (former !== owner && lives(former)) gained = slots.add(former) || gained;
-    }
-    if (before === undefined) continue;
-    for (let at = 0, end = touching(slot, size, before.size, others); at < end; at++) {
-      const place = places[others[at] ?? 0] ?? -1;
-      if (place >= 0) addLiving(slots, before, place, lives);
-    }
+  for (let start = 0; start < size; start += STEP) {
+    if (start > 0) yield;
+    gained = changeSlots(sides, slots, start, Math.min(start + STEP, size)) || gained;
   }
   const expiresAtMs = gained ? change.expiresAtMs : (before?.expiresAtMs ?? change.expiresAtMs);
   return slots.pack(size, expiresAtMs);
+}
+
+/** Both sides of a change, with the ids of their owners. */
+interface Sides {
+  readonly from: { readonly ring: Uint16Array; readonly ids: readonly number[] };
+  readonly to: { readonly ring: Uint16Array; readonly ids: readonly number[] };
+  readonly before:
+    | { readonly size: number; readonly slots: Uint32Array; readonly ids: readonly number[] }
+    | undefined;
+  /** Slot → place in `before.slots`. */
+  readonly places: Int32Array;
+}
+
+/**
+ * Some slots, one by one; whether any has gained a former owner. Nothing is made anew for a slot:
+ * a ring has thousands, and garbage makes later changes wait.
+ */
+function changeSlots(
+  { from, to, before, places }: Sides,
+  slots: PackedSlots,
+  start: number,
+  end: number,
+): boolean {
+  const size = to.ring.length;
+  const others: number[] = [];
+  let gained = false;
+  for (let slot = start; slot < end; slot++) {
+    slots.begin(slot, to.ids[to.ring[slot] ?? 0] ?? DEAD);
+    const count = touching(slot, size, from.ring.length, others);
+    for (let at = 0; at < count; at++) {
+      const former = from.ids[from.ring[others[at] ?? 0] ?? 0] ?? DEAD;
+      if (slots.add(former)) gained = true;
+    }
+    if (before === undefined) continue;
+    const parts = touching(slot, size, before.size, others);
+    for (let at = 0; at < parts; at++) {
+      const place = places[others[at] ?? 0] ?? -1;
+      if (place >= 0) slots.addAt(before, place);
+    }
+  }
+  return gained;
 }
 
 /** Without the owners that don't live any more; the same object if all do. */
@@ -71,12 +106,12 @@ export function withoutDead(
   before: FormerOwners,
   lives: (address: Address) => boolean,
 ): FormerOwners | undefined {
-  const dead = new Set(before.owners.filter((owner) => !lives(owner)));
-  if (dead.size === 0) return before;
-  const slots = new PackedSlots();
-  for (const { slot, owners } of eachSlot(before)) {
-    slots.begin(slot, undefined);
-    for (const former of owners) if (!dead.has(former)) slots.add(former);
+  if (before.owners.every(lives)) return before;
+  const slots = new PackedSlots(lives);
+  const known = { slots: before.slots, ids: slots.idsOf(before.owners, true) };
+  for (let place = 0; place < before.slots.length; place += FORMER_WORDS) {
+    slots.begin(before.slots[place] ?? 0, DEAD);
+    slots.addAt(known, place);
   }
   return slots.pack(before.size, before.expiresAtMs);
 }
@@ -101,67 +136,102 @@ export function packSlots(
   list: readonly { readonly slot: number; readonly owners: readonly Address[] }[],
   expiresAtMs: number,
 ): FormerOwners | undefined {
-  const slots = new PackedSlots();
+  const slots = new PackedSlots(() => true);
   for (const { slot, owners } of list.toSorted((a, b) => a.slot - b.slot)) {
-    slots.begin(slot, undefined);
-    for (const owner of owners) slots.add(owner);
+    slots.begin(slot, DEAD);
+    for (const id of slots.idsOf(owners, true)) slots.add(id);
   }
   return slots.pack(size, expiresAtMs);
 }
 
-/** Gathers slots in their order. */
+/** Gathers slots in their order. Owners have ids here, so that nothing is looked up for a slot. */
 class PackedSlots {
-  readonly #words: number[] = [];
+  readonly #lives: (address: Address) => boolean;
+  readonly #ids = new Map<Address, number>();
+  readonly #known: Address[] = [];
+  /** Of each id: its place in `owners` plus one, 0 before it has one. */
+  readonly #numbers: number[] = [];
   readonly #owners: Address[] = [];
-  /** Of each owner: its index plus one. */
-  readonly #numbers = new Map<Address, number>();
+  #words = new Uint32Array(256 * FORMER_WORDS);
+  #length = 0;
   #slot = 0;
-  #owner: Address | undefined;
+  #owner = DEAD;
   #count = 0;
 
-  begin(slot: number, owner: Address | undefined): void {
+  constructor(lives: (address: Address) => boolean) {
+    this.#lives = lives;
+  }
+
+  /** The ids of these addresses; where `living`, DEAD for those that don't live. */
+  idsOf(addresses: readonly Address[], living: boolean): number[] {
+    return addresses.map((address) => (living && !this.#lives(address) ? DEAD : this.#id(address)));
+  }
+
+  begin(slot: number, owner: number): void {
     this.#slot = slot;
     this.#owner = owner;
     this.#count = 0;
   }
 
-  /** Whether there was room for it and it was new. */
-  add(former: Address): boolean {
-    if (former === this.#owner || this.#count === MAX_FORMER_OWNERS) return false;
-    const number = this.#numberOf(former);
-    const words = this.#words;
-    const first = words.length - MAX_FORMER_OWNERS;
+  /** Whether it lives, there was room for it and it was new. */
+  add(id: number): boolean {
+    if (id === DEAD || id === this.#owner || this.#count === MAX_FORMER_OWNERS) return false;
+    const number = this.#numberOf(id);
     if (this.#count === 0) {
-      words.push(this.#slot, number);
-      for (let spare = 1; spare < MAX_FORMER_OWNERS; spare++) words.push(0);
-    } else {
-      for (let index = 0; index < this.#count; index++) {
-        if (words[first + index] === number) return false;
-      }
-      words[first + this.#count] = number;
+      if (this.#length === this.#words.length) this.#grow();
+      this.#words[this.#length] = this.#slot;
+      this.#length += FORMER_WORDS;
     }
+    const words = this.#words;
+    const first = this.#length - MAX_FORMER_OWNERS;
+    for (let index = 0; index < this.#count; index++) {
+      if (words[first + index] === number) return false;
+    }
+    words[first + this.#count] = number;
     this.#count++;
     return true;
   }
 
+  /** Adds those at a place of other packed slots. */
+  addAt(
+    { slots, ids }: { readonly slots: Uint32Array; readonly ids: readonly number[] },
+    place: number,
+  ): void {
+    for (let index = 1; index <= MAX_FORMER_OWNERS; index++) {
+      const number = slots[place + index] ?? 0;
+      if (number > 0) this.add(ids[number - 1] ?? DEAD);
+    }
+  }
+
   /** Undefined without any slot. */
   pack(size: number, expiresAtMs: number): FormerOwners | undefined {
-    if (this.#words.length === 0) return undefined;
-    return { size, owners: this.#owners, slots: new Uint32Array(this.#words), expiresAtMs };
+    if (this.#length === 0) return undefined;
+    const slots = this.#words.slice(0, this.#length);
+    return { size, owners: this.#owners, slots, expiresAtMs };
   }
 
-  #numberOf(owner: Address): number {
-    let number = this.#numbers.get(owner);
-    if (number === undefined) {
-      number = this.#owners.push(owner);
-      this.#numbers.set(owner, number);
+  #id(address: Address): number {
+    let id = this.#ids.get(address);
+    if (id === undefined) {
+      id = this.#known.push(address) - 1;
+      this.#ids.set(address, id);
+      this.#numbers.push(0);
     }
-    return number;
+    return id;
   }
-}
 
-function ownerOf({ ring, owners }: OwnedRing, slot: number): Address {
-  return owners[ring[slot] ?? 0] ?? ANY_IPV4;
+  #numberOf(id: number): number {
+    const number = this.#numbers[id] ?? 0;
+    if (number > 0) return number;
+    this.#numbers[id] = this.#owners.push(this.#known[id] ?? ANY_IPV4);
+    return this.#owners.length;
+  }
+
+  #grow(): void {
+    const longer = new Uint32Array(this.#words.length * 2);
+    longer.set(this.#words);
+    this.#words = longer;
+  }
 }
 
 /** The owners at a place of the packed slots. */
@@ -172,19 +242,6 @@ function formerAt({ owners, slots }: FormerOwners, place: number): Address[] {
     if (owner !== undefined) found.push(owner);
   }
   return found;
-}
-
-/** Adds those of the owners at a place that live. */
-function addLiving(
-  slots: PackedSlots,
-  before: FormerOwners,
-  place: number,
-  lives: (address: Address) => boolean,
-): void {
-  for (let index = 1; index <= MAX_FORMER_OWNERS; index++) {
-    const former = before.owners[(before.slots[place + index] ?? 0) - 1];
-    if (former !== undefined && lives(former)) slots.add(former);
-  }
 }
 
 /** Slot → place in the packed slots, -1 for none. */
@@ -212,17 +269,4 @@ function touching(slot: number, size: number, otherSize: number, into: number[])
   others.sort((a, b) => shared(b) - shared(a));
   for (const [index, other] of others.entries()) into[index] = other;
   return others.length;
-}
-
-/** Asks once for each address. */
-function remember(lives: (address: Address) => boolean): (address: Address) => boolean {
-  const known = new Map<Address, boolean>();
-  return (address) => {
-    let answer = known.get(address);
-    if (answer === undefined) {
-      answer = lives(address);
-      known.set(address, answer);
-    }
-    return answer;
-  };
 }

@@ -253,6 +253,12 @@ export function objectOf({ type, namespace, name }: Service): string {
   return `${type === HOST_PORT_TYPE ? "Pod" : "Service"} ${objectKey(namespace, name)}`;
 }
 
+/** What few services have: whoever looks for those needn't walk through all. */
+export const SERVICE_INDEXES = {
+  having: ({ ports }: Service): readonly "node ports"[] =>
+    ports.some(({ nodePort }) => nodePort !== 0) ? ["node ports"] : [],
+};
+
 /** Every frontend of a service, each once. */
 export function frontendsOf(service: Service): Frontend[] {
   const { addresses, clusterAddresses, ports, families } = service;

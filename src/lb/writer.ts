@@ -23,6 +23,7 @@ import {
   frontendNumber,
   frontendsOf,
   objectOf,
+  SERVICE_INDEXES,
   type Service,
   type ServicePort,
 } from "./rows.ts";
@@ -100,13 +101,16 @@ export interface LbRefusal {
  * that the packet path wants to know. Ports are made off the callers' turn, in chunks.
  */
 export class LbWriter {
-  readonly services: ReadTable<string, Service>;
+  readonly services: ReadTable<string, Service, "having">;
   readonly slices: ReadTable<string, EndpointSlice, "service" | "address">;
   readonly ports: ReadTable<string, ServicePort, "service" | "watched">;
-  readonly #services = createTable<string, Service, "frontend">({
+  readonly #services = createTable<string, Service, "frontend" | "having">({
     name: "services",
     key: ({ key }) => key,
-    indexes: { frontend: (service) => frontendsOf(service).map(frontendNumber) },
+    indexes: {
+      ...SERVICE_INDEXES,
+      frontend: (service) => frontendsOf(service).map(frontendNumber),
+    },
   });
   readonly #slices = createTable<string, EndpointSlice, "service" | "address">({
     name: "slices",
@@ -263,7 +267,7 @@ export class LbWriter {
   *#strayNodePorts(): Generator<LbRefusal> {
     const range = this.#nodePorts;
     const where = range === undefined ? "none are served" : `served are ${formatRange(range)}`;
-    for (const { key, ports } of this.#services.rows()) {
+    for (const { key, ports } of this.#services.by("having", "node ports")) {
       for (const [index, spec] of ports.entries()) {
         const { port, nodePort } = spec;
         const isServed = isNodePort(range, nodePort);

@@ -4,6 +4,7 @@ import type { Outcome, Refusal, Target } from "./target.ts";
 
 /** A target in this process's memory, for tests: shows what it holds and what was done to it. */
 export interface FakeTarget<Key extends string | number, Value> extends Target<Key, Value> {
+  maxBatch?: number;
   readonly held: Map<Key, Value>;
   /** One line per element done: `set name key`, `remove name key`, in order. */
   readonly log: string[];

@@ -312,6 +312,40 @@ test("work comes in chunks, which get smaller when the target is slow", async ()
   assert.ok((targets.doors.batches.at(-2) ?? 0) <= 16, `batches of ${targets.doors.batches}`);
 });
 
+test("a target that can do little at once gets little, with turns of the event loop", async () => {
+  const { targets, houses, reconciler, house } = town();
+  targets.doors.maxBatch = 2;
+  const { apply, remove } = targets.doors;
+  // Elements since the event loop last turned.
+  let [count, most] = [0, 0];
+  const slowly = (elements: number): void => {
+    const endMs = performance.now() + 4 * elements;
+    while (performance.now() < endMs);
+    count += elements;
+    most = Math.max(most, count);
+  };
+  const turn = (): void => {
+    count = 0;
+    if (reconciler.figures().pendingRows > 0 || targets.doors.held.size > 0) setImmediate(turn);
+  };
+  targets.doors.apply = (batch) => {
+    slowly(batch.length);
+    return apply(batch);
+  };
+  targets.doors.remove = (batch) => {
+    slowly(batch.length);
+    return remove(batch);
+  };
+  for (let index = 0; index < 12; index++) houses.set(house(`h${index}`));
+  setImmediate(turn);
+  await reconciler.idle();
+  assert.deepEqual(targets.doors.batches, Array<number>(6).fill(2));
+  for (const key of [...houses.keys()]) houses.delete(key);
+  await reconciler.idle();
+  assert.equal(targets.doors.held.size, 0);
+  assert.ok(most <= 6, `${most} of 12 at once`);
+});
+
 test("whatever comes, goes and fails, targets end as the rows want them", async () => {
   const step = fc.record({
     name: fc.constantFrom("a", "b", "c"),

@@ -238,7 +238,7 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
 
   async #run(): Promise<void> {
     for (;;) {
-      const watch = new HoldWatch();
+      const watch = new HoldWatch(this.#budgetMs);
       await watch.turn();
       if (this.#closed || !(await this.#step(watch))) return;
       const heldMs = watch.longestMs;
@@ -284,7 +284,7 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
 
   async #reconcile(watch: HoldWatch): Promise<void> {
     const jobs: Job[] = [];
-    while (jobs.length < this.#chunkRows && watch.sinceMs < this.#budgetMs / 2) {
+    while (jobs.length < this.#chunkRows && !watch.isLong) {
       const job = this.#nextJob();
       if (job === undefined) break;
       if (job !== "failed") jobs.push(job);
@@ -406,12 +406,13 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
     const stale: unknown[] = [];
     for (const key of target.keys()) {
       if (!this.#ledger.wants(target, key)) stale.push(key);
-      if (watch.sinceMs > this.#budgetMs / 2) await watch.turn();
+      if (watch.isLong) await watch.turn();
     }
-    for (let from = 0; from < stale.length; from += PRUNE_BATCH) {
+    const most = Math.min(PRUNE_BATCH, target.maxBatch ?? PRUNE_BATCH);
+    for (let from = 0; from < stale.length; from += most) {
       await watch.turn();
       const batch = stale
-        .slice(from, from + PRUNE_BATCH)
+        .slice(from, from + most)
         .filter((key) => !this.#ledger.wants(target, key));
       const refused = await watch.wait(
         target.remove(batch.map((key) => ({ key, previous: undefined }))),

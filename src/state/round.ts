@@ -11,8 +11,18 @@ export interface Sequence<Step> {
 
 /** Measures for how long the event loop is held between waits. */
 export class HoldWatch {
+  readonly #budgetMs: number;
   #since = performance.now();
   #longestMs = 0;
+
+  constructor(budgetMs: number) {
+    this.#budgetMs = budgetMs;
+  }
+
+  /** Whether it is time to wait, as half of the budget is used up. */
+  get isLong(): boolean {
+    return this.sinceMs > this.#budgetMs / 2;
+  }
 
   /** The longest time without a wait so far, the present one included. */
   get longestMs(): number {
@@ -131,10 +141,14 @@ async function inStep<Step>(
     }
     for (const [target, { steps, from }] of batches) {
       touched.add(target);
-      const errors = await run(target, steps);
-      for (const [index, error] of errors.entries()) {
-        const sequence = from[index];
-        if (error !== undefined && sequence !== undefined) sequence.error ??= error;
+      const most = target.maxBatch ?? steps.length;
+      for (let start = 0; start < steps.length; start += most) {
+        if (start > 0 && watch.isLong) await watch.turn();
+        const errors = await run(target, steps.slice(start, start + most));
+        for (const [index, error] of errors.entries()) {
+          const sequence = from[start + index];
+          if (error !== undefined && sequence !== undefined) sequence.error ??= error;
+        }
       }
     }
   }

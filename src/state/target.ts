@@ -33,6 +33,8 @@ export const DONE: Outcome = [];
  */
 export interface Target<Key, Value> {
   readonly name: string;
+  /** Elements of a batch, at most: for a target to which one element can be thousands of writes. */
+  readonly maxBatch?: number;
   /** The key as something that a Map can hold; different keys have different ids. */
   idOf(key: Key): string | number;
   same(a: Value, b: Value): boolean;
