@@ -6,7 +6,7 @@ import type { Mac } from "../../src/net/mac.ts";
 
 export type NodeIndex = 0 | 1;
 
-/** A TCP or UDP packet of a client, whole or not. What is left out is as usual. */
+/** A TCP, UDP or SCTP packet of a client, whole or not. What is left out is as usual. */
 export interface PacketSpec {
   readonly client: number;
   /** A pod is the client, and the packet comes from a pod's device: its own if all is well. */
@@ -25,6 +25,7 @@ export interface PacketSpec {
   readonly port?: number;
   /** It is ICMP of this type instead. */
   readonly icmpType?: number;
+  /** Of SCTP, those that its first chunk stands in for. */
   readonly tcpFlags?: number;
   readonly payloadBytes?: number;
   readonly ttl?: number;

@@ -13,6 +13,8 @@ import {
   ipv4,
   type LayerInit,
   payload,
+  sctp,
+  sctpChunk,
   tcp,
   trailer,
   udp,
@@ -48,6 +50,7 @@ import {
 
 const ETHERTYPE_IPV6 = 0x86dd;
 const TCP = 6;
+const SCTP = 132;
 const GENEVE_PORT = 6081;
 const COUNTING = Uint8Array.from({ length: 4096 }, (_, index) => index);
 const ROUTER_MAC = 0x02aabbccdd01 as Mac;
@@ -63,7 +66,39 @@ export type Layers = (
   extensions: readonly Extension[],
 ) => readonly LayerInit[];
 
-/** TCP or UDP with its checksum as asked for. */
+/** First chunks of SCTP in the place of TCP's flags: what says that it begins, and what ends. */
+function chunkOf(tcpFlags: number): number {
+  const [fin, syn, rst, psh, ack] = [1, 2, 4, 8, 16];
+  switch (tcpFlags) {
+    case syn:
+      return 1;
+    case syn | ack:
+      return 2;
+    case rst:
+    case rst | ack:
+      return 6;
+    case fin | ack:
+      return 7;
+    case fin:
+      return 8;
+    case syn | fin:
+      return 14;
+    case syn | rst:
+      return 15;
+    case psh | ack:
+      return 3;
+    default:
+      return tcpFlags === ack ? 0 : 16 + tcpFlags;
+  }
+}
+
+/** What is behind TCP, UDP or SCTP, whose payload begins with a chunk. */
+function carried(protocol: number, tcpFlags: number, bytes: number): LayerInit {
+  const rest = COUNTING.subarray(0, bytes);
+  return payload(protocol === SCTP ? sctpChunk(chunkOf(tcpFlags) & 255, 0, rest) : rest);
+}
+
+/** TCP, UDP or SCTP with its checksum as asked for. */
 function transport(
   of: { readonly sourcePort: number; readonly targetPort: number; readonly protocol: number },
   how: {
@@ -75,6 +110,9 @@ function transport(
   const { sourcePort, targetPort, protocol } = of;
   const checksum =
     how.checksum === "right" ? {} : { checksum: how.checksum === "none" ? 0 : 0x1234 };
+  if (protocol === SCTP) {
+    return sctp({ sourcePort, targetPort, verificationTag: 0x01020304, ...checksum });
+  }
   if (protocol !== TCP) return udp({ sourcePort, targetPort, ...checksum });
   const options = new Uint8Array(Math.ceil(how.tcpOptions.length / 4) * 4).fill(0);
   options.set(how.tcpOptions);
@@ -169,7 +207,7 @@ function packetLayers(spec: PacketSpec, flow: Flow): LayerInit[] {
     tcpOptions: spec.tcpOptions ?? [],
     checksum: spec.checksum ?? "right",
   } as const;
-  const rest = payload(COUNTING.subarray(0, spec.payloadBytes ?? 0));
+  const rest = carried(protocol, how.tcpFlags, spec.payloadBytes ?? 0);
   if (spec.icmpType !== undefined) {
     const wrong = how.checksum === "right" ? {} : { checksum: 0x1234 };
     const asked = icmp({ type: spec.icmpType, rest: 0x00070001, ...wrong });
@@ -280,7 +318,7 @@ export function podFrame(
     fragmentOffset: event.fragmentOffset,
     id: event.id,
   };
-  const rest = payload(COUNTING.subarray(0, event.payloadBytes));
+  const rest = carried(key.protocol, event.tcpFlags, event.payloadBytes);
   const layers =
     error === undefined
       ? [ipv4({ ...ip, protocol: key.protocol }), podTransport(key, event), rest]

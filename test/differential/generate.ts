@@ -43,6 +43,12 @@ const OTHER_MACS = ["02:00:00:00:03:ff", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01
 /** Number of the prefix of load balancers. */
 const LOAD_BALANCERS = 3;
 const LONG_AGO = 1_000_000;
+const isTalk = (service: number): boolean => SERVICE_PORTS[service]?.protocol === 132;
+/** Services to which one may lead who is inside: the agent changes no port of SCTP. */
+const likes = (service: number): number[] =>
+  [...SERVICE_PORTS.keys()].filter((other) => isTalk(other) === isTalk(service));
+/** What Linux says of SCTP that its sender has cut into packets. */
+const CUT_ALREADY = 0xffff;
 /** Of packets in pieces. */
 const IDS = [7, 0x3344] as const;
 const NODES_OF_ALL = [0, 1, 2] as const;
@@ -92,7 +98,7 @@ function prologue(prng: Prng): Event[] {
 
 /** Ports that aren't the stranger's own, as many as leave room for all services. */
 function crowd(prng: Prng): number[] {
-  const count = prng.weighted([1, 0], [2, 16], [2, 32], [2, 42]);
+  const count = prng.weighted([1, 0], [2, 16], [2, 32], [2, 38]);
   return Array.from({ length: count }, () => 1000 + prng.below(60_000));
 }
 
@@ -275,7 +281,7 @@ function serviceOn(prng: Prng, node: NodeIndex, service: number): ServiceEvent {
     random: prng.chance(20),
     lately: snat && wasOther && prng.chance(50),
     reject: prng.chance(60),
-    internal: prng.chance(15) ? prng.below(SERVICE_PORTS.length) : undefined,
+    internal: prng.chance(15) ? prng.pick(likes(service)) : undefined,
     sources: prng.chance(12) ? sources(prng) : undefined,
     backends,
     ring,
@@ -356,7 +362,7 @@ function packet(prng: Prng, node: NodeIndex): PacketEvent {
     ...(error ? { error: errorSpec(prng) } : {}),
     ...(prng.chance(error ? 15 : 5) ? { bytes: overwrites(prng, headers) } : {}),
     ...(prng.chance(3) ? { cutBytes: prng.below(headers + 10) } : {}),
-    ...(gso ? { gsoSize: prng.pick([100, 1339, 1340, 1341, 1439, 1440, 1441]) } : {}),
+    ...(gso ? { gsoSize: prng.pick([100, 1339, 1340, 1341, 1439, 1440, 1441, CUT_ALREADY]) } : {}),
   };
   return {
     kind: "packet",
@@ -429,6 +435,6 @@ function reply(prng: Prng, node: NodeIndex): ReplyEvent {
     id: prng.pick(IDS),
     bytes: prng.chance(3) ? overwrites(prng, 60) : [],
     cutBytes: prng.chance(3) ? prng.below(70) : undefined,
-    gsoSize: gso ? prng.pick([100, 1340, 1440]) : 0,
+    gsoSize: gso ? prng.pick([100, 1340, 1440, CUT_ALREADY]) : 0,
   };
 }

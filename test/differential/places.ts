@@ -51,6 +51,8 @@ export const SERVICE_PORTS = [
   { address: 2, port: 8080, protocol: 6, podPort: 8080 },
   { address: AT_NODES, port: 30_080, protocol: 6, podPort: 8080 },
   { address: AT_NODES, port: 30_053, protocol: 17, podPort: 5353 },
+  { address: 0, port: 3868, protocol: 132, podPort: 3868 }, // SCTP keeps its ports
+  { address: 1, port: 3868, protocol: 132, podPort: 3868 },
 ] as const;
 
 export const NODES = addresses("172.16.0.1", "172.16.0.2", "172.16.0.3");

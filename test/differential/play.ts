@@ -295,11 +295,12 @@ export class Play {
 
 /**
  * Whether a pod or the node's kernel gets a packet, who may rely on what a device summed up;
- * without a checksum of UDP nobody does.
+ * without a checksum of UDP nobody does, and nobody ever does of SCTP, whose sum is another.
  */
 function isReliedOn({ model: { family } }: Twin, { way, frame }: Outcome): boolean {
   if (way.to !== "pod" && way.to !== "kernel") return false;
   const ip = parseFrame(frame, family);
+  if (ip?.protocol === PROTOCOL.sctp) return false;
   if (ip?.protocol !== PROTOCOL.udp || ip.later) return true;
   const l4 = parseL4(frame, ip);
   return l4 !== undefined && get16(frame, l4.at + 6) !== 0;

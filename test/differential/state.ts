@@ -12,6 +12,7 @@ import {
   GENERATION_SHIFT,
   KIND,
   NEXTHOP,
+  PROTOCOL,
   SERVICE,
 } from "../model/numbers.ts";
 import { type Frontend, parseFlowKey, parsePairKey } from "../model/tables.ts";
@@ -224,6 +225,7 @@ function clientOf(twin: Twin, { client, inside }: TakePorts): Address {
 function candidates(twin: Twin, event: TakePorts): number[] {
   const { address, port, protocol } = SERVICE_PORTS[event.service] ?? SERVICE_PORTS[0];
   const { clientPort } = event;
+  if (protocol === PROTOCOL.sctp) return [clientPort];
   const tuple = {
     client: clientOf(twin, event),
     clientPort,

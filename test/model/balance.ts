@@ -235,6 +235,8 @@ export function outerSize(ip: Ip, l4: L4, gsoSize: number): number {
 
 /** Bytes of IP that a packet, or one segment of it, has. */
 export function segmentSize(ip: Ip, l4: L4, gsoSize: number): number {
+  // Packets that their sender has cut already are each as long as they are.
+  if (gsoSize === 0xffff) return ip.headerLength;
   return gsoSize === 0 ? ip.totalLength : ip.headerLength + l4.headerLength + gsoSize;
 }
 

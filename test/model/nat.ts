@@ -149,7 +149,9 @@ function open(
   const { ip, l4 } = request;
   const { natPortMin } = node.config;
   const keepsPorts = ip.protocol === PROTOCOL.sctp;
-  const ports = keepsPorts || l4.sourcePort >= natPortMin ? [l4.sourcePort] : [];
+  // No association has port 0.
+  const least = keepsPorts ? 1 : natPortMin;
+  const ports = l4.sourcePort >= least ? [l4.sourcePort] : [];
   for (let i = 1; i <= (keepsPorts ? 0 : CANDIDATES); i++) {
     const spread = (hash.low + (i - 1) * 4099) % 65536;
     ports.push(natPortMin + Math.floor((spread * (65536 - natPortMin)) / 65536));

@@ -41,6 +41,18 @@ export const SCTP_MUTANTS: readonly Mutant[] = [
     to: "",
   },
   {
+    name: "SCTP: SNAT wants high ports of clients",
+    file: "stage/nat.h",
+    from: "bpf_ntohs(port) >= nat_port_min || ports_stay(protocol)",
+    to: "bpf_ntohs(port) >= nat_port_min",
+  },
+  {
+    name: "SCTP: packets that were cut already are told by a size they haven't got",
+    file: "stage/skb.h",
+    from: "segment == GSO_BY_FRAGMENTS",
+    to: "false",
+  },
+  {
     name: "SCTP: a checksum of TCP is translated where SCTP is quoted",
     file: "stage/quote.h",
     from: "(packet->protocol == IPPROTO_SCTP ||",
