@@ -401,7 +401,7 @@ int FAMILY(host_foreign)(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	packet = scratch_packet(held, skb->len);
 	if (host_parse(skb, packet) == PARSED_PROTOCOL)
-		verdict = foreign(skb, packet, &action);
+		verdict = foreign(skb, packet, held, &action);
 	if (verdict == PASS_LOCAL)
 		verdict = go_on(skb, HOST_PROGRAM_DELIVER);
 	return finish(skb, packet, verdict, action);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * tc on the way out of the node's devices, where its sockets aren't translated: what the node
- * itself sends to services, and what it answers as the backend of one.
+ * tc on the way out of the node's devices: what the node answers as the backend of a service and,
+ * where its sockets aren't translated, what it sends to services itself.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -9,6 +9,7 @@
 #include "abi/programs.h"
 #include "stage/answer-skb.h"
 #include "stage/capture-skb.h"
+#include "stage/mss.h"
 #include "stage/outbound.h"
 #include "stage/parse.h"
 
@@ -55,7 +56,7 @@ static __always_inline enum verdict node_send(struct __sk_buff *skb, struct pack
 					      flow_t *flow, int *action)
 {
 	const bool itself = same_address(flow->pod, flow->client);
-	struct endpoint *endpoint = endpoint_find(flow->pod);
+	struct endpoint *endpoint = pod_find(flow->pod);
 	__u32 bytes = segment_bytes(skb, packet);
 	struct translation to;
 	struct way way = {};
@@ -91,16 +92,18 @@ static __always_inline enum verdict node_send(struct __sk_buff *skb, struct pack
 	return SENT_OUTBOUND;
 }
 
-/* What the node answers as a backend, to a pod by its device or to itself. */
+/* What the node answers as a backend, to a client outside, to a pod by its device or to itself. */
 static __always_inline enum verdict node_reply(struct __sk_buff *skb, struct packet *packet,
 					       flow_t *flow, int *action)
 {
-	const bool own = flow->flags & FLOW_NODE;
+	const bool own = flow->flags & FLOW_NODE, outside = !(flow->flags & FLOW_OUTBOUND);
 	struct translation to;
 
-	if (!(flow->flags & FLOW_OUTBOUND) || (!own && !sender_find(skb, flow->client)))
+	if (outside ? flow->flags & FLOW_SNAT : !own && !sender_find(skb, flow->client))
 		return PASS_NOT_OURS;
 	to = outbound_answer(packet, flow, packet->ttl);
+	if (outside)
+		clamp(skb, packet);
 	if (!outbound_translate(skb, packet, &to) || (own && !to_itself(skb, action)))
 		return DROP_REWRITE;
 	return SENT_REPLY;
@@ -122,7 +125,8 @@ static __always_inline enum verdict node(struct __sk_buff *skb, struct packet *p
 	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
 	if (flow)
 		return node_reply(skb, packet, flow, action);
-	if (!inside_find(packet->destination, packet->destination_port, packet->protocol))
+	if (!node_clients ||
+	    !inside_find(packet->destination, packet->destination_port, packet->protocol))
 		return PASS_NOT_OURS;
 	flow = outbound_flow(packet);
 	return flow ? node_send(skb, packet, flow, action) : go_on(skb, NODE_PROGRAM_OUTBOUND_NEW);

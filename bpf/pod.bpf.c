@@ -11,6 +11,7 @@
 #include "stage/capture-skb.h"
 #include "stage/conntrack.h"
 #include "stage/fragment.h"
+#include "stage/mss.h"
 #include "stage/outbound-icmp.h"
 #include "stage/parse.h"
 #include "stage/skb.h"
@@ -18,61 +19,6 @@
 #define HEADER_BYTES (ETH_HLEN + IP_HEADER_MAX + 60)
 
 PROGRAM_TABLE(FAMILY(pod_programs));
-
-#define TCP_OPTION_END 0
-#define TCP_OPTION_NOP 1
-#define TCP_OPTION_MSS 2
-#define TCP_OPTION_BYTES 40
-
-/*
- * Lowers the MSS that a pod offers, so that a client's segments fit with the outer header. Options
- * of TCP stand from `first` to `end` in the frame, the checksum at `check`. Not static: so the
- * verifier walks it once, whatever it knows of the packet.
- */
-__noinline int FAMILY(mss_clamp)(struct __sk_buff *skb, __u32 first, __u32 end, __u32 check)
-{
-	const __u16 largest = clamp_mss - mss_less(), limit = bpf_htons(largest);
-	__u32 at = first;
-
-	for (__u32 i = 0; i < TCP_OPTION_BYTES; i++) {
-		__u8 option[4] = {};
-		__u16 offered;
-
-		if (at + 4 > end || bpf_skb_load_bytes(skb, at, option, sizeof(option)))
-			return 0;
-		if (option[0] == TCP_OPTION_END)
-			return 0;
-		if (option[0] == TCP_OPTION_NOP) {
-			at++;
-			continue;
-		}
-		if (option[1] < 2)
-			return 0;
-		if (option[0] != TCP_OPTION_MSS || option[1] != 4) {
-			at += option[1];
-			continue;
-		}
-		offered = option[2] | option[3] << 8;
-		if (bpf_ntohs(offered) > largest) {
-			__u32 change = (__u16)~offered + limit;
-
-			/* An option at an odd offset lies across two words of the sum. */
-			if ((at - first) & 1)
-				change = (__u16)~bpf_htons(offered) + bpf_htons(limit);
-			if (!bpf_l4_csum_replace(skb, check, 0, change, 0))
-				bpf_skb_store_bytes(skb, at + 2, &limit, sizeof(limit), 0);
-		}
-		return 0;
-	}
-	return 0;
-}
-
-static __always_inline void clamp(struct __sk_buff *skb, const struct packet *packet)
-{
-	__u32 l4 = packet->l3 + packet->header_bytes;
-
-	FAMILY(mss_clamp)(skb, l4 + sizeof(struct tcphdr), l4 + packet->l4_bytes, l4 + 16);
-}
 
 static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *packet,
 					  flow_t *flow, int *action)
@@ -102,8 +48,7 @@ static __always_inline enum verdict reply(struct __sk_buff *skb, struct packet *
 	if (!fits && ip_dont_fragment(ip))
 		return PASS_TOO_BIG;
 	flow_update(flow, packet, true, true);
-	if (clamp_mss && packet->tcp_flags & TCP_SYN)
-		clamp(skb, packet);
+	clamp(skb, packet);
 	to.ttl -= routed && fits;
 	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to) ||
 	    !translate_headers(skb, packet, ETH_HLEN, &to))

@@ -244,7 +244,7 @@ struct target {
 	__u32 counter;
 };
 
-/* endpoints: pods of this node. */
+/* endpoints: pods of this node, and its own addresses that services have as backends. */
 struct FAMILY(endpoint_key) {
 	address_t address;
 };
@@ -252,7 +252,7 @@ struct FAMILY(endpoint_key) {
 #define endpoint_key_t struct FAMILY(endpoint_key)
 
 struct endpoint {
-	ifindex_t ifindex; /* of the pod's device on the node's side */
+	ifindex_t ifindex; /* of the pod's device on the node's side; 0: the node itself */
 	__s32 netns;	   /* the pod's namespace id as the node's namespace numbers it, -1: none */
 	mac_t pod_mac;
 	mac_t node_mac;

@@ -25,8 +25,8 @@
 	X(SENT_ENCAPSULATED, 16, \
 	  "to a backend on another node, in IPIP, Geneve or with an option, as `dispatch` says") \
 	X(SENT_PLAIN, 17, "to a backend on another node, destination translated, no outer header") \
-	X(SENT_POD, 18, "into a pod of this node") \
-	X(SENT_REPLY, 19, "a pod's reply, source translated, straight to the client") \
+	X(SENT_POD, 18, "into a pod of this node, or to the node itself as a backend") \
+	X(SENT_REPLY, 19, "a backend's reply, source translated, straight to the client") \
 	X(SENT_PASSED, 20, "unknown flow: handed to a former owner of its slot") \
 	X(SENT_FINAL, 21, "unknown flow: handed back to the present owner, who decides") \
 	X(SENT_FRAG_NEEDED, 22, "too big for the outer header: ICMP to the client instead") \

@@ -3,6 +3,7 @@
 #define CILIATE_STAGE_DELIVER_H
 
 #include "fragment.h"
+#include "give.h"
 #include "owners.h"
 #include "parse.h"
 #include "relay.h"
@@ -60,10 +61,8 @@ static __noinline enum verdict into_pod(struct __sk_buff *skb, struct packet *pa
 	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
 						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return DROP_REWRITE;
-	if (!translate_headers(skb, packet, ETH_HLEN, &to) ||
-	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+	if (!translate_headers(skb, packet, ETH_HLEN, &to) || !endpoint_give(skb, endpoint, action))
 		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
 	return SENT_POD;
 }
 
@@ -228,20 +227,50 @@ static __always_inline enum verdict inner_verdict(enum parsed parsed)
 	}
 }
 
+/* Whether a packet is for a service, or of a flow of one. Not inlined: few are asked about. */
+static __noinline bool is_balanced(const struct packet *packet)
+{
+	flow_key_t key;
+
+	if (!packet)
+		return false;
+	key = flow_key_of(packet, FLOW_REQUEST);
+	return service_find(packet) || bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+}
+
+/* Reads the inner packet, in pieces or not; PASS_LOCAL: it can be delivered. */
+static __always_inline enum verdict inner_read(struct __sk_buff *skb, struct packet *packet,
+					       bool note, enum parsed *parsed)
+{
+	*parsed = outer_parse(skb, packet);
+	if (*parsed == PARSED_FRAGMENT && fragments_track && !note) {
+		*parsed = fragment_parse(packet, skb_start(skb) + packet->l3, skb_end(skb));
+		return *parsed == PARSED_WHOLE ? PASS_LOCAL : DROP_FRAGMENT;
+	}
+	if (*parsed == PARSED_PROTOCOL && !note && packet->protocol == IPPROTO_ICMP)
+		return PASS_LOCAL;
+	return inner_verdict(*parsed);
+}
+
 /*
  * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
  * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
  * `parsed` says; PASS_UNRESOLVED: a foreign balancer's, which leaves the choice of a pod to us.
+ * What other nodes send to the node itself may be of a tunnel that is none of ours.
  */
 static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
 					   enum parsed *parsed)
 {
+	struct endpoint *endpoint = endpoint_find(packet->destination);
+	const bool own = endpoint && endpoint_is_node(endpoint);
 	struct trusted *sender = sender_of(packet);
+	const bool node = sender && sender->kind == TRUST_NODE;
+	enum verdict verdict;
 
-	*hop = sender && sender->kind == TRUST_NODE ? hop_of(packet->ttl) : 0;
+	*hop = node ? hop_of(packet->ttl) : 0;
 	if (*hop == HOP_NOTE && !same_address(packet->destination, own_address()))
 		*hop = 0;
-	if (*hop != HOP_NOTE && !endpoint_find(packet->destination))
+	if (*hop != HOP_NOTE && (!endpoint || (own && !node)))
 		return sender && sender->kind == TRUST_LOAD_BALANCER &&
 			       foreign_target(packet->destination)
 			   ? PASS_UNRESOLVED
@@ -249,19 +278,16 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 	/* A drop tells it, too. */
 	outer_note(packet);
 	if (packet->fragment)
-		return DROP_OUTER_FRAGMENT;
+		return own && *hop != HOP_NOTE ? PASS_NOT_OURS : DROP_OUTER_FRAGMENT;
 	if (!sender)
 		return DROP_UNTRUSTED;
-	*parsed = outer_parse(skb, packet);
-	if (*parsed == PARSED_FRAGMENT && fragments_track && *hop != HOP_NOTE) {
-		*parsed = fragment_parse(packet, skb_start(skb) + packet->l3, skb_end(skb));
-		if (*parsed == PARSED_WHOLE && fragment_is_first(packet))
-			fragment_learn(packet);
-		return *parsed == PARSED_WHOLE ? PASS_LOCAL : DROP_FRAGMENT;
-	}
-	if (*parsed == PARSED_PROTOCOL && *hop != HOP_NOTE && packet->protocol == IPPROTO_ICMP)
-		return PASS_LOCAL;
-	return inner_verdict(*parsed);
+	verdict = inner_read(skb, packet, *hop == HOP_NOTE, parsed);
+	if (own && *hop != HOP_NOTE &&
+	    (verdict != PASS_LOCAL || (*parsed == PARSED_WHOLE && !is_balanced(packet))))
+		return PASS_NOT_OURS;
+	if (verdict == PASS_LOCAL && *parsed == PARSED_WHOLE && fragment_is_first(packet))
+		fragment_learn(packet);
+	return verdict;
 }
 
 #endif

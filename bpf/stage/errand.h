@@ -3,7 +3,7 @@
 #define CILIATE_STAGE_ERRAND_H
 
 #include "conntrack.h"
-#include "endpoint.h"
+#include "give.h"
 #include "quote.h"
 
 /* ICMP errors on their way, translated with what they quote. */
@@ -28,12 +28,8 @@ static __noinline enum verdict error_send(struct __sk_buff *skb, struct packet *
 		return DROP_REWRITE;
 	if (to->stack)
 		return PASS_STACK;
-	if (endpoint) {
-		if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-			return DROP_REWRITE;
-		*action = bpf_redirect_peer(endpoint->ifindex, 0);
-		return SENT_RELAYED;
-	}
+	if (endpoint)
+		return endpoint_give(skb, endpoint, action) ? SENT_RELAYED : DROP_REWRITE;
 	if (!skb_ethernet(skb, way.destination, way.source))
 		return DROP_REWRITE;
 	*action = way_take(&way);

@@ -6,6 +6,7 @@
 #include "deliver.h"
 #include "skb.h"
 #include "source.h"
+#include "told.h"
 
 /*
  * IPIP of load balancers that are no nodes of ours. One that addresses this node, or the service
@@ -26,6 +27,26 @@ static __always_inline enum verdict foreign_here(struct __sk_buff *skb, const st
 	return PASS_LOCAL;
 }
 
+/* To the node itself, whose address an outer header would not say more of. */
+static __always_inline enum verdict foreign_itself(struct __sk_buff *skb, struct packet *packet,
+						   struct scratch *held)
+{
+	struct translation to = {
+	    .source = packet->source,
+	    .destination = packet->destination,
+	    .source_port = packet->source_port,
+	    .destination_port = packet->destination_port,
+	    .ttl = packet->ttl,
+	};
+
+	if (!ecn_decapsulate(packet, &to.tos))
+		return DROP_ECN;
+	if (!told_undo(skb, packet, held, &to, packet->l3 - ETH_HLEN, BPF_ADJ_ROOM_MAC))
+		return DROP_REWRITE;
+	held->pod = packet->backend;
+	return PASS_LOCAL;
+}
+
 /* To the pod of another node. */
 static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct packet *packet,
 					       int *action)
@@ -43,11 +64,14 @@ static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct pac
 	return SENT_ENCAPSULATED;
 }
 
-/* Chooses a pod for the packet; PASS_LOCAL: it is one of this node, and the outer header says so.
+/*
+ * Chooses a pod for the packet; PASS_LOCAL: it is one of this node, and the outer header says so,
+ * or it is the node itself, and there is none any more.
  */
 static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet *packet,
-					    int *action)
+					    struct scratch *held, int *action)
 {
+	struct endpoint *endpoint = NULL;
 	struct service *service;
 	enum verdict verdict;
 	backend_t *backend;
@@ -69,13 +93,19 @@ static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet
 	if (!backend)
 		return DROP_TABLE;
 	packet->backend = backend->address;
-	if (!(backend->flags & BACKEND_LOCAL))
+	if (backend->flags & BACKEND_LOCAL) {
+		endpoint = endpoint_find(backend->address);
+		if (!endpoint)
+			return DROP_ENDPOINT_GONE;
+	} else {
 		verdict = foreign_on(skb, packet, action);
-	else if (!endpoint_find(backend->address))
-		return DROP_ENDPOINT_GONE;
+	}
 	if (verdict < DROP_NO_BACKEND)
 		traffic_count(backend->counter, packet);
-	return verdict == PASS_LOCAL ? foreign_here(skb, packet) : verdict;
+	if (!endpoint)
+		return verdict;
+	return endpoint_is_node(endpoint) ? foreign_itself(skb, packet, held)
+					  : foreign_here(skb, packet);
 }
 
 #endif

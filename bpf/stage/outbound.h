@@ -3,7 +3,7 @@
 #define CILIATE_STAGE_OUTBOUND_H
 
 #include "affinity.h"
-#include "endpoint.h"
+#include "give.h"
 #include "nat.h"
 #include "skb.h"
 
@@ -145,11 +145,7 @@ static __always_inline bool outbound_deliver(struct __sk_buff *skb, const struct
 					     const struct translation *to,
 					     const struct endpoint *endpoint, int *action)
 {
-	if (!outbound_translate(skb, packet, to) ||
-	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return false;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return true;
+	return outbound_translate(skb, packet, to) && endpoint_give(skb, endpoint, action);
 }
 
 /* To the flow's pod, wherever it is. */
@@ -166,7 +162,7 @@ static __always_inline enum verdict outbound_send(struct __sk_buff *skb, struct 
 	if ((void *)(ip + 1) > skb_end(skb))
 		return DROP_REWRITE;
 	packet->backend = flow->pod;
-	endpoint = endpoint_find(flow->pod);
+	endpoint = pod_find(flow->pod);
 	if (!endpoint) {
 		bytes = segment_bytes(skb, packet);
 		routed = way_find(skb, flow->alias_address, flow->pod, bytes, &way);
@@ -295,7 +291,7 @@ static __always_inline enum verdict outbound_reply(struct __sk_buff *skb, struct
 		return PASS_TTL;
 	if (flow->flags & FLOW_NODE)
 		return outbound_home(skb, packet, flow, action);
-	client = endpoint_find(flow->client);
+	client = pod_find(flow->client);
 	if (!client)
 		return DROP_ENDPOINT_GONE;
 	to = outbound_answer(packet, flow, packet->ttl - 1);

@@ -92,9 +92,10 @@ static __always_inline bool socket_knows(struct __sk_buff *skb, const struct pac
 	struct bpf_sock *sk;
 	bool known;
 
-	if (!endpoint || endpoint->netns < 0)
+	if (!endpoint || (endpoint->netns < 0 && !endpoint_is_node(endpoint)))
 		return false;
-	sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), (__u32)endpoint->netns, 0);
+	/* The node's own -1 is BPF_F_CURRENT_NETNS. */
+	sk = bpf_skc_lookup_tcp(skb, find, sizeof(tuple), (__s64)endpoint->netns, 0);
 	if (!sk)
 		return false;
 	known = sk->state != TCP_LISTEN_STATE;

@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_PLAIN_H
 #define CILIATE_STAGE_PLAIN_H
 
+#include "give.h"
 #include "outbound.h"
 #include "skb.h"
 
@@ -46,15 +47,9 @@ static __always_inline enum verdict plain_answer(struct __sk_buff *skb, struct p
 }
 
 /* `encapsulate: first`: later packets of a flow come to the pod's own address. */
-static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
+static __always_inline flow_t *plain_flow(const struct packet *packet)
 {
-	struct endpoint *endpoint = endpoint_find(packet->destination);
-	flow_key_t key;
-	flow_t *flow;
-
-	if (!endpoint)
-		return plain_home(skb, packet);
-	key = (flow_key_t){
+	flow_key_t key = {
 	    .source = packet->destination,
 	    .destination = packet->source,
 	    .source_port = packet->destination_port,
@@ -62,16 +57,24 @@ static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *
 	    .protocol = packet->protocol,
 	    .direction = FLOW_REPLY,
 	};
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	if (!flow)
+
+	return bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+}
+
+static __always_inline enum verdict plain(struct __sk_buff *skb, struct packet *packet, int *action)
+{
+	struct endpoint *endpoint = endpoint_find(packet->destination);
+	flow_t *flow = endpoint ? plain_flow(packet) : NULL;
+
+	if (endpoint && flow) {
+		flow_update(flow, packet, false, true);
+		packet->service = flow->service;
+		packet->backend = flow->pod;
+		return endpoint_give(skb, endpoint, action) ? SENT_POD : DROP_REWRITE;
+	}
+	if (endpoint && !endpoint_is_node(endpoint))
 		return plain_answer(skb, packet, endpoint, action);
-	flow_update(flow, packet, false, true);
-	packet->service = flow->service;
-	packet->backend = flow->pod;
-	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return SENT_POD;
+	return plain_home(skb, packet);
 }
 
 #endif

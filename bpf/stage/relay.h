@@ -2,6 +2,7 @@
 #ifndef CILIATE_STAGE_RELAY_H
 #define CILIATE_STAGE_RELAY_H
 
+#include "give.h"
 #include "owners.h"
 #include "quote.h"
 
@@ -15,7 +16,7 @@ static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct pac
 					       const struct quote *quote, const flow_t *flow,
 					       int *action)
 {
-	struct endpoint *endpoint = endpoint_find(flow->client);
+	struct endpoint *endpoint = pod_find(flow->client);
 	struct scratch *held = scratch_row();
 	struct errand *to;
 
@@ -39,10 +40,7 @@ static __noinline enum verdict relay_to_client(struct __sk_buff *skb, struct pac
 		return DROP_REWRITE;
 	if (!endpoint)
 		return PASS_STACK;
-	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return SENT_RELAYED;
+	return endpoint_give(skb, endpoint, action) ? SENT_RELAYED : DROP_REWRITE;
 }
 
 /* The flow whose request is quoted; NULL: it is of none that begins here. */
@@ -80,10 +78,7 @@ static __noinline enum verdict relay_into_pod(struct __sk_buff *skb, struct pack
 	if (has_outer(packet) && bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN),
 						     BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return DROP_REWRITE;
-	if (!skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
-		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
-	return SENT_RELAYED;
+	return endpoint_give(skb, endpoint, action) ? SENT_RELAYED : DROP_REWRITE;
 }
 
 /* The first of a slot's owners that are no pods of this node, and the first behind a pod. */
@@ -174,9 +169,9 @@ static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *
 	return SENT_RELAYED;
 }
 
-/* What becomes of an ICMP packet, with or without an outer header; PASS_LOCAL: it is about SNAT. */
-static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch *held,
-					  struct packet *packet, __u32 hop, int *action)
+/* Of a tunnel between nodes that is none of ours, it drops what isn't for a service. */
+static __always_inline enum verdict relay_ours(struct __sk_buff *skb, struct scratch *held,
+					       struct packet *packet, __u32 hop, int *action)
 {
 	enum verdict verdict;
 	flow_key_t key;
@@ -207,6 +202,17 @@ static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch 
 		return relay_to_client(skb, packet, quote, flow, action);
 	verdict = relay_choose(packet, &hop);
 	return verdict == SENT_RELAYED ? relay_pass(skb, packet, hop, action) : verdict;
+}
+
+/* What becomes of an ICMP packet, with or without an outer header; PASS_LOCAL: it is about SNAT. */
+static __always_inline enum verdict relay(struct __sk_buff *skb, struct scratch *held,
+					  struct packet *packet, __u32 hop, int *action)
+{
+	enum verdict verdict = relay_ours(skb, held, packet, hop, action);
+
+	if (verdict != DROP_INNER_PROTOCOL && verdict != DROP_NO_SERVICE)
+		return verdict;
+	return pod_find(packet->outer_destination) ? verdict : PASS_NOT_OURS;
 }
 
 #endif

@@ -98,10 +98,8 @@ static __always_inline enum verdict told_before(struct __sk_buff *skb, struct pa
 	};
 	sum_follow(skb, packet, &to);
 	if (bpf_skb_adjust_room(skb, -(int)TOLD_BARE, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ||
-	    !translate_headers(skb, packet, ETH_HLEN, &to) ||
-	    !skb_ethernet(skb, endpoint->pod_mac, endpoint->node_mac))
+	    !translate_headers(skb, packet, ETH_HLEN, &to) || !endpoint_give(skb, endpoint, action))
 		return DROP_REWRITE;
-	*action = bpf_redirect_peer(endpoint->ifindex, 0);
 	return SENT_POD;
 }
 
@@ -177,7 +175,7 @@ static __always_inline enum verdict told_option(struct __sk_buff *skb, struct pa
 	asked.told = true;
 	service = service_find(&asked);
 	if (!service)
-		return DROP_NO_SERVICE;
+		return pod_find(packet->destination) ? DROP_NO_SERVICE : PASS_NOT_OURS;
 	packet->service = service->id;
 	if (source_refused(service, packet->source))
 		return DROP_SOURCE_RANGE;

@@ -283,7 +283,7 @@ function podDevices(targets: readonly PodDevices[]): { ifindex: number; name: st
   return [...names].map(([ifindex, name]) => ({ ifindex, name }));
 }
 
-type PodDevices = Pick<EndpointTarget, "devices">;
+type PodDevices = Pick<EndpointTarget, "devices" | "hasNode">;
 
 interface Attachment {
   begin(endpoints: readonly PodDevices[]): void;
@@ -315,6 +315,7 @@ function createAttachment(
       pods: podDevices(pods),
       acceleration: config.acceleration,
       ownPackets: !translatesSockets(config),
+      ownReplies: pods.some((target) => target.hasNode()),
     });
     const missing = [...uplinks.missing].map(([name, reason]) => missingUplink(name, reason));
     const before = new Map(statuses.map((status) => [status.name, status.reason]));

@@ -151,7 +151,7 @@ export interface TableUse {
 /** Every table with a limit; of those that are counted on demand, those that have been. */
 export function tableUses(
   { tables, datapath, formerOwners, nexthops, wide }: NodeDatapath,
-  { nodeName, lb, endpoints, nodes }: Services,
+  { nodeName, lb, endpoints, ownBackends, nodes }: Services,
   { conntrack, counted, snatPorts }: Counts,
 ): readonly TableUse[] {
   const { entries, counterStride } = datapath.sizes;
@@ -183,7 +183,7 @@ export function tableUses(
           of("former_owners6", wide.formerOwners.used),
           waysUse("nexthops6", wide.nexthops.status().length, entries["nexthops6"] ?? 0),
         ]),
-    ...perFamily("endpoints", podAddresses(endpoints, nodeName)),
+    ...perFamily("endpoints", [...podAddresses(endpoints, nodeName), ...ownBackends.keys()]),
     ...perFamily(
       "trusted",
       [...nodes.trusted.rows()].map(({ prefix }) => prefix.address),

@@ -6,6 +6,7 @@ import { type Collector, type CollectorOptions, createCollector } from "../connt
 import { Verdict } from "../datapath/gen/abi.ts";
 import type { MetricsReader } from "../datapath/metrics.ts";
 import { threadCpuMs } from "../kernel/clock.ts";
+import type { Address } from "../net/address.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import { createFormerModes } from "./former-modes.ts";
@@ -87,12 +88,15 @@ export function ownersOf({
   nodeName,
   complete,
   endpoints,
+  ownBackends,
   lb,
-}: Pick<Services, "nodeName" | "complete" | "endpoints"> & {
+}: Pick<Services, "nodeName" | "complete" | "endpoints" | "ownBackends"> & {
   readonly lb: Pick<Services["lb"], "lives">;
 }): Pick<CollectorOptions, "isEndpoint" | "lives"> {
+  const isHere = (address: Address): boolean =>
+    endpoints.isAttached(nodeName, address) || ownBackends.has(address);
   return {
-    isEndpoint: (address) => (complete.open ? endpoints.isAttached(nodeName, address) : undefined),
+    isEndpoint: (address) => (complete.open ? isHere(address) : undefined),
     lives: (address) => (complete.open ? lb.lives(address) : undefined),
   };
 }

@@ -17,13 +17,13 @@ import type {
 } from "../datapath/gen/abi.ts";
 import { createMapTarget } from "../datapath/map-target.ts";
 import type { Devices } from "../device/devices.ts";
-import { endpointEntries } from "../endpoint/entries.ts";
-import type { Attachment } from "../endpoint/rows.ts";
+import { endpointEntries, ownEntries, type Reached } from "../endpoint/entries.ts";
 import { createEndpointWriter, type EndpointWriter } from "../endpoint/writer.ts";
 import { servicePortEntries } from "../lb/entries.ts";
 import { createHealthChecks, type HealthChecks } from "../lb/health-check.ts";
 import { createHostPorts } from "../lb/host-ports.ts";
 import { type FamilyState, readKernelState } from "../lb/kernel-state.ts";
+import { createOwnBackends, type OwnBackends } from "../lb/own-backends.ts";
 import type { KernelState } from "../lb/restore.ts";
 import { type LbRefusal, LbWriter } from "../lb/writer.ts";
 import { ParserPool } from "../lb/yaml/pool.ts";
@@ -38,7 +38,6 @@ import { createNoTarget } from "../state/no-target.ts";
 import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
-import { nodeBackends } from "./node-backends.ts";
 import { followPeers } from "./peers.ts";
 import { boundSockets, portConflicts } from "./port-conflicts.ts";
 import type { Settings } from "./settings.ts";
@@ -58,6 +57,8 @@ export interface Services extends AsyncDisposable {
   readonly api: ApiSource;
   readonly traffic: Traffic;
   readonly healthChecks: HealthChecks;
+  /** Addresses of this node that are backends. */
+  readonly ownBackends: OwnBackends["backends"];
   /** Opens when all rows of now are in their tables. */
   readonly loaded: SyncGate;
   /** Opens when nothing of before can be missing any more: then what no row wants is removed. */
@@ -94,7 +95,7 @@ function targetsOf({ tables, datapath, formerOwners, endpoints, wide }: NodeData
       maps6 === undefined
         ? createNoTarget<SourceRangeKey6, SourceRange>("source_ranges6")
         : createMapTarget(maps6.sourceRanges, "tables.sourceRanges"),
-    endpoints6: wide?.endpoints ?? createNoTarget<Ipv6, Attachment>("endpoints6"),
+    endpoints6: wide?.endpoints ?? createNoTarget<Ipv6, Reached>("endpoints6"),
     trusted6:
       maps6 === undefined
         ? createNoTarget<TrustedKey6, Trusted>("trusted6")
@@ -130,6 +131,7 @@ function openWriters(
     node: identity.name,
     endpoints: endpoints.endpoints,
     nodes: nodes.nodes,
+    isOwn: (address) => addresses.addresses.get(address)?.own === true,
     ...gates,
     kernel,
     families: familiesOf(identity),
@@ -153,7 +155,8 @@ function openWriters(
     ports: lb.ports,
     addresses: addresses.addresses,
   });
-  return { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks };
+  const ownBackends = createOwnBackends({ lb, addresses: addresses.addresses });
+  return { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks, ownBackends };
 }
 
 type AllWriters = ReturnType<typeof openWriters>;
@@ -162,7 +165,7 @@ function openReconciler(
   config: Config,
   identity: NodeIdentity,
   node: NodeDatapath,
-  { nodes, addresses, endpoints, lb }: AllWriters,
+  { nodes, addresses, endpoints, lb, ownBackends }: AllWriters,
   gate: SyncGate,
 ): ServiceReconciler {
   const reconciler: ServiceReconciler = new Reconciler({ targets: targetsOf(node), gate });
@@ -174,6 +177,7 @@ function openReconciler(
   reconciler.add(endpoints.endpoints, (row) =>
     endpointEntries(identity.name, row).filter(({ key }) => isServed({ address: key })),
   );
+  reconciler.add(ownBackends.backends, ({ address }) => ownEntries(address));
   reconciler.add(lb.ports, (row) => servicePortEntries(options, row));
   return reconciler;
 }
@@ -202,7 +206,7 @@ export function createServices(
   const loaded = createSyncGate();
   const complete = createSyncGate();
   const writers = openWriters(config, identity, node, devices, { loaded, complete });
-  const { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks } = writers;
+  const { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks, ownBackends } = writers;
   const reconciler = openReconciler(config, identity, node, writers, complete);
 
   const traffic = createTraffic(lb.ports, node.counters, countersIn(kernel));
@@ -250,6 +254,7 @@ export function createServices(
     api,
     traffic,
     healthChecks,
+    ownBackends: ownBackends.backends,
     loaded,
     complete,
     dispatch: config.dispatch,
@@ -268,6 +273,7 @@ export function createServices(
       await parser.close();
       await healthChecks[Symbol.asyncDispose]();
       hostPorts[Symbol.dispose]();
+      ownBackends[Symbol.dispose]();
       addresses[Symbol.dispose]();
       leave();
       traffic[Symbol.dispose]();
@@ -288,7 +294,6 @@ function* warningsOf(
   { lb, addresses, healthChecks }: AllWriters,
 ): Generator<LbRefusal> {
   yield* healthChecks.problems();
-  yield* nodeBackends({ lb, addresses: addresses.addresses });
   yield* portConflicts({
     services: lb.services,
     addresses: addresses.addresses,

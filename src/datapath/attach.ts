@@ -45,6 +45,8 @@ export interface Wanted {
   readonly acceleration: Acceleration;
   /** Whether the node's own packets are translated, on the way out of all of them. */
   readonly ownPackets: boolean;
+  /** Whether what it answers to clients outside is, on the way out of uplinks; left out: no. */
+  readonly ownReplies?: boolean;
 }
 
 /** What a device has. */
@@ -129,12 +131,18 @@ class Hooks {
     this.#tcx = tcx ?? hasFeature("tcx");
   }
 
-  sync({ uplinks, pods, acceleration, ownPackets }: Wanted): readonly DeviceStatus[] {
+  sync({
+    uplinks,
+    pods,
+    acceleration,
+    ownPackets,
+    ownReplies = false,
+  }: Wanted): readonly DeviceStatus[] {
     const statuses: DeviceStatus[] = [];
     const kept = new Set<string>();
     const keep = (hook: Hook, ifindex: number): void => void kept.add(pinName(hook, ifindex));
-    const bothWays = (hook: TcHook, device: AttachDevice): TcResult => {
-      const hooks = ownPackets ? ([hook, "from_node"] as const) : [hook];
+    const bothWays = (hook: TcHook, device: AttachDevice, isEgress: boolean): TcResult => {
+      const hooks = isEgress ? ([hook, "from_node"] as const) : [hook];
       const results = hooks.map((one) => {
         keep(one, device.ifindex);
         return this.#tc(one, device);
@@ -142,14 +150,19 @@ class Hooks {
       return results.find(({ tc }) => tc === "none") ?? results[0] ?? NO_TC;
     };
     for (const { withoutXdp, ...device } of uplinks) {
-      const tc = bothWays("from_network", device);
+      const tc = bothWays("from_network", device, ownPackets || ownReplies);
       const xdp = this.#xdp(device, acceleration, withoutXdp);
       if (xdp.xdp !== "none") keep("edge_ingress", device.ifindex);
       const reason = [xdp.reason, tc.reason].filter((text) => text !== "").join("; ");
       statuses.push({ ...device, role: "uplink", xdp: xdp.xdp, tc: tc.tc, reason });
     }
     for (const device of pods) {
-      statuses.push({ ...device, role: "pod", xdp: "none", ...bothWays("from_pod", device) });
+      statuses.push({
+        ...device,
+        role: "pod",
+        xdp: "none",
+        ...bothWays("from_pod", device, ownPackets),
+      });
     }
     this.#removeOthers(kept);
     dropOtherPrograms(this.#pins, this.#tables);

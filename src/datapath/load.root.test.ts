@@ -318,6 +318,12 @@ describe("attaching the packet path", () => {
         assert.deepEqual(idsAt(uplink.ifindex, "ingress"), [fromNetwork.id]);
         assert.deepEqual(idsAt(pod.ifindex, "ingress"), [fromPod.id]);
       }
+      for (const ownReplies of [true, false]) {
+        attacher.sync({ ...BOTH, ownPackets: false, ownReplies });
+        const wanted = ownReplies ? [fromNode.id] : [];
+        assert.deepEqual(idsAt(uplink.ifindex, "egress"), wanted, "what it answers");
+        assert.deepEqual(idsAt(pod.ifindex, "egress"), []);
+      }
       attacher.sync(NONE);
       assert.deepEqual(idsAt(uplink.ifindex, "ingress"), []);
     });

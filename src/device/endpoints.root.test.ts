@@ -5,6 +5,7 @@ import { after, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { maps } from "../datapath/gen/abi.ts";
 import { TypedMap } from "../datapath/maps.ts";
+import { THIS_NODE } from "../endpoint/rows.ts";
 import { check } from "../kernel/error.ts";
 import * as sys from "../kernel/ffi.ts";
 import { BpfMap } from "../kernel/map.ts";
@@ -75,4 +76,24 @@ test("a pod's entry is found out from its device and follows it", async () => {
   assert.equal(map.lookup({ address: POD }), undefined);
   assert.deepEqual(target.devices(), []);
   execFileSync("ip", ["link", "del", "cilpod"]);
+});
+
+test("the node itself has no device, and is known from before", async () => {
+  const spec = { ...maps.endpoints, maxEntries: 4 };
+  using map = new TypedMap(BpfMap.create(spec), spec);
+  const failed = (error: Error): void => assert.fail(error);
+  using devices = openDevices({ failed });
+  let changes = 0;
+  const options = { map, devices, changed: () => void changes++, failed };
+  using target = createEndpointTarget(options);
+  assert.equal(target.hasNode(), false);
+  await target.apply([{ key: POD, value: THIS_NODE, previous: undefined }]);
+  const entry = map.lookup({ address: POD });
+  assert.deepEqual([entry?.ifindex, entry?.netns, changes], [0, -1, 1]);
+  assert.deepEqual([target.hasNode(), target.devices()], [true, []]);
+
+  using next = createEndpointTarget(options);
+  assert.equal(next.hasNode(), true, "before its row is there");
+  await next.remove([{ key: POD, previous: undefined }]);
+  assert.equal(next.hasNode(), false);
 });

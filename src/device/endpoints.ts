@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pods of this node as the packet path sees them: a target whose values name devices, which come,
-// go and come back.
+// Pods of this node as the packet path sees them, and the node itself where it is a backend: a
+// target whose values name devices, which come, go and come back.
 
 import type { Endpoint as EndpointRow, Identity, Ifindex } from "../datapath/gen/abi.ts";
 import { createMapTarget, type MapTarget } from "../datapath/map-target.ts";
 import type { TypedMap } from "../datapath/maps.ts";
-import type { Attachment } from "../endpoint/rows.ts";
+import type { Reached } from "../endpoint/entries.ts";
+import { type Attachment, THIS_NODE } from "../endpoint/rows.ts";
 import { type Link, listLinks } from "../kernel/netlink/link.ts";
 import { openNetlink } from "../kernel/netlink/socket.ts";
 import { isNamespace, namespacePath } from "../kernel/netns.ts";
@@ -16,10 +17,12 @@ import type { DeviceChanges, Devices } from "./devices.ts";
 
 /** The pods' target, and the devices on which their programs belong. */
 export interface EndpointTarget<A extends Address = Address>
-  extends Target<A, Attachment>,
+  extends Target<A, Reached>,
     Disposable {
   /** Devices of pods that are there, each once. */
   devices(): readonly Link[];
+  /** Whether any address is the node's own, also of what was there before. */
+  hasNode(): boolean;
 }
 
 export interface EndpointOptions<A extends Address> {
@@ -32,8 +35,18 @@ export interface EndpointOptions<A extends Address> {
   readonly failed: (error: Error) => void;
 }
 
+const NO_DEVICE = 0 as Ifindex;
+const NO_MAC = 0 as Mac;
+const ITSELF: EndpointRow = {
+  ifindex: NO_DEVICE,
+  netns: -1,
+  podMac: NO_MAC,
+  nodeMac: NO_MAC,
+  identity: 0 as Identity,
+};
+
 interface Held {
-  readonly attachment: Attachment;
+  readonly attachment: Reached;
   ifindex: number;
 }
 
@@ -52,12 +65,15 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
   readonly #options: EndpointOptions<A>;
   readonly #target: MapTarget<{ readonly address: A }, EndpointRow>;
   readonly #held = new Map<A, Held>();
+  readonly #own: Set<A>;
   readonly #unlisten: () => void;
 
   constructor(options: EndpointOptions<A>) {
     this.name = options.map.spec.name;
     this.#options = options;
     this.#target = createMapTarget(options.map, "tables.endpoints");
+    const own = [...options.map.entries()].filter(([, { ifindex }]) => ifindex === NO_DEVICE);
+    this.#own = new Set(own.map(([{ address }]) => address));
     this.#unlisten = options.devices.listen((changes) => this.#follow(changes));
   }
 
@@ -65,11 +81,12 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
     return typeof address === "number" ? address : address.toString(36);
   }
 
-  same(a: Attachment, b: Attachment): boolean {
+  same(a: Reached, b: Reached): boolean {
+    if (a === THIS_NODE || b === THIS_NODE) return a === b;
     return a.device === b.device && a.mac === b.mac && a.netns === b.netns;
   }
 
-  apply(batch: readonly { readonly key: A; readonly value: Attachment }[]): Outcome {
+  apply(batch: readonly { readonly key: A; readonly value: Reached }[]): Outcome {
     const refused: { index: number; error: Error }[] = [];
     for (const [index, { key, value }] of batch.entries()) {
       try {
@@ -84,7 +101,10 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
 
   remove(batch: readonly { readonly key: A }[]): Outcome {
     const outcome = this.#target.remove(batch.map(({ key: address }) => ({ key: { address } })));
-    for (const { key } of batch) this.#held.delete(key);
+    for (const { key } of batch) {
+      this.#held.delete(key);
+      this.#own.delete(key);
+    }
     this.#options.changed();
     return outcome;
   }
@@ -98,13 +118,23 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
     return [...indexes].flatMap((index) => this.#options.devices.links.get(index) ?? []);
   }
 
+  hasNode(): boolean {
+    return this.#own.size > 0;
+  }
+
   [Symbol.dispose](): void {
     this.#unlisten();
   }
 
-  #put(address: A, attachment: Attachment): void {
-    const held: Held = { attachment, ifindex: 0 };
+  #put(address: A, attachment: Reached): void {
+    const held: Held = { attachment, ifindex: NO_DEVICE };
     this.#held.set(address, held);
+    if (attachment === THIS_NODE) {
+      this.#write(address, ITSELF);
+      this.#own.add(address);
+      return;
+    }
+    this.#own.delete(address);
     const { devices } = this.#options;
     const link = devices.link(attachment.device);
     if (link === undefined) {
@@ -125,9 +155,13 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
       nodeMac: link.mac,
       identity: 0 as Identity,
     };
+    this.#write(address, value);
+    held.ifindex = link.index;
+  }
+
+  #write(address: A, value: EndpointRow): void {
     const [refusal] = this.#target.apply([{ key: { address }, value }]);
     if (refusal !== undefined) throw refusal.error;
-    held.ifindex = link.index;
   }
 
   #follow({ all, links }: DeviceChanges): void {
@@ -135,6 +169,7 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
     if (!all && links.size === 0) return;
     let moved = false;
     for (const [address, { attachment, ifindex }] of this.#held) {
+      if (attachment === THIS_NODE) continue;
       const link = devices.link(attachment.device);
       const touched = all || links.has(ifindex) || (link !== undefined && links.has(link.index));
       if (link === undefined || !touched) continue;

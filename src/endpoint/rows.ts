@@ -28,6 +28,9 @@ export interface HostPort {
   readonly address: Address | undefined;
 }
 
+/** In place of an attachment: the address is the node's own, which is the backend of a service. */
+export const THIS_NODE = "this node";
+
 export interface Attachment {
   /** Name of the device on the node's side. */
   readonly device: string;

@@ -75,7 +75,7 @@ export function clusterManifests(plan: LabPlan): Record<string, Document[]> {
   };
 }
 
-/** A backend of a service: a pod, ready unless said otherwise. */
+/** A backend of a service: a pod, or a node by its own address; ready unless said otherwise. */
 export interface BackendSpec {
   readonly pod: string;
   readonly ready?: boolean;
@@ -161,14 +161,28 @@ function serviceDocument(service: ServiceSpec): Document {
   };
 }
 
+/** Where a backend is, and its address: a node stands for a pod with hostNetwork. */
+function hostOf(
+  plan: LabPlan,
+  name: string,
+  family: Family,
+): { readonly node: string; readonly address: Address } {
+  const host = plan.nodes.find(({ place }) => place.name === name);
+  if (host !== undefined) {
+    return { node: name, address: (family === "ipv4" ? host.address : host.address6).address };
+  }
+  const pod = podNamed(plan, name);
+  return { node: pod.node, address: family === "ipv4" ? pod.address : pod.address6 };
+}
+
 function endpointOf(plan: LabPlan, backend: string | BackendSpec, family: Family): Document {
   const spec = typeof backend === "string" ? { pod: backend } : backend;
   const { ready = true, serving = ready, terminating = false } = spec;
-  const pod = podNamed(plan, spec.pod);
+  const { node, address } = hostOf(plan, spec.pod, family);
   return {
-    addresses: [formatAddress(family === "ipv4" ? pod.address : pod.address6)],
+    addresses: [formatAddress(address)],
     conditions: { ready, serving, terminating },
-    nodeName: pod.node,
+    nodeName: node,
     targetRef: { kind: "Pod", name: spec.pod, namespace: "default" },
   };
 }

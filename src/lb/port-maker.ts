@@ -32,6 +32,8 @@ export interface PortMakerOptions {
   readonly ports: Table<string, ServicePort, "service" | "watched">;
   readonly numbers: PortNumbers;
   readonly restored: Restored;
+  /** Whether an address is of this node itself. */
+  readonly isOwn: (address: Address) => boolean;
 }
 
 /** Pods of a service port that are left out. */
@@ -346,7 +348,8 @@ export class PortMaker {
   }
 
   #isLocal({ address, node }: Pick<Candidate, "address" | "node">): boolean {
-    const { node: thisNode, liveness } = this.#options;
+    const { node: thisNode, liveness, isOwn } = this.#options;
+    if (node === "" && isOwn(address)) return true;
     return (node === "" ? liveness.nodeOfPod(address) : node) === thisNode;
   }
 

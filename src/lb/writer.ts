@@ -39,6 +39,8 @@ export interface LbWriterOptions {
   readonly node: string;
   readonly endpoints: ReadTable<string, Endpoint, "address">;
   readonly nodes: ReadTable<string, Node>;
+  /** Whether an address is of this node itself; none is where it is left out. */
+  readonly isOwn?: (address: Address) => boolean;
   /** Opens when all sources have put what they have: before, no service port is made. */
   readonly loaded: SyncGate;
   /** Opens when nothing of what the kernel holds can be missing any more: frees unclaimed ids. */
@@ -74,7 +76,6 @@ export interface LbTiming {
 }
 
 const DEFAULTS: ServiceDefaults = { mode: "dsr", algorithm: "maglev", reject: true };
-
 const TIMING: LbTiming = { joinMs: 500, udpMs: 60_000, budgetMs: 5 };
 
 const SYSTEM_CLOCK: WriterClock = {
@@ -178,6 +179,7 @@ export class LbWriter {
       ports: this.#ports,
       numbers: this.#numbers,
       restored,
+      isOwn: options.isOwn ?? (() => false),
     });
     this.#serviceRows = this.#services.cursor(() => this.#wake());
     this.#podRows = endpoints.cursor(() => this.#wake());
@@ -389,11 +391,9 @@ export class LbWriter {
     for (const key of this.#dirty) {
       if (this.#closed) return;
       this.#dirty.delete(key);
-      const { joinMs, udpMs } = this.#timing;
-      const nowMs = this.#clock.nowMs();
+      const now = { nowMs: this.#clock.nowMs(), defaults: this.#defaults };
       const isCurrent = (service: Service): boolean => this.#services.get(key) === service;
-      const defaults = this.#defaults;
-      await this.#makeService(key, { nowMs, joinMs, udpMs, defaults, breathe, isCurrent });
+      await this.#makeService(key, { ...this.#timing, ...now, breathe, isCurrent });
       // One after the other, until no id is free or nobody lacks one.
       const [refused] = this.#numbers.hasFreeIds ? this.#numbers.refused() : [];
       if (refused !== undefined) this.#dirty.add(refused[0]);

@@ -37,8 +37,8 @@ export const FRAGMENT_MUTANTS: readonly Mutant[] = [
   {
     name: "pieces behind an outer header teach nothing",
     file: "stage/deliver.h",
-    from: "\t\t\tfragment_learn(packet);\n",
-    to: "\t\t\t;\n",
+    from: "\t\tfragment_learn(packet);\n\treturn verdict;",
+    to: "\t\t;\n\treturn verdict;",
   },
   {
     name: "first pieces teach for an hour",

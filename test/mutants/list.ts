@@ -6,6 +6,7 @@ import { CAPTURE_MUTANTS } from "./capture.ts";
 import { DISPATCH_MUTANTS } from "./dispatch.ts";
 import { CONNTRACK_MUTANTS } from "./flows.ts";
 import { FRAGMENT_MUTANTS } from "./fragments.ts";
+import { HERE_MUTANTS } from "./here.ts";
 import { IPV6_MUTANTS } from "./ipv6.ts";
 import { OUTBOUND_MUTANTS } from "./outbound.ts";
 import { RELAY_MUTANTS } from "./relay.ts";
@@ -39,4 +40,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SCTP_MUTANTS,
   ...CAPTURE_MUTANTS,
   ...TOLD_MUTANTS,
+  ...HERE_MUTANTS,
 ];

@@ -163,8 +163,8 @@ const NODE: readonly Omit<Mutant, "file">[] = [
   },
   {
     name: "the node answers pods by any device",
-    from: " || (!own && !sender_find(skb, flow->client))",
-    to: "",
+    from: "!own && !sender_find(skb, flow->client))",
+    to: "false)",
   },
   {
     name: "the node's flows are those of pods",

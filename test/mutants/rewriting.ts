@@ -329,16 +329,19 @@ const POD = inFile("pod.bpf.c", [
   { name: "pod: a TTL of 1 is sent on", from: "if (packet->ttl <= 1)", to: "if (packet->ttl < 1)" },
   {
     name: "small MSS are raised",
+    file: "stage/mss.h",
     from: "if (bpf_ntohs(offered) > largest)",
     to: "if (bpf_ntohs(offered) < largest)",
   },
   {
     name: "MSS at odd places",
+    file: "stage/mss.h",
     from: "if ((at - first) & 1)",
     to: "if (0)",
   },
   {
     name: "MSS of packets that are no SYN",
+    file: "stage/mss.h",
     from: "packet->tcp_flags & TCP_SYN",
     to: "packet->protocol == IPPROTO_TCP",
   },

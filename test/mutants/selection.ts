@@ -298,13 +298,13 @@ const RECEIVE = inFile("host.bpf.c", [
   {
     name: "IPIP for anybody",
     file: "stage/deliver.h",
-    from: "if (*hop != HOP_NOTE && !endpoint_find(packet->destination))",
+    from: "if (*hop != HOP_NOTE && (!endpoint || (own && !node)))",
     to: "if (0)",
   },
   {
     name: "fragments of IPIP are stripped",
     file: "stage/deliver.h",
-    from: "\tif (packet->fragment)\n\t\treturn DROP_OUTER_FRAGMENT;\n",
+    from: "\tif (packet->fragment)\n\t\treturn own && *hop != HOP_NOTE ? PASS_NOT_OURS : DROP_OUTER_FRAGMENT;\n",
     to: "",
   },
   {

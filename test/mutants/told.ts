@@ -319,7 +319,7 @@ const FOREIGN: readonly Mutant[] = [
   {
     name: "a foreign balancer's packet waits for a pod that is gone",
     file: "stage/foreign.h",
-    from: "\telse if (!endpoint_find(backend->address))\n\t\treturn DROP_ENDPOINT_GONE;\n",
+    from: "\t\tif (!endpoint)\n\t\t\treturn DROP_ENDPOINT_GONE;\n",
     to: "",
   },
   {

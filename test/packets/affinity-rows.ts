@@ -13,6 +13,7 @@ import {
   NODE,
   SECOND_GATEWAY_MAC,
   SECOND_UPLINK_MAC,
+  SERVICES,
   SMALL_MTU,
   STRANGER,
   UPLINK_MAC,
@@ -60,7 +61,9 @@ function keeps(name: ServiceName, remembered?: Remembered, flags: number = affin
     const all = [...maps.backends.entries()].map(([, backend]) => backend);
     const first = maps.backends.raw.info.maxEntries - 2;
     for (const [index, pod] of [SMALL_MTU, FAR].entries()) {
-      const backend = all.find(({ address }) => address === pod);
+      const backend = all.find(
+        (one) => one.address === pod && one.port === SERVICES.far.targetPort,
+      );
       assert.ok(backend);
       maps.backends.update(first + index, backend);
     }

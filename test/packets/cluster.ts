@@ -108,6 +108,9 @@ export const SERVICES = {
   nearTalk: service(2, [NEAR], TALK),
   nearTalkToo: service(3, [NEAR], TALK),
   emptyTalk: service(4, [], TALK),
+  /** The node itself, by its own address. */
+  here: service(12, [NODE]),
+  hereDns: service(12, [NODE], DNS),
   /** Was a pod's to which no route leads. */
   cameFromNowhere: service(11, [NEAR]),
 } as const satisfies Record<string, ServiceSpec>;
@@ -127,7 +130,8 @@ export const BEFORE: Partial<Record<keyof typeof SERVICES, readonly Ipv4[]>> = {
   cameFromNowhere: [NOWHERE],
 };
 
-const nodeName = (pod: Ipv4): string => ([NEAR, NEAR_TWO, IDLE].includes(pod) ? "this" : "other");
+const nodeName = (backend: Ipv4): string =>
+  [NEAR, NEAR_TWO, IDLE, NODE].includes(backend) ? "this" : "other";
 
 function nodeYaml(name: string, ip: Ipv4): string {
   return `

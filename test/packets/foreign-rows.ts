@@ -37,6 +37,16 @@ const bytesOf = ({ family }: Stage): number => (family === "ipv6" ? 94 : 74);
 
 const near = toService("near", SYN);
 
+/** Two things that come between. */
+function both(...pokes: readonly ((stage: Stage) => () => void)[]) {
+  return (stage: Stage): (() => void) => {
+    const undo = pokes.map((poke) => poke(stage));
+    return () => {
+      for (const one of undo) one();
+    };
+  };
+}
+
 export const FOREIGN_ROWS: readonly Row[] = [
   {
     ...intoPod,
@@ -70,8 +80,9 @@ export const FOREIGN_ROWS: readonly Row[] = [
     verdict: "PASS_NOT_OURS",
   },
   {
-    title: "a node's IPIP to another node passes",
+    title: "a node's IPIP to a node that is no backend passes",
     places: HOST,
+    poke: podGone(NODE),
     coming: { packet: foreign(NODE, near, { source: OTHER_NODE }) },
     verdict: "PASS_NOT_OURS",
   },
@@ -119,9 +130,9 @@ export const FOREIGN_ROWS: readonly Row[] = [
     verdict: "DROP_ENDPOINT_GONE",
   },
   {
-    title: "a load balancer's packet for a backend with this node's own address is dropped once",
+    title: "a load balancer's packet for this node that is not to be one is dropped once",
     places: HOST,
-    poke: backendIsNode(NEAR, NODE),
+    poke: both(backendIsNode(NEAR, NODE), podGone(NODE)),
     coming: { packet: foreign(NODE, near) },
     verdict: "DROP_ENDPOINT_GONE",
     check: (stage) => expectCounted(stage, 0, 0, 0, 0),

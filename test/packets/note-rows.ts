@@ -28,7 +28,7 @@ import {
 } from "./frames.ts";
 import { ack, ackInPod, passed, TTL } from "./owner-rows.ts";
 import type { Row } from "./row.ts";
-import { expectFlows, limitReached, ringChanged } from "./tables.ts";
+import { expectFlows, limitReached, podGone, ringChanged } from "./tables.ts";
 
 const HOST = ["host"] as const;
 const NOTE_TTL = 255;
@@ -60,6 +60,7 @@ export const NOTE_ROWS: readonly Row[] = [
   {
     title: "a packet for the node itself is no note below the notes' TTL",
     places: HOST,
+    poke: podGone(NODE),
     coming: { packet: note("cameNear", FAR_TWO, OTHER_NODE, TTL.final) },
     verdict: "PASS_NOT_OURS",
     check: (stage) => expectFlows(stage),

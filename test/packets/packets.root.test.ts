@@ -22,6 +22,7 @@ import {
   piecesInIpip,
 } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
+import { HERE_ROWS } from "./here-rows.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
@@ -90,6 +91,7 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...ANSWER_ROWS,
   ...DISPATCH_ROWS,
   ...FOREIGN_ROWS,
+  ...HERE_ROWS,
   ...SCTP_ROWS,
 ]);
 suiteOn(

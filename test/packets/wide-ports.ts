@@ -31,6 +31,7 @@ const FLOWS: readonly Named[] = [
   { client: CLIENT, clientPort: 1234, name: "far", nat: 1 },
   { client: CLIENT, clientPort: 40_000, name: "nearToo", aliases: ALIASES },
   { client: CLIENT, clientPort: 40_000, name: "near", aliases: 1 },
+  { client: CLIENT, clientPort: 40_000, name: "here", aliases: 1 },
   { client: CLIENT, clientPort: 40_000, name: "far", spreads: 1 },
   { client: CLIENT, clientPort: 40_000, name: "farDns", spreads: 1 },
   { client: CLIENT, clientPort: 40_000, name: "farTalk", spreads: 1 },

@@ -416,9 +416,9 @@ export const Verdict = {
   sentEncapsulated: 16,
   /** to a backend on another node, destination translated, no outer header */
   sentPlain: 17,
-  /** into a pod of this node */
+  /** into a pod of this node, or to the node itself as a backend */
   sentPod: 18,
-  /** a pod's reply, source translated, straight to the client */
+  /** a backend's reply, source translated, straight to the client */
   sentReply: 19,
   /** unknown flow: handed to a former owner of its slot */
   sentPassed: 20,
@@ -558,8 +558,8 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "6": "a reply too big for its way out: the kernel tells the pod, or cuts it",
   "16": "to a backend on another node, in IPIP, Geneve or with an option, as `dispatch` says",
   "17": "to a backend on another node, destination translated, no outer header",
-  "18": "into a pod of this node",
-  "19": "a pod's reply, source translated, straight to the client",
+  "18": "into a pod of this node, or to the node itself as a backend",
+  "19": "a backend's reply, source translated, straight to the client",
   "20": "unknown flow: handed to a former owner of its slot",
   "21": "unknown flow: handed back to the present owner, who decides",
   "22": "too big for the outer header: ICMP to the client instead",
