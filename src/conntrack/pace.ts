@@ -79,7 +79,7 @@ export class Pace {
   #level = NONE;
   #risenMs = 0;
   #futile = false;
-  #chunk = 512;
+  #chunk = SAMPLE;
   #estimate: number | undefined;
   #sample = { entries: 0, buckets: 0, removed: 0 };
 

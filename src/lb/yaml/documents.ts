@@ -41,6 +41,7 @@ export async function parseChanged(
   if (known.size === 0 || sizeBytes > QUICK_FILE_BYTES) return undefined;
   const text = await readText(path);
   if (text === undefined) return undefined;
+  await ownTurn();
   let unknownChars = 0;
   const parts: { readonly document: DocumentText; readonly digest: string }[] = [];
   for (const document of splitDocuments(text)) {
@@ -49,6 +50,7 @@ export async function parseChanged(
     if (!known.has(digest)) unknownChars += document.text.length;
   }
   if (unknownChars > QUICK_CHARS) return undefined;
+  if (unknownChars > 0) await ownTurn();
   const read = ({ document, digest }: (typeof parts)[number]): ManifestObject[] | undefined =>
     known.has(digest) ? undefined : readManifest(document);
   return detach(
@@ -57,6 +59,14 @@ export async function parseChanged(
       return { index, hash: digest, line: document.line, objects: read(part) };
     }),
   );
+}
+
+let turns: Promise<void> = Promise.resolve();
+
+/** Waits for a turn of the event loop that nobody else has got: files are read several at once. */
+function ownTurn(): Promise<void> {
+  turns = turns.then(() => new Promise((resolve) => setImmediate(resolve)));
+  return turns;
 }
 
 async function readText(path: string): Promise<string | undefined> {

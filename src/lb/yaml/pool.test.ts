@@ -46,6 +46,24 @@ test("a file that is shared between workers comes back whole and in order", asyn
   );
 });
 
+test("changed files that are read at once have turns of the event loop of their own", async (t) => {
+  const { pool, path } = begin(t, {}, nodes(3));
+  const [first, ...rest] = await pool.parse(path, 1, []);
+  assert.ok(first !== undefined);
+  let [turn, over] = [0, false];
+  const count = (): void => {
+    turn++;
+    if (!over) setImmediate(count);
+  };
+  count();
+  const known = rest.map(({ hash }) => hash);
+  const read = async (): Promise<number> => pool.parse(path, 1, known).then(() => turn);
+  const turns = await Promise.all(Array.from({ length: 6 }, read));
+  over = true;
+  assert.equal(new Set(turns).size, 6, `turns ${turns}`);
+  assert.ok(pool.running <= 1, "no more workers than for the first reading");
+});
+
 const service = (index: number, port = 80): string => `---
 apiVersion: v1
 kind: Service
