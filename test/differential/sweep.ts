@@ -4,6 +4,7 @@
 import type { Family } from "../../src/net/address.ts";
 import {
   type Event,
+  type Extension,
   type PacketEvent,
   type PacketSpec,
   type ReplyEvent,
@@ -23,6 +24,22 @@ const BYTES = {
   ipv4: { header: 20, geneve: 62, option: 8 },
   ipv6: { header: 40, geneve: 94, option: 24 },
 } as const;
+/** Headers behind that of IPv6; the last has the most that are walked. */
+const EXTENSIONS: readonly (readonly Extension[])[] = [
+  [],
+  [{ kind: "hopByHop", units: 1 }],
+  [
+    { kind: "routing", units: 1 },
+    { kind: "atomic", units: 1 },
+  ],
+  [
+    { kind: "hopByHop", units: 1 },
+    { kind: "destinationOptions", units: 2 },
+    { kind: "routing", units: 1 },
+    { kind: "atomic", units: 1 },
+  ],
+];
+const UNIT = 8;
 const EXTREMES = [0x00, 0x01, 0x7f, 0x80, 0xff] as const;
 
 /** What is cut, or overwritten, of one packet of a sweep. */
@@ -45,10 +62,19 @@ export function sweepSequence(seed: number, family: Family): Event[] {
     () => [geneve, changesOfTold(prng, "geneve")] as const,
     () => [option, changesOfTold(prng, "option")] as const,
   ])();
-  const end = ETHERNET + moreBytes + header + TRANSPORT;
-  for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++) events.push(send({ cutBytes }));
+  const extensions = family === "ipv6" ? prng.pick(EXTENSIONS) : [];
+  const units = extensions.reduce((sum, one) => sum + one.units, 0);
+  const end = ETHERNET + moreBytes + header + UNIT * units + TRANSPORT;
+  const sendChanged = (change: Change): PacketEvent | ReplyEvent => {
+    const event = send(change);
+    // Pods' replies have none.
+    if (event.kind === "reply" || units === 0) return event;
+    return { ...event, packet: { ...event.packet, extensions } };
+  };
+  for (let cutBytes = ETHERNET; cutBytes <= end + 4; cutBytes++)
+    events.push(sendChanged({ cutBytes }));
   for (let at = 12; at < end; at++) {
-    for (const value of EXTREMES) events.push(send({ bytes: [[at, value]] }));
+    for (const value of EXTREMES) events.push(sendChanged({ bytes: [[at, value]] }));
   }
   return events;
 }
