@@ -9,6 +9,7 @@ import { drop, type Input, type Node, type Outcome, pass, type Route } from "./n
 import { DIRECTION, FLOW } from "./numbers.ts";
 import { findInside, flowOf, intoPod, type Request, toClient } from "./outbound.ts";
 import { hasPorts, isSyn, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
+import { lowerMss } from "./pod.ts";
 import type { Flow } from "./tables.ts";
 
 export function fromNode(node: Node, input: Input): Outcome {
@@ -23,6 +24,7 @@ export function fromNode(node: Node, input: Input): Outcome {
   const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
   if (answered !== undefined) return answer(node, input, ip, l4, answered);
   // 3.
+  if (!node.config.nodeClients) return pass("PASS_NOT_OURS", frame);
   const row = findInside(node, ip, l4);
   if (row === undefined) return pass("PASS_NOT_OURS", frame);
   const request = { input, ip, l4, row };
@@ -40,14 +42,15 @@ function toItself(verdict: Outcome["verdict"], frame: Uint8Array): Outcome {
 /** 2. */
 function answer(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): Outcome {
   const { frame, ifindex } = input;
-  const isOwn = (flow.flags & FLOW.node) !== 0;
+  const has = (flag: number): boolean => (flow.flags & flag) !== 0;
+  const isOwn = has(FLOW.node);
+  const isOutside = !has(FLOW.outbound);
   const isDevice = node.tables.endpoints.get(flow.client)?.ifindex === ifindex;
-  if ((flow.flags & FLOW.outbound) === 0 || !(isOwn || isDevice)) {
-    return pass("PASS_NOT_OURS", frame);
-  }
+  if (isOutside ? has(FLOW.snat) : !(isOwn || isDevice)) return pass("PASS_NOT_OURS", frame);
+  const mss = isOutside ? lowerMss(node, frame, ip, l4) : undefined;
   updateFromPod(node, input, ip, l4, flow);
   const sent = frame.slice();
-  translate(sent, ip, l4, toClient(flow));
+  translate(sent, ip, l4, { ...toClient(flow), ...(mss === undefined ? {} : { mss }) });
   return isOwn
     ? toItself("SENT_REPLY", sent)
     : { verdict: "SENT_REPLY", way: { to: "kernel" }, frame: sent };

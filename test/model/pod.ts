@@ -66,7 +66,7 @@ export function fromPod(node: Node, input: Input): Outcome {
 }
 
 /** The place of an MSS option that has to be lowered, and its new value. */
-function lowerMss(
+export function lowerMss(
   node: Node,
   frame: Uint8Array,
   ip: Ip,
