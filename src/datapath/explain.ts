@@ -77,6 +77,7 @@ export interface ExplainedBackend {
 
 /** How a packet leaves. */
 export interface ExplainedWay {
+  /** Its name; of what goes on to the node's own sockets in words. */
   readonly device: string;
   readonly nexthop: Address | undefined;
   /** Undefined where the kernel's neighbour table fills it in. */
@@ -168,7 +169,7 @@ interface Arrival {
 /** By which device the packet comes, and which programs it meets there. */
 function findArrival(pins: string, netlink: Netlink, question: Question): Arrival {
   const pod = endpointOf(pins, question.client);
-  if (pod !== undefined) {
+  if (pod !== undefined && pod.ifindex !== ITSELF) {
     const link = getLink(netlink, pod.ifindex);
     const note =
       "a pod's socket is translated where it connects; what is shown is its packet's way";
@@ -210,6 +211,7 @@ function routeDevice(netlink: Netlink, address: Address): number | undefined {
   }
 }
 
+/** A pod of this node, or with `ifindex` 0 the node itself as a backend. */
 function endpointOf(pins: string, address: Address) {
   if (isIpv4(address)) {
     using endpoints = openPinned(pins, maps.endpoints);
@@ -366,6 +368,8 @@ function describeStep(place: RehearsedPlace, run: Rehearsed, around: Surrounding
 }
 
 const XDP_TX = 3;
+/** An endpoint without a device. */
+const ITSELF = 0;
 
 /** The device by the MACs that the program wrote, as a test run tells no more. */
 function wayOf(
@@ -377,6 +381,9 @@ function wayOf(
   const mac = formatMac(target);
   const toPod = verdict === Verdict.sentPod && backend !== undefined;
   const pod = toPod ? endpointOf(pins, backend) : undefined;
+  if (pod?.ifindex === ITSELF) {
+    return { device: "the node itself", nexthop: undefined, mac };
+  }
   if (pod !== undefined) {
     const device = findLink(netlink, pod.ifindex)?.name ?? `device ${pod.ifindex}`;
     return { device, nexthop: undefined, mac };

@@ -214,6 +214,8 @@ export type StateEvent =
       readonly node: NodeIndex;
       readonly pod: number;
       readonly there: boolean;
+      /** It is no pod, but the node itself. */
+      readonly itself: boolean;
       readonly sockets: boolean;
     }
   | {

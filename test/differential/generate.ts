@@ -85,6 +85,7 @@ function prologue(prng: Prng): Event[] {
         node,
         pod,
         there: prng.chance(95),
+        itself: prng.chance(10),
         sockets: prng.chance(70),
       });
     }
@@ -165,7 +166,14 @@ function serviceAddress(prng: Prng, node: NodeIndex): StateEvent {
 
 function endpoint(prng: Prng, node: NodeIndex): StateEvent {
   const pod = prng.pick(PODS_OF_NODE[node]);
-  return { kind: "endpoint", node, pod, there: prng.chance(70), sockets: prng.chance(70) };
+  return {
+    kind: "endpoint",
+    node,
+    pod,
+    there: prng.chance(70),
+    itself: prng.chance(20),
+    sockets: prng.chance(70),
+  };
 }
 
 /** Ports that are taken, and a packet that would need one. */

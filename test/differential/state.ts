@@ -15,7 +15,7 @@ import {
   PROTOCOL,
   SERVICE,
 } from "../model/numbers.ts";
-import { type Frontend, parseFlowKey, parsePairKey } from "../model/tables.ts";
+import { type Endpoint, type Frontend, parseFlowKey, parsePairKey } from "../model/tables.ts";
 import type { NodeIndex, ServiceEvent, StateEvent } from "./event.ts";
 import {
   AT_NODES,
@@ -278,6 +278,20 @@ function takePorts({ twin, jiffies }: Stage, event: TakePorts): void {
   }
 }
 
+/** A pod, or an address that stands for the node's own. */
+function endpointOf(
+  world: World,
+  { pod, itself, sockets }: Extract<StateEvent, { kind: "endpoint" }>,
+): Endpoint {
+  if (itself) return { ifindex: 0, netns: -1, podMac: 0, nodeMac: 0 };
+  return {
+    ifindex: deviceOf(world, podDevice(pod)),
+    netns: sockets ? SOCKETS_NETNS : -1,
+    podMac: podMac(pod),
+    nodeMac: nodeMac(pod),
+  };
+}
+
 function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }>): void {
   const { world, twin } = stage;
   const gateway = GATEWAYS[event.uplink];
@@ -323,14 +337,7 @@ export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void
     case "endpoint":
       twin.putEndpoint(
         twin.address(PODS[event.pod] ?? ANY_IPV4),
-        event.there
-          ? {
-              ifindex: deviceOf(world, podDevice(event.pod)),
-              netns: event.sockets ? SOCKETS_NETNS : -1,
-              podMac: podMac(event.pod),
-              nodeMac: nodeMac(event.pod),
-            }
-          : undefined,
+        event.there ? endpointOf(world, event) : undefined,
       );
       return;
     case "nexthop":

@@ -6,6 +6,7 @@ import { echo, fragNeeded, reject } from "./answer.ts";
 import { get8 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { dispatchBytes, dispatchPacket, dispatchTarget } from "./dispatch.ts";
+import { podAt } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
 import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { parsePiece, teach } from "./fragment.ts";
@@ -262,9 +263,10 @@ function plain(node: Node, input: Input, ip: Ip, l4: L4): Outcome {
   }
   // 2.
   const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
-  const wanted = endpoint === undefined ? OWN : FLOW.outbound;
+  const client = podAt(node, ip.destination);
+  const wanted = client === undefined ? OWN : FLOW.outbound;
   if (answered === undefined || (answered.flags & OWN) !== wanted) {
     return pass("PASS_NOT_OURS", input.frame);
   }
-  return replyFromNetwork(node, input, ip, l4, { flow: answered, client: endpoint });
+  return replyFromNetwork(node, input, ip, l4, { flow: answered, client });
 }

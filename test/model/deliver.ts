@@ -5,6 +5,7 @@ import { adopt } from "./adopt.ts";
 import { backendOfSlot, slotFor } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
 import { concat, set16 } from "./bytes.ts";
+import { isItself } from "./endpoint.ts";
 import type { Address } from "./family.ts";
 import { type Arrival, forget, isPast, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
@@ -121,9 +122,10 @@ function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boole
   const { ip, l4 } = arrival;
   const endpoint = node.tables.endpoints.get(pod);
   if (!node.config.socketLookup || ip.protocol !== PROTOCOL.tcp) return false;
-  if (endpoint === undefined || endpoint.netns < 0) return false;
+  const isNode = isItself(node, pod);
+  if (endpoint === undefined || (endpoint.netns < 0 && !isNode)) return false;
   const found = node.around.socket({
-    netns: endpoint.netns,
+    netns: isNode ? "own" : endpoint.netns,
     protocol: ip.protocol,
     source: ip.source,
     sourcePort: l4.sourcePort,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entries of flows: their keys, their updates, and the last steps to a pod.
 
+import { give } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import type { FlowHash } from "./hash.ts";
 import type { Input, Node, Outcome } from "./node.ts";
 import { DIRECTION, FLOW, TCP } from "./numbers.ts";
-import { isConnected, isSyn, type L4, writeMacs } from "./packet.ts";
+import { isConnected, isSyn, type L4 } from "./packet.ts";
 import type { Endpoint, Flow, FlowKey } from "./tables.ts";
 
 /** A client's packet on its way to a pod. */
@@ -134,6 +135,5 @@ export function updateFromPod(node: Node, input: Input, ip: Ip, l4: L4, flow: Fl
 
 /** The last step of *into the pod*, with a frame that has all but its MACs. */
 export function sendToPod(frame: Uint8Array, endpoint: Endpoint): Outcome {
-  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
-  return { verdict: "SENT_POD", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+  return give("SENT_POD", frame, endpoint);
 }

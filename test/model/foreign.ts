@@ -3,12 +3,24 @@
 
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
 import { countSent, outerSize, serviceRow, wayOf } from "./balance.ts";
+import { concat } from "./bytes.ts";
+import { deliver } from "./deliver.ts";
+import { isItself } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome } from "./node.ts";
 import { BACKEND, KIND, NODE_ADDRESS } from "./numbers.ts";
-import { changeHeader, hasPorts, type L4, parseL4, writeAddress, writeMacs } from "./packet.ts";
+import {
+  changeHeader,
+  ETHERNET,
+  hasPorts,
+  type L4,
+  parseL4,
+  writeAddress,
+  writeMacs,
+} from "./packet.ts";
 import { redirect } from "./pass.ts";
+import { innerEcn } from "./receive.ts";
 
 /** What a foreign balancer may address in place of a pod. */
 export function isForeignTarget(node: Node, address: Address): boolean {
@@ -51,9 +63,30 @@ export function takeForeign(
   }
   if (!node.tables.endpoints.has(backend.address)) return drop("DROP_ENDPOINT_GONE", frame);
   countSent(node, counted);
+  if (isItself(node, backend.address)) return stripped(node, outer, counted);
   const led = frame.slice();
   changeHeader(led, outer, () => writeAddress(led, outer, "destination", backend.address));
   return receive({ ...input, frame: led }, { ...outer, destination: backend.address });
+}
+
+/** 3: the node itself is chosen, whom the outer header says nothing more. */
+function stripped(
+  node: Node,
+  outer: Ip,
+  { input, ip, hash, backend }: Parameters<typeof countSent>[1],
+): Outcome {
+  const ecn = innerEcn(outer.tos & 3, ip.tos & 3);
+  if (ecn === undefined) return drop("DROP_ECN", input.frame);
+  if (node.around.refusesRoom(input)) return drop("DROP_REWRITE", input.frame);
+  const tos = (ip.tos & 0xfc) | ecn;
+  const whole = input.frame.slice();
+  changeHeader(whole, ip, () => ip.family.setTos(whole, ip.at, tos));
+  const frame = concat(whole.subarray(0, ETHERNET), whole.subarray(ip.at));
+  const inner = node.family.parse(frame, ETHERNET, frame.length);
+  const ports = inner && parseL4(frame, inner);
+  if (inner === undefined || ports === undefined) throw new Error("a packet was lost on its way");
+  const arrival = { input, frame, outer: undefined, ip: inner, l4: ports, hash, hop: 0, tos };
+  return deliver(node, { ...arrival, told: true }, backend.address);
 }
 
 function sendOn(

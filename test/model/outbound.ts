@@ -4,6 +4,7 @@
 import { chooseBackend, drawSlot, tupleOf } from "./affinity.ts";
 import { fragNeeded, tell } from "./answer.ts";
 import { segmentSize, serviceRow, wayOf } from "./balance.ts";
+import { give, podAt } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
 import {
   forget,
@@ -169,7 +170,7 @@ function send(node: Node, { input, ip, l4 }: Request, flow: Flow): Outcome {
   const { frame } = input;
   // 6.
   const bytes = segmentSize(ip, l4, input.gsoSize);
-  const endpoint = node.tables.endpoints.get(flow.pod);
+  const endpoint = podAt(node, flow.pod);
   let route: Route | undefined;
   if (endpoint === undefined) route = node.route(input, flow.aliasAddress, flow.pod, bytes);
   const fits = route === undefined || bytes <= route.mtu;
@@ -206,8 +207,7 @@ export function intoPod(
   frame: Uint8Array,
   endpoint: Endpoint,
 ): Outcome {
-  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
-  return { verdict, way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+  return give(verdict, frame, endpoint);
 }
 
 /** *Replies to pods of this node*. */
@@ -217,7 +217,7 @@ export function replyInside(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow
   if (senderOf(node, input, ip) === undefined) return pass("PASS_NOT_OURS", frame);
   if (ip.ttl <= 1) return pass("PASS_TTL", frame);
   const isOwn = (flow.flags & FLOW.node) !== 0;
-  const client = isOwn ? undefined : node.tables.endpoints.get(flow.client);
+  const client = isOwn ? undefined : podAt(node, flow.client);
   if (client === undefined && !isOwn) return drop("DROP_ENDPOINT_GONE", frame);
   // 2.
   updateFromPod(node, input, ip, l4, flow);

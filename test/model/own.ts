@@ -3,6 +3,7 @@
 
 import { fragNeeded } from "./answer.ts";
 import { segmentSize, wayOf } from "./balance.ts";
+import { podAt } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import { requestKey, updateFromClient, updateFromPod } from "./flow.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
@@ -61,7 +62,7 @@ function send(node: Node, { input, ip, l4 }: Request, flow: Flow): Outcome {
   const { frame } = input;
   const bytes = segmentSize(ip, l4, input.gsoSize);
   const isOwn = flow.pod === flow.client;
-  const endpoint = node.tables.endpoints.get(flow.pod);
+  const endpoint = podAt(node, flow.pod);
   let route: Route | undefined;
   // 4.
   if (endpoint === undefined && !isOwn) {

@@ -4,6 +4,7 @@
 import { tupleOf } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
 import { deliver } from "./deliver.ts";
+import { isItself } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
 import { isForeignTarget, takeForeign } from "./foreign.ts";
@@ -21,12 +22,48 @@ const CE = 3;
 
 export function receive(node: Node, input: Input, outer: Ip): Outcome {
   const { frame } = input;
+  const isNote = node.trust(outer.source) === TRUST.node && isNoteTo(node, outer);
+  if (isNote || !isItself(node, outer.destination)) return unwrap(node, input, outer);
+  // What other nodes send to this one: a tunnel that is none of ours carries what it likes.
+  if (node.trust(outer.source) === TRUST.node && !isOurs(node, input, outer)) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  const outcome = unwrap(node, input, outer);
+  const { verdict } = outcome;
+  const isIcmp = innerOf(node, input, outer)?.protocol === node.family.protocols.icmp;
+  return isIcmp && (verdict === "DROP_INNER_PROTOCOL" || verdict === "DROP_NO_SERVICE")
+    ? pass("PASS_NOT_OURS", frame)
+    : outcome;
+}
+
+function isNoteTo({ config }: Node, { destination, ttl }: Ip): boolean {
+  return destination === config.nodeAddress && ttl > 224;
+}
+
+function innerOf(node: Node, { frame }: Input, outer: Ip): Ip | undefined {
+  return node.family.parse(frame, outer.at + outer.headerLength, outer.at + outer.totalLength);
+}
+
+/** Whether what another node sent to this one may be for a service. */
+function isOurs(node: Node, input: Input, outer: Ip): boolean {
+  const ip = outer.fragment ? undefined : innerOf(node, input, outer);
+  if (ip === undefined) return false;
+  if (ip.protocol === ip.family.protocols.icmp) return true;
+  if (!hasPorts(ip.protocol) || (ip.fragment && !node.config.fragmentsTrack)) return false;
+  const l4 = ip.fragment ? parsePiece(node, input, ip) : parseL4(input.frame, ip);
+  if (l4 === undefined) return false;
+  const isKnown = node.flow(requestKey(ip, l4)) !== undefined;
+  return isKnown || node.findService(ip, l4, { inner: true }) !== undefined;
+}
+
+function unwrap(node: Node, input: Input, outer: Ip): Outcome {
+  const { frame } = input;
   // 0.
   const trust = node.trust(outer.source);
-  const isNote =
-    trust === TRUST.node && outer.destination === node.config.nodeAddress && outer.ttl > 224;
+  const isNote = trust === TRUST.node && isNoteTo(node, outer);
   // 1.
-  if (!isNote && !node.tables.endpoints.has(outer.destination)) {
+  const isForNode = isItself(node, outer.destination) && trust !== TRUST.node;
+  if (!isNote && (isForNode || !node.tables.endpoints.has(outer.destination))) {
     const isForeign = trust === TRUST.loadBalancer && isForeignTarget(node, outer.destination);
     if (!isForeign) return pass("PASS_NOT_OURS", frame);
     return takeForeign(node, input, outer, (led, to) => receive(node, led, to));

@@ -4,6 +4,7 @@
 import { backendOfSlot, slotFor, tupleOf } from "./affinity.ts";
 import { serviceRow, wayOf } from "./balance.ts";
 import { concat } from "./bytes.ts";
+import { give, podAt } from "./endpoint.ts";
 import { type Said, sendError } from "./errand.ts";
 import type { Address, Ip } from "./family.ts";
 import { requestKey } from "./flow.ts";
@@ -77,7 +78,7 @@ function requestOf(node: Node, { outer, quote }: Relayed): Flow | undefined {
 
 /** 2: into the pod that sent the request which an error is about. */
 function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outcome {
-  const endpoint = node.tables.endpoints.get(flow.client);
+  const endpoint = podAt(node, flow.client);
   if (endpoint === undefined && (flow.flags & FLOW.node) === 0) {
     return drop("DROP_ENDPOINT_GONE", input.frame);
   }
@@ -88,9 +89,7 @@ function toAsker(node: Node, { input, icmp, quote }: Relayed, flow: Flow): Outco
     destination: flow.client,
   };
   translateError(frame, icmp, quote, { quoted: asSent(flow), ends });
-  if (endpoint === undefined) return pass("PASS_STACK", frame);
-  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
-  return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame };
+  return endpoint === undefined ? pass("PASS_STACK", frame) : give("SENT_RELAYED", frame, endpoint);
 }
 
 /** 3: to the owners of the flow's slot. */
@@ -161,8 +160,7 @@ function toPod(node: Node, { input, outer, icmp, quote }: Relayed, flow: Flow): 
   const frame = input.frame.slice();
   const ends = { destination: flow.pod };
   translateError(frame, icmp, quote, { quoted: asAnswered(flow), ends });
-  writeMacs(frame, endpoint.podMac, endpoint.nodeMac);
   const sent =
     outer === undefined ? frame : concat(frame.subarray(0, ETHERNET), frame.subarray(icmp.at));
-  return { verdict: "SENT_RELAYED", way: { to: "pod", ifindex: endpoint.ifindex }, frame: sent };
+  return give("SENT_RELAYED", sent, endpoint);
 }

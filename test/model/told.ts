@@ -6,6 +6,7 @@ import { serviceRow } from "./balance.ts";
 import { concat, get8, get16, get32 } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { GENEVE_PORT, geneveHeaders, geneveWords } from "./dispatch.ts";
+import { podAt } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
 import { sendToPod, updateFromClient } from "./flow.ts";
 import { hashOf } from "./hash.ts";
@@ -115,7 +116,10 @@ function takeOption(
   const { frame } = input;
   const asked = { ...ip, destination: said.address };
   const row = node.findService(asked, { ...l4, destinationPort: said.port }, { inner: true });
-  if (row === undefined) return drop("DROP_NO_SERVICE", frame);
+  if (row === undefined) {
+    const isPod = podAt(node, ip.destination) !== undefined;
+    return isPod ? drop("DROP_NO_SERVICE", frame) : pass("PASS_NOT_OURS", frame);
+  }
   if (!node.admits(serviceRow(node, row), ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (node.around.refusesRoom(input)) return drop("DROP_REWRITE", frame);
   return deliverAs(node, input, { frame: withoutOption(frame, ip), pod: ip.destination, said });

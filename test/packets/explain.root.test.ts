@@ -75,6 +75,14 @@ test("a packet for a pod of this node passes the edge, and goes into the pod", (
   assert.equal(explanation.steps[1]?.way?.device, "pod0");
 });
 
+test("a packet for the node itself as a backend goes on to its sockets", () => {
+  const explanation = ask("here");
+  assert.equal(briefly(explanation), "edge pass local, host sent pod, to 172.16.0.1");
+  const { way, layers } = explanation.steps[1] ?? assert.fail();
+  assert.deepEqual([way?.device, way?.mac], ["the node itself", "02:00:00:00:03:00"]);
+  assert.match(layers[1] ?? "", /^ipv4 198\.51\.100\.7 > 172\.16\.0\.1 ttl 64/);
+});
+
 test("what nobody serves is said with the reason", () => {
   const { steps, ...empty } = ask("empty");
   assert.equal(briefly({ steps, ...empty }), "edge sent rejected");

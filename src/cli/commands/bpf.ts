@@ -35,7 +35,7 @@ interface Way {
 }
 
 function wayText({ local, device, gateway }: Way): string {
-  if (local) return "a pod here";
+  if (local) return "here";
   return device === 0 ? "the routing table" : `${gateway} on device ${device}`;
 }
 

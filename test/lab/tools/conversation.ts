@@ -126,11 +126,20 @@ export function expectedLog(lab: Lab, pod: string, all: readonly Conversation[])
 
 /** A pod of the node that is asked sees the client in every mode. */
 const isTranslated = (lab: Lab, { way, pod, entry }: Asked): boolean =>
-  way === "snat" && podNamed(lab.plan, pod).node !== entry;
+  way === "snat" && placeOf(lab, pod).node !== entry;
+
+/** Of a pod, or of a node that is a backend itself. */
+function placeOf({ plan }: Lab, name: string) {
+  const host = plan.nodes.find(({ place }) => place.name === name);
+  if (host === undefined) return { ...podNamed(plan, name), isNode: false };
+  const [address, address6] = [host.address.address, host.address6.address];
+  return { node: name, address, address6, isNode: true };
+}
 
 /** Addresses of the family in which a conversation is. */
-function endsOf({ plan }: Lab, { address, entry, pod }: Asked) {
-  const [node, place] = [nodeNamed(plan, entry), podNamed(plan, pod)];
+function endsOf(lab: Lab, { address, entry, pod }: Asked) {
+  const { plan } = lab;
+  const [node, place] = [nodeNamed(plan, entry), placeOf(lab, pod)];
   const home = nodeNamed(plan, place.node);
   const [client, balancer, end, peer] = address.includes(":")
     ? [plan.clientAddress6, node.address6, { address: place.address6 }, home.address6]
@@ -145,8 +154,14 @@ function endsOf({ plan }: Lab, { address, entry, pod }: Asked) {
 }
 
 function expected(lab: Lab, one: Conversation): Seen {
+  const { wires, pod } = expectedOf(lab, one);
+  // What reaches a node's own sockets is on its uplink, and has no other device.
+  return { wires, pod: placeOf(lab, one.pod).isNode ? [] : pod };
+}
+
+function expectedOf(lab: Lab, one: Conversation): Seen {
   const { address, port, clientPort, entry, protocol, way } = one;
-  const { node } = podNamed(lab.plan, one.pod);
+  const { node } = placeOf(lab, one.pod);
   const ends = endsOf(lab, one);
   const pod = `${inUrl(ends.pod)}:${protocol === "tcp" ? HTTP_PORT : ECHO_PORT}`;
   const client = `${inUrl(ends.client)}:${clientPort}`;
