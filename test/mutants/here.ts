@@ -59,6 +59,12 @@ export const HERE_MUTANTS: readonly Mutant[] = [
     to: "outside ? true :",
   },
   {
+    name: "a packet for the node with an option of no service is dropped",
+    file: "stage/told.h",
+    from: "return pod_find(packet->destination) ? DROP_NO_SERVICE : PASS_NOT_OURS;",
+    to: "return DROP_NO_SERVICE;",
+  },
+  {
     name: "the MSS that the node offers stays",
     file: "node.bpf.c",
     from: "\tif (outside)\n\t\tclamp(skb, packet);\n",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The node itself as a backend: by its own address, without a device of a pod.
 
-import { dsrGeneveOption } from "../../src/net/dsr.ts";
+import type { Ipv4 } from "../../src/net/address.ts";
+import { dsrGeneveOption, dsrOption4 } from "../../src/net/dsr.ts";
 import {
   ethernet,
   geneve,
@@ -229,8 +230,8 @@ const STRANGE: readonly Row[] = [
   },
 ];
 
-const replyFrom = (source: number, sourcePort: number, more: More = {}): Packet => [
-  ipv4({ source: source as typeof NODE, target: CLIENT, ttl: 64, id: 9, ...more.ip }),
+const replyFrom = (source: Ipv4, sourcePort: number, more: More = {}): Packet => [
+  ipv4({ source, target: CLIENT, ttl: 64, id: 9, ...more.ip }),
   tcp({ sourcePort, targetPort: CLIENT_PORT, flags: SYN | ACK, ...more.tcp }),
   payload(more.payload ?? ""),
 ];
@@ -349,6 +350,25 @@ const AROUND: readonly Row[] = [
       ...replyFrom(NODE, 8080, { payload: 8 }),
     ]),
     isCut: true,
+  },
+];
+
+const withOption = (service: Ipv4): Packet =>
+  arriving(atNode(SYN, { ip: { options: dsrOption4(service, here.port) } }));
+
+/** On a node that believes options. */
+export const HERE_OPTION_ROWS: readonly Row[] = [
+  {
+    ...intoNode(atNode(SYN)),
+    title: "a packet with an option for the node as a backend goes on without it",
+    coming: { packet: withOption(here.address) },
+    check: (stage) => expectFlows(stage, "request 1", "reply 0"),
+  },
+  {
+    ...passes,
+    title: "a packet for the node with an option of no service passes",
+    coming: { packet: withOption(STRANGER) },
+    check: (stage) => expectFlows(stage),
   },
 ];
 

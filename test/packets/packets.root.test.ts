@@ -22,7 +22,7 @@ import {
   piecesInIpip,
 } from "./fragment-rows.ts";
 import { arriving, SYN, toService } from "./frames.ts";
-import { HERE_ROWS } from "./here-rows.ts";
+import { HERE_OPTION_ROWS, HERE_ROWS } from "./here-rows.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
@@ -109,6 +109,7 @@ suiteOn("a node that sends options", "dispatch: opt", [
   ...OPTION_ROWS,
   ...mssRows(24),
   ...SCTP_OPTION_ROWS,
+  ...HERE_OPTION_ROWS,
   ...piecesInIpip(GATEWAY_MAC),
   ...PIECES_WITH_OPTIONS,
 ]);
