@@ -49,7 +49,7 @@ const CAMPAIGNS: readonly Campaign[] = [
     name: "restart",
     what: "The agent is killed again and again under streaming connections",
     files: ["test/lab/restart.root.test.ts"],
-    budget: { kills: 20, connections: 1000 },
+    budget: { kills: 20, connections: 1000, upgrades: 3 },
   },
   {
     name: "matrix",

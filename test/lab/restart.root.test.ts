@@ -4,12 +4,14 @@
 // again while connections stream.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { dump, load } from "js-yaml";
 import { maps } from "../../src/datapath/gen/abi.ts";
-import type { Lab } from "../../src/lab/lab.ts";
+import { type Lab, openLab } from "../../src/lab/lab.ts";
 import { nodeNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { replaceFile } from "../../src/lab/state.ts";
@@ -27,6 +29,7 @@ import {
   verdicts,
 } from "./tools/inspect.ts";
 import { netStats } from "./tools/net-stats.ts";
+import { makeNextVersion, migrated } from "./tools/next-version.ts";
 import { pinnedAt } from "./tools/pins.ts";
 import {
   balance,
@@ -54,6 +57,8 @@ const GROUPS = FAMILIES.flatMap((family) =>
 /** In the flow tables of all nodes together, while nothing but these is open. */
 const ENTRIES = FAMILIES.length * 2 * (CONNECTIONS + FLOWS);
 const KILLS = budget("kills", 4);
+/** Nodes whose agents become those of the next version. */
+const UPGRADES = budget("upgrades", 1);
 const INTERVAL_MS = 500;
 /** An agent needs about this long to start on a busy machine: kills hit it anywhere. */
 const START_MS = 1500;
@@ -257,6 +262,40 @@ async function testReload(t: TestContext, stage: Stage): Promise<void> {
   assert.deepEqual(identities(lab), before);
 }
 
+/** Tables of another layout: agents of the next version take over what is in them. */
+async function testLayout(t: TestContext, stage: Stage): Promise<void> {
+  const { lab } = stage;
+  const directory = mkdtempSync(join(tmpdir(), "ciliate-next-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const next = openLab(lab.name, makeNextVersion(directory));
+  const before = identities(lab);
+  const lost = await countLosses(lab);
+  const upgraded = nodesOf(lab).slice(0, UPGRADES);
+  for (const node of upgraded) {
+    configure(lab, node, { trustedSources: [] });
+    await lab.stopAgent(node);
+    await next.startAgent(node);
+    const said = readFileSync(nodeNamed(lab.plan, node).paths.log, "utf8");
+    for (const { name } of [maps.conntrack, maps.conntrack6]) {
+      assert.ok(said.includes(migrated(name)), `${node} says nothing of ${name}: ${said}`);
+    }
+  }
+  await assertWhole(t, stage, "tables of another layout");
+  for (const [index, { node, flows, services, links, mapIds }] of identities(lab).entries()) {
+    assert.deepEqual({ flows, services, links }, pick(before[index]), node);
+    const isNew = ([name, id]: [string, unknown]): boolean => before[index]?.mapIds[name] !== id;
+    const fresh = Object.entries(mapIds).filter(isNew);
+    const wanted = upgraded.includes(node) ? ["conntrack", "conntrack6"] : [];
+    assert.deepEqual(fresh.map(([name]) => name).sort(), wanted, node);
+  }
+  t.diagnostic(await losses(lab, lost));
+}
+
+/** What a change of a table's layout leaves alone. */
+function pick(node: ReturnType<typeof identities>[number] | undefined) {
+  return { flows: node?.flows, services: node?.services, links: node?.links };
+}
+
 /** So that ids which are given anew are others than before. */
 async function takeFirstIds({ lab }: Stage): Promise<void> {
   const address = "198.51.100.9";
@@ -285,6 +324,7 @@ test("connections go on whatever becomes of the agents", async (t) => {
   await t.test("stopped, all of them", (t) => testWithoutAgents(t, stage));
   await t.test("started again with other programs", (t) => testPrograms(t, stage));
   await t.test("told to read the configuration again", (t) => testReload(t, stage));
+  await t.test("replaced by agents with another layout of flows", (t) => testLayout(t, stage));
   for (const { name } of GROUPS.filter(({ protocol }) => protocol === "tcp")) {
     const end = await client.finish(name);
     assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0], name);
