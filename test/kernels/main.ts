@@ -35,6 +35,7 @@ function machine(kernel: Kernel, initramfs: string): string[] {
     "quiet",
     "panic=-1",
     "mitigations=off",
+    "no_timer_check", // of a timer that a busy machine emulates too late
     `ciliate.top=${ROOT}`,
     `ciliate.modules=${kernel.modules}`,
   ];
