@@ -55,7 +55,18 @@ const CAMPAIGNS: readonly Campaign[] = [
     name: "matrix",
     what: "Bodies and datagrams by every mode, judged by what was on the wires",
     files: ["test/lab/matrix.root.test.ts"],
-    budget: { bodyBytes: 4 * 1024 * 1024, datagrams: 20 },
+    budget: {
+      bodyBytes: 4 * 1024 * 1024,
+      datagrams: 20,
+      bulkBytes: 10 * 1024 * 1024,
+      allWidths: 1,
+    },
+  },
+  {
+    name: "mtu",
+    what: "Bulk by every mode through wires of each width, both ways",
+    files: ["test/lab/mtu.root.test.ts"],
+    budget: { bulkBytes: 10 * 1024 * 1024, allWidths: 1 },
   },
   {
     name: "churn",

@@ -9,11 +9,15 @@
 import assert from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
 import { dumpFrontends } from "../../src/datapath/dump.ts";
+import { maps } from "../../src/datapath/gen/abi.ts";
 import { createLab, type Lab } from "../../src/lab/lab.ts";
 import type { LabOptions } from "../../src/lab/plan.ts";
+import { nodeNamed } from "../../src/lab/plan.ts";
 import { until } from "../../src/lab/process.ts";
 import { removeLab } from "../../src/lab/state.ts";
-import { FAMILIES, type Family } from "../../src/net/address.ts";
+import { FAMILIES, type Family, formatAddress } from "../../src/net/address.ts";
+import { formatPrefix } from "../../src/net/prefix.ts";
+import { BULK_BYTES, proveBulk } from "./tools/bulk.ts";
 import {
   type Conversation,
   conversation,
@@ -23,7 +27,7 @@ import {
   Judge,
   type Way,
 } from "./tools/conversation.ts";
-import { nodesOf, pinsOf } from "./tools/inspect.ts";
+import { entriesOf, nodesOf, pinsOf } from "./tools/inspect.ts";
 import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
 import {
   ECHO_PORT,
@@ -33,6 +37,7 @@ import {
   setOffloads,
   startPrograms,
 } from "./tools/programs.ts";
+import { HOME } from "./tools/sizes.ts";
 import { freshName } from "./tools/stage.ts";
 import { type Frame, watch } from "./tools/wire.ts";
 
@@ -47,6 +52,8 @@ const POD_PORTS = { tcp: HTTP_PORT, udp: ECHO_PORT } as const;
 /** A service's port is the pod's, or another one. */
 const SERVICE_PORTS = { same: POD_PORTS, other: { tcp: 80, udp: 7 } } as const;
 const PORTS = ["same", "other"] as const;
+/** Less than what pods offer by any dispatch. */
+const WIDTHS = { fabric: 1400, pod: 1500, client: 1300 };
 const IN_FORCE_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 5000;
 
@@ -150,7 +157,7 @@ async function createScene(
   const options = { name, nodes: 2, podsPerNode: 1, lowerMss: false, acceleration };
   const lab = await createLab({ ...options, ...settings });
   const programs = await Promise.all(
-    pods.map(async (pod) => [pod, await startPrograms(lab, pod)] as const),
+    pods.map(async (pod) => [pod, await startPrograms(lab, pod, BULK_BYTES)] as const),
   );
   // What is captured must be whole, and cut as it was on the wire.
   await Promise.all([
@@ -209,6 +216,36 @@ async function assertLogged(scene: Scene, all: readonly Conversation[]): Promise
   }
 }
 
+/** The ways to the other node get narrow; its wire is so in truth. */
+async function narrow(lab: Lab): Promise<void> {
+  const [near, far] = [nodeNamed(lab.plan, "node1"), nodeNamed(lab.plan, HOME)];
+  const { fabric } = WIDTHS;
+  const goals = [
+    [formatPrefix(far.podCidr), near.gateway],
+    [formatAddress(far.address.address), near.gateway],
+    [formatPrefix(far.podCidr6), near.gateway6],
+    [formatAddress(far.address6.address), near.gateway6],
+  ] as const;
+  for (const [goal, gateway] of goals) {
+    const way = ["via", formatAddress(gateway), "mtu", `${fabric}`];
+    await lab.output("node1", ["ip", "route", "replace", goal, ...way]);
+  }
+  for (const table of [maps.nexthops, maps.nexthops6] as const) {
+    const rows = () => entriesOf<number, { readonly mtu: number }>(lab, "node1", table);
+    await until("node1 to know of narrow ways", IN_FORCE_LIMIT_MS, () => {
+      return rows().some(([, { mtu }]) => mtu === fabric);
+    });
+  }
+}
+
+/** Of the modes' bulk in both directions. */
+async function testBulk(t: TestContext, { lab, programs }: Scene, rows: readonly Row[]) {
+  const [, far] = programs.find(([pod]) => pod === PODS.far) ?? [];
+  assert.ok(far !== undefined);
+  await narrow(lab);
+  await proveBulk(t, lab, far, [...new Set(rows.map(({ mode }) => mode))], WIDTHS);
+}
+
 async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
   const [first] = rows;
   assert.ok(first !== undefined);
@@ -237,6 +274,7 @@ async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
     await assertCounted(lab, rows);
     await assertLogged(scene, all);
   });
+  await t.test("bulk, where wires are narrow", (inner) => testBulk(inner, scene, rows));
 }
 
 const wanted = new RegExp(process.env["CILIATE_ROWS"] ?? "");

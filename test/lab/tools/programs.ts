@@ -50,13 +50,17 @@ http {
 }
 
 /** Starts them in a pod; they end with the lab. nginx answers /name with the pod's name. */
-export async function startPrograms(lab: Lab, pod: string): Promise<PodPrograms> {
+export async function startPrograms(
+  lab: Lab,
+  pod: string,
+  bodyBytes = BODY_BYTES,
+): Promise<PodPrograms> {
   const directory = join(lab.plan.state, `programs-${pod}`);
   const file = (name: string): string => join(directory, name);
   mkdirSync(file("www"), { recursive: true });
   mkdirSync(file("body"));
   writeFileSync(file("www/name"), pod);
-  writeFileSync(file("www/large"), randomBytes(BODY_BYTES));
+  writeFileSync(file("www/large"), randomBytes(bodyBytes));
   writeFileSync(file("nginx.conf"), nginxConfig(directory));
   lab.start(pod, ["nginx", "-c", file("nginx.conf")], `${pod}-nginx.log`);
   lab.start(pod, ["iperf3", "-s", "-p", String(IPERF_PORT)], `${pod}-iperf3.log`);

@@ -33,6 +33,7 @@ export interface Frame {
   /** Of the innermost TCP or UDP header. */
   readonly ports: readonly number[];
   readonly tcpFlags: number | undefined;
+  /** Of either family. */
   readonly icmp: { readonly type: number; readonly code: number; readonly mtu: number } | undefined;
   /** Names of the headers whose checksum is wrong. */
   readonly wrong: readonly string[];
@@ -66,6 +67,9 @@ const FIELDS = [
   "icmp.type",
   "icmp.code",
   "icmp.mtu",
+  "icmpv6.type",
+  "icmpv6.code",
+  "icmpv6.mtu",
   "ip.checksum.status",
   "tcp.checksum",
   "tcp.checksum.status",
@@ -103,7 +107,6 @@ function readFrame(line: string): Frame {
     FIELDS.map((field, index) => [field, cells[index] ?? []]),
   ) as unknown as Values;
   const [flags] = values["tcp.flags"];
-  const [type] = values["icmp.type"];
   const protocols = (values["frame.protocols"][0] ?? "").split(":");
   const transport = protocols.findLast((name) => name === "tcp" || name === "udp");
   return {
@@ -113,16 +116,16 @@ function readFrame(line: string): Frame {
     ip: readIps(values, protocols),
     ports: transport === undefined ? [] : portsOf(values, transport === "tcp" ? "tcp" : "udp"),
     tcpFlags: flags === undefined ? undefined : Number(flags),
-    icmp:
-      type === undefined
-        ? undefined
-        : {
-            type: Number(type),
-            code: Number(values["icmp.code"][0]),
-            mtu: Number(values["icmp.mtu"][0] ?? 0),
-          },
+    icmp: readIcmp(values, "icmp") ?? readIcmp(values, "icmpv6"),
     wrong: CHECKS.filter((name) => isWrong(values, name, protocols)),
   };
+}
+
+function readIcmp(values: Values, name: "icmp" | "icmpv6"): Frame["icmp"] {
+  const [type] = values[`${name}.type`];
+  if (type === undefined) return undefined;
+  const [[code], [mtu = 0]] = [values[`${name}.code`], values[`${name}.mtu`]];
+  return { type: Number(type), code: Number(code), mtu: Number(mtu) };
 }
 
 /**
