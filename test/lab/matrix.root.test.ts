@@ -28,6 +28,7 @@ import {
   type Way,
 } from "./tools/conversation.ts";
 import { entriesOf, nodesOf, pinsOf } from "./tools/inspect.ts";
+import { proveKept } from "./tools/kept.ts";
 import { MODES, type Mode, PROTOCOLS, type Protocol } from "./tools/modes.ts";
 import {
   ECHO_PORT,
@@ -239,11 +240,11 @@ async function narrow(lab: Lab): Promise<void> {
 }
 
 /** Of the modes' bulk in both directions. */
-async function testBulk(t: TestContext, { lab, programs }: Scene, rows: readonly Row[]) {
+async function testBulk(t: TestContext, { lab, programs }: Scene, modes: readonly Mode[]) {
   const [, far] = programs.find(([pod]) => pod === PODS.far) ?? [];
   assert.ok(far !== undefined);
   await narrow(lab);
-  await proveBulk(t, lab, far, [...new Set(rows.map(({ mode }) => mode))], WIDTHS);
+  await proveBulk(t, lab, far, modes, WIDTHS);
 }
 
 async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
@@ -274,7 +275,9 @@ async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
     await assertCounted(lab, rows);
     await assertLogged(scene, all);
   });
-  await t.test("bulk, where wires are narrow", (inner) => testBulk(inner, scene, rows));
+  const modes = [...new Set(rows.map(({ mode }) => mode))];
+  await t.test("flows that are hard to keep", (inner) => proveKept(inner, lab, modes));
+  await t.test("bulk, where wires are narrow", (inner) => testBulk(inner, scene, modes));
 }
 
 const wanted = new RegExp(process.env["CILIATE_ROWS"] ?? "");
