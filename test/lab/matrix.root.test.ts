@@ -251,7 +251,7 @@ async function testRows(t: TestContext, rows: readonly Row[]): Promise<void> {
   const [first] = rows;
   assert.ok(first !== undefined);
   const backends = new Set(rows.map(({ backend }) => backend));
-  const pods = [...backends].map((backend) => PODS[backend]);
+  const pods = [...new Set([...backends, "near", "far"] as const)].map((name) => PODS[name]);
   const scene = await createScene(t, first.mode.settings, first.acceleration, pods);
   const { lab } = scene;
   const all = rows.map(conversationOf);
