@@ -11,6 +11,7 @@
 #include "stage/affinity.h"
 #include "stage/answer-skb.h"
 #include "stage/capture-skb.h"
+#include "stage/clock.h"
 #include "stage/deliver.h"
 #include "stage/echo-skb.h"
 #include "stage/errand.h"
@@ -87,20 +88,22 @@ static __always_inline enum verdict balance(struct __sk_buff *skb, struct packet
 	return send_direct(skb, packet, service, action);
 }
 
-static __always_inline enum verdict received(struct __sk_buff *skb, struct packet *packet,
-					     int *action)
+static __always_inline enum verdict received(struct __sk_buff *skb, struct scratch *held,
+					     struct packet *packet, int *action)
 {
 	enum parsed parsed = PARSED_INVALID;
 	enum verdict verdict;
 	__u32 hop;
 
 	verdict = unwrap(skb, packet, &hop, &parsed);
-	if (verdict == PASS_UNRESOLVED)
+	if (verdict == PASS_UNRESOLVED || (verdict == PASS_NOT_OURS && is_again(packet, parsed)))
 		return go_on(skb, HOST_PROGRAM_FOREIGN);
 	if (verdict != PASS_LOCAL)
 		return verdict;
-	if (parsed == PARSED_PROTOCOL)
+	if (parsed == PARSED_PROTOCOL) {
+		held->taken = packet->frame_bytes - skb->len;
 		return go_on(skb, HOST_PROGRAM_ICMP);
+	}
 	if (hop == HOP_NOTE)
 		return take_note(skb, packet, action);
 	return deliver(skb, packet, packet->outer_destination, hop, action);
@@ -226,7 +229,7 @@ int FAMILY(host_fragment)(struct __sk_buff *skb)
 	if (!held)
 		return TC_ACT_UNSPEC;
 	packet = scratch_packet(held, skb->len);
-	verdict = piece(skb, packet, &action);
+	verdict = piece_by_node(skb, packet, piece(skb, packet, &action));
 	return finish(skb, packet, verdict, action);
 }
 
@@ -303,6 +306,7 @@ int FAMILY(host_balance)(struct __sk_buff *skb)
 				  : unbalanced(skb, &packet);
 		if (service && nat_remembers(service, &packet, verdict))
 			nat_remember(&packet);
+		verdict = piece_by_node(skb, &packet, verdict);
 	}
 	return finish(skb, &packet, verdict, action);
 }
@@ -344,24 +348,35 @@ int FAMILY(host_deliver)(struct __sk_buff *skb)
 	enum verdict verdict = PASS_NOT_OURS;
 	int action = TC_ACT_UNSPEC;
 	struct packet *packet;
+	__u32 taken;
 
 	if (!held)
 		return TC_ACT_UNSPEC;
 	/* The chain of calls from here is the deepest. */
-	packet = scratch_packet(held, skb->len);
+	taken = scratch_taken(held);
+	packet = scratch_packet(held, skb->len + taken);
 	switch (host_read(skb, packet)) {
 	case PARSED_WHOLE:
-		packet->frame_bytes += held->taken;
-		packet->told = held->taken;
+		packet->told = taken;
 		verdict = deliver(skb, packet, held->pod, 0, &action);
 		break;
 	case PARSED_PROTOCOL:
-		verdict = received(skb, packet, &action);
+		verdict = received(skb, held, packet, &action);
 		break;
 	default:
 		break;
 	}
 	return finish(skb, packet, verdict, action);
+}
+
+/* On with what is for a pod of this node now. What ends here has taken nothing off the next one. */
+static __always_inline enum verdict delivered_if_local(struct __sk_buff *skb, struct scratch *held,
+						       enum verdict verdict)
+{
+	if (verdict == PASS_LOCAL)
+		return go_on(skb, HOST_PROGRAM_DELIVER);
+	held->taken = 0;
+	return verdict;
 }
 
 static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *packet,
@@ -373,7 +388,7 @@ static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *p
 		return PASS_NOT_OURS;
 	verdict = told_by_geneve(packet) ? told_geneve(skb, packet, held, action)
 					 : told_option(skb, packet, held);
-	return verdict == PASS_LOCAL ? go_on(skb, HOST_PROGRAM_DELIVER) : verdict;
+	return delivered_if_local(skb, held, verdict);
 }
 
 /* What a balancer sent translated, together with its service: Geneve, or an option. */
@@ -388,22 +403,22 @@ int FAMILY(host_told)(struct __sk_buff *skb)
 	return finish(skb, &packet, verdict, action);
 }
 
-/* IPIP of a load balancer that addresses this node, or the service, and leaves the choice to us. */
+/*
+ * IPIP of a load balancer that addresses this node, or the service, and leaves the choice to us;
+ * and IPIP that is in IPIP to this node.
+ */
 SEC("tc")
 int FAMILY(host_foreign)(struct __sk_buff *skb)
 {
 	struct scratch *held = scratch_row();
-	enum verdict verdict = PASS_NOT_OURS;
+	enum verdict verdict;
 	int action = TC_ACT_UNSPEC;
 	struct packet *packet;
 
 	if (!held)
 		return TC_ACT_UNSPEC;
 	packet = scratch_packet(held, skb->len);
-	if (host_parse(skb, packet) == PARSED_PROTOCOL)
-		verdict = foreign(skb, packet, held, &action);
-	if (verdict == PASS_LOCAL)
-		verdict = go_on(skb, HOST_PROGRAM_DELIVER);
+	verdict = delivered_if_local(skb, held, to_no_pod(skb, packet, held, &action));
 	return finish(skb, packet, verdict, action);
 }
 
@@ -440,7 +455,7 @@ int FAMILY(host_icmp)(struct __sk_buff *skb)
 
 	if (!held)
 		return TC_ACT_UNSPEC;
-	packet = scratch_packet(held, skb->len);
+	packet = scratch_packet(held, skb->len + scratch_taken(held));
 	verdict = icmp(skb, held, packet, &action);
 	return finish(skb, packet, verdict, action);
 }
@@ -477,23 +492,5 @@ int FAMILY(host_answer)(struct __sk_buff *skb)
 	skb_conclude(skb, &packet, PLACE_HOST, verdict);
 	return action;
 }
-
-#ifndef FAMILY_IPV6
-/* What the kernel's clocks say, for user space to tell jiffies from time. */
-struct clock_reading {
-	time_ns_t monotonic;
-	__u64 jiffies;
-};
-
-EXPORT(struct clock_reading);
-
-SEC("syscall")
-int clock(struct clock_reading *reading)
-{
-	reading->monotonic = bpf_ktime_get_ns();
-	reading->jiffies = bpf_jiffies64();
-	return 0;
-}
-#endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -6,6 +6,7 @@
 #include "give.h"
 #include "owners.h"
 #include "parse.h"
+#include "peer.h"
 #include "relay.h"
 #include "skb.h"
 
@@ -139,17 +140,17 @@ static __noinline enum verdict pass_on(struct __sk_buff *skb, struct packet *pac
 				       struct decision *decision, int *action)
 {
 	__u8 ttl = hop_ttl(decision->hop);
-	struct way way = {};
-	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
+	struct passage passage = {};
+	__u32 bytes = segment_bytes(skb, packet);
 
-	if (!way_find(skb, own_address(), decision->next, bytes, &way))
-		return DROP_NO_ROUTE;
 	packet->backend = decision->next;
-	if (bytes > way.mtu)
-		return has_outer(packet) ? DROP_TOO_BIG : too_big(packet, &way, OUTER_BYTES);
-	if (!skb_send_outer(skb, packet, ttl, &way))
+	if (!passage_find(skb, packet, bytes, &passage))
+		return DROP_NO_ROUTE;
+	if (bytes + passage.extra > passage.way.mtu)
+		return has_outer(packet) ? DROP_TOO_BIG
+					 : too_big(packet, &passage.way, passage.extra);
+	if (!passage_take(skb, packet, ttl, &passage, action))
 		return DROP_REWRITE;
-	*action = way_take(&way);
 	return decision->hop == HOP_FINAL ? SENT_FINAL : SENT_PASSED;
 }
 
@@ -191,6 +192,15 @@ static __always_inline bool foreign_target(address_t address)
 {
 	return same_address(address, own_address()) ||
 	       node_address_kind(address) == NODE_ADDRESS_OWN || service_has_address(address);
+}
+
+/* What may have an outer header to no pod: what a node sends by another node's address, and IPIP of
+ * foreign balancers. Not inlined: callers have no stack left. */
+static __noinline bool unwrap_aside(__u32 kind, address_t destination)
+{
+	if (kind == TRUST_NODE)
+		return same_address(destination, own_address());
+	return kind == TRUST_LOAD_BALANCER && foreign_target(destination);
 }
 
 /* What is known of the outer header, before the packet speaks of the inner one. */
@@ -255,8 +265,9 @@ static __always_inline enum verdict inner_read(struct __sk_buff *skb, struct pac
 /*
  * Reads what stands behind the outer header of a packet for a pod of this node, or of a note;
  * `hop`: how far it is on its way. PASS_LOCAL: the packet speaks of the inner one, which is as
- * `parsed` says; PASS_UNRESOLVED: a foreign balancer's, which leaves the choice of a pod to us.
- * What other nodes send to the node itself may be of a tunnel that is none of ours.
+ * `parsed` says; PASS_UNRESOLVED: a foreign balancer's, which leaves the choice of a pod to us, or
+ * what a node of ours may have sent by this node's address. What other nodes send to the node
+ * itself may be of a tunnel that is none of ours.
  */
 static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet *packet, __u32 *hop,
 					   enum parsed *parsed)
@@ -271,10 +282,8 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 	if (*hop == HOP_NOTE && !same_address(packet->destination, own_address()))
 		*hop = 0;
 	if (*hop != HOP_NOTE && (!endpoint || (own && !node)))
-		return sender && sender->kind == TRUST_LOAD_BALANCER &&
-			       foreign_target(packet->destination)
-			   ? PASS_UNRESOLVED
-			   : PASS_NOT_OURS;
+		return sender && unwrap_aside(sender->kind, packet->destination) ? PASS_UNRESOLVED
+										 : PASS_NOT_OURS;
 	/* A drop tells it, too. */
 	outer_note(packet);
 	if (packet->fragment)
@@ -288,6 +297,12 @@ static __always_inline enum verdict unwrap(struct __sk_buff *skb, struct packet 
 	if (verdict == PASS_LOCAL && *parsed == PARSED_WHOLE && fragment_is_first(packet))
 		fragment_learn(packet);
 	return verdict;
+}
+
+/* Of what isn't for the node itself as a backend: IPIP that another node may have sent by it. */
+static __always_inline bool is_again(const struct packet *packet, enum parsed parsed)
+{
+	return parsed == PARSED_PROTOCOL && packet->protocol == IPPROTO_OUTER;
 }
 
 #endif

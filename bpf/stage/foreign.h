@@ -4,6 +4,7 @@
 
 #include "affinity.h"
 #include "deliver.h"
+#include "host-read.h"
 #include "skb.h"
 #include "source.h"
 #include "told.h"
@@ -51,17 +52,48 @@ static __always_inline enum verdict foreign_itself(struct __sk_buff *skb, struct
 static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct packet *packet,
 					       int *action)
 {
-	__u32 bytes = segment_bytes(skb, packet) + OUTER_BYTES;
-	struct way way = {};
+	__u32 bytes = segment_bytes(skb, packet);
+	struct passage passage = {};
 
-	if (!way_find(skb, own_address(), packet->backend, bytes, &way))
+	if (!passage_find(skb, packet, bytes, &passage))
 		return DROP_NO_ROUTE;
-	if (bytes > way.mtu)
+	if (bytes + passage.extra > passage.way.mtu)
 		return DROP_TOO_BIG;
-	if (!skb_send_outer(skb, packet, IP_DEFAULT_TTL, &way))
+	if (!passage_take(skb, packet, IP_DEFAULT_TTL, &passage, action))
 		return DROP_REWRITE;
-	*action = way_take(&way);
 	return SENT_ENCAPSULATED;
+}
+
+/*
+ * What a node of ours has sent by this node's address, for a pod whose own the fabric may not route
+ * (peer.h); PASS_LOCAL: it is now what it would be without that. Else it is an operator's tunnel.
+ */
+static __always_inline enum verdict by_node_undo(struct __sk_buff *skb, struct packet *packet,
+						 struct scratch *held)
+{
+	struct translation to = {};
+	__u8 tos;
+	ip_t *ip;
+
+	if (packet->fragment || outer_parse(skb, packet) != PARSED_PROTOCOL ||
+	    packet->protocol != IPPROTO_OUTER || !endpoint_find(packet->destination))
+		return PASS_NOT_OURS;
+	if (!ecn_decapsulate(packet, &tos))
+		return DROP_ECN;
+	to.source = packet->source;
+	to.destination = packet->destination;
+	to.tos = tos;
+	to.ttl = packet->ttl;
+	sum_follow(skb, packet, &to);
+	held->taken = packet->l3 - ETH_HLEN;
+	if (bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN), BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO))
+		return DROP_REWRITE;
+	ip = skb_start(skb) + ETH_HLEN;
+	if ((void *)(ip + 1) > skb_end(skb))
+		return DROP_REWRITE;
+	header_translate(ip, packet, to.source, to.destination, tos, to.ttl);
+	return PASS_LOCAL;
 }
 
 /*
@@ -106,6 +138,22 @@ static __always_inline enum verdict foreign(struct __sk_buff *skb, struct packet
 		return verdict;
 	return endpoint_is_node(endpoint) ? foreign_itself(skb, packet, held)
 					  : foreign_here(skb, packet);
+}
+
+/* IPIP to no pod, of a node of ours or of a foreign balancer; PASS_LOCAL: to one of this node now.
+ */
+static __always_inline enum verdict to_no_pod(struct __sk_buff *skb, struct packet *packet,
+					      struct scratch *held, int *action)
+{
+	struct trusted *sender;
+
+	if (host_parse(skb, packet) != PARSED_PROTOCOL)
+		return PASS_NOT_OURS;
+	sender = sender_of(packet);
+	if (!sender)
+		return PASS_NOT_OURS;
+	return sender->kind == TRUST_NODE ? by_node_undo(skb, packet, held)
+					  : foreign(skb, packet, held, action);
 }
 
 #endif

@@ -236,19 +236,13 @@ static __always_inline bool outer_source_hashed(void)
 	return outer_host_mask;
 }
 
-/*
- * Writes a header in front of a packet, `bytes` before it; `sum` is that of all words but TOS,
- * length and destination, for IPPROTO_OUTER.
- */
-static __always_inline void outer_write_of(ip_t *outer, const struct packet *packet, ipv4_t source,
-					   ipv4_t destination, __u8 ttl, __u32 sum, __u32 bytes,
-					   __u8 protocol)
+/* A header of so many bytes in all, in network order; `sum` is as below. */
+static __always_inline void outer_fields(ip_t *outer, __u8 tos, __u16 total, ipv4_t source,
+					 ipv4_t destination, __u8 ttl, __u32 sum, __u8 protocol)
 {
-	__u16 total = bpf_htons(packet->total_bytes + bytes);
-
-	sum += ((__u32)packet->tos << 8) + total + checksum_word(destination) +
+	sum += ((__u32)tos << 8) + total + checksum_word(destination) +
 	       bpf_htons(protocol - IPPROTO_OUTER);
-	*(__u16 *)outer = IP_VERSION_IHL | packet->tos << 8;
+	*(__u16 *)outer = IP_VERSION_IHL | tos << 8;
 	outer->tot_len = total;
 	outer->id = 0;
 	outer->frag_off = IP_DF;
@@ -259,11 +253,31 @@ static __always_inline void outer_write_of(ip_t *outer, const struct packet *pac
 	outer->daddr = destination;
 }
 
+/*
+ * Writes a header in front of a packet, `bytes` before it; `sum` is that of all words but TOS,
+ * length and destination, for IPPROTO_OUTER.
+ */
+static __always_inline void outer_write_of(ip_t *outer, const struct packet *packet, ipv4_t source,
+					   ipv4_t destination, __u8 ttl, __u32 sum, __u32 bytes,
+					   __u8 protocol)
+{
+	outer_fields(outer, packet->tos, bpf_htons(packet->total_bytes + bytes), source,
+		     destination, ttl, sum, protocol);
+}
+
 /* That of RFC 2003. */
 static __always_inline void outer_write(ip_t *outer, const struct packet *packet, ipv4_t source,
 					ipv4_t destination, __u8 ttl, __u32 sum)
 {
 	outer_write_of(outer, packet, source, destination, ttl, sum, OUTER_BYTES, IPPROTO_OUTER);
+}
+
+/* A second outer header, in front of the one at `first`. */
+static __always_inline void outer_write_again(ip_t *outer, const ip_t *first, ipv4_t node)
+{
+	outer_fields(outer, first->tos, bpf_htons(bpf_ntohs(first->tot_len) + OUTER_BYTES),
+		     node_address, node, IP_DEFAULT_TTL, outer_sum(node_address, IP_DEFAULT_TTL),
+		     IPPROTO_OUTER);
 }
 
 /* Leads a packet that came with an outer header to a pod of this node. */

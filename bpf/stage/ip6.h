@@ -356,6 +356,17 @@ static __always_inline void outer_write(ip_t *outer, const struct packet *packet
 	outer_write_of(outer, packet, source, destination, ttl, sum, OUTER_BYTES, IPPROTO_OUTER);
 }
 
+/* A second outer header, in front of the one at `first`, with its class and label. */
+static __always_inline void outer_write_again(ip_t *outer, const ip_t *first, ipv6_t node)
+{
+	*(__be32 *)(void *)outer = *(const __be32 *)(const void *)first;
+	outer->payload_len = bpf_htons(bpf_ntohs(first->payload_len) + OUTER_BYTES);
+	outer->nexthdr = IPPROTO_OUTER;
+	outer->hop_limit = IP_DEFAULT_TTL;
+	address_store(&outer->saddr, own_address());
+	address_store(&outer->daddr, node);
+}
+
 static __always_inline void outer_lead(ip_t *outer, const struct packet *packet, ipv6_t pod)
 {
 	address_store(&outer->daddr, pod);

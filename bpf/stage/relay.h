@@ -4,6 +4,7 @@
 
 #include "give.h"
 #include "owners.h"
+#include "peer.h"
 #include "quote.h"
 
 /*
@@ -154,18 +155,17 @@ static __noinline enum verdict relay_choose(struct packet *packet, __u32 *hop)
 static __noinline enum verdict relay_pass(struct __sk_buff *skb, struct packet *packet, __u32 hop,
 					  int *action)
 {
-	__u32 bytes = packet->total_bytes + OUTER_BYTES;
-	struct way way = {};
+	__u32 bytes = packet->total_bytes;
+	struct passage passage = {};
 
 	if (!answer_allowed(packet->service))
 		return DROP_ANSWER_LIMIT;
-	if (!way_find(skb, own_address(), packet->backend, bytes, &way))
+	if (!passage_find(skb, packet, bytes, &passage))
 		return DROP_NO_ROUTE;
-	if (bytes > way.mtu)
+	if (bytes + passage.extra > passage.way.mtu)
 		return DROP_TOO_BIG;
-	if (!skb_send_outer(skb, packet, hop_ttl(hop), &way))
+	if (!passage_take(skb, packet, hop_ttl(hop), &passage, action))
 		return DROP_REWRITE;
-	*action = way_take(&way);
 	return SENT_RELAYED;
 }
 

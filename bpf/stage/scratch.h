@@ -43,7 +43,8 @@ struct scratch {
 	struct quote quote;
 	struct errand errand;
 	address_t pod;	      /* to whom host_deliver delivers */
-	__u32 taken;	      /* what told it its service: bytes that it had more when it came */
+	__u32 taken;	      /* bytes that it had more when it came, before what told its service,
+				 or an outer header, was taken off; 0 for a packet that is new */
 	address_t backend;    /* with an answer: to whom the packet would have gone */
 	service_id_t service; /* in whose name host_answer answers */
 	__u32 frame_bytes;    /* of the packet as it came */
@@ -63,6 +64,15 @@ static __always_inline struct scratch *scratch_row(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&FAMILY(scratch), &zero);
+}
+
+/* Bytes that the program before has taken off: of one packet, so nobody finds them there again. */
+static __always_inline __u32 scratch_taken(struct scratch *held)
+{
+	__u32 taken = held->taken;
+
+	held->taken = 0;
+	return taken;
 }
 
 /* For a program whose chain of calls is deep: its packet. */

@@ -52,7 +52,8 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 {
 	__u32 row = backend->nexthop;
 	nexthop_t *nexthop = bpf_map_lookup_elem(&FAMILY(nexthops), &row);
-	/* Pieces have no ports to tell a service by: IPIP takes them as they are. */
+	/* Pieces have no ports to tell a service by: IPIP takes them as they are, twice if it has
+	 * to go by the pod's node (host_fragment). */
 	const enum dispatch how = packet->fragment ? DISPATCH_IPIP : dispatch;
 	struct outer_ends ends;
 	struct way way = {};
@@ -67,8 +68,10 @@ static __noinline enum verdict to_node(struct __sk_buff *skb, struct packet *pac
 		ends.sum = outer_sum(ends.source, IP_DEFAULT_TTL);
 	}
 	ends.destination =
-	    how == DISPATCH_GENEVE ? geneve_target(nexthop, backend) : backend->address;
+	    dispatch == DISPATCH_GENEVE ? geneve_target(nexthop, backend) : backend->address;
 	extra = travels_plain(service, packet) ? 0 : dispatch_bytes_of(how);
+	if (extra && dispatch == DISPATCH_GENEVE && packet->fragment)
+		extra += OUTER_BYTES;
 	bytes = segment_bytes(skb, packet) + extra;
 	if (!way_of(skb, nexthop, ends.source, ends.destination, bytes, &way))
 		return DROP_NO_ROUTE;

@@ -7,6 +7,8 @@ import type { Dispatch } from "../config/dispatch.ts";
 import type { Config } from "../config/schema.ts";
 import type { FormerSlots } from "../datapath/former-owners.ts";
 import type {
+  EndpointKey6,
+  Peer6,
   ServiceId,
   SourceRange,
   SourceRangeKey6,
@@ -31,14 +33,14 @@ import { ManifestSource } from "../lb/yaml/source.ts";
 import { type Address, FAMILIES, type Family, type Ipv6, isIpv4 } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 import { createNodeAddresses } from "../node/addresses.ts";
-import { nodeAddressEntries, trustedEntries } from "../node/entries.ts";
+import { nodeAddressEntries, peerEntries, trustedEntries } from "../node/entries.ts";
 import { createNodeWriter, type NodeWriter } from "../node/writer.ts";
 import { createSyncGate, type SyncGate } from "../state/gate.ts";
 import { createNoTarget } from "../state/no-target.ts";
 import { Reconciler } from "../state/reconciler.ts";
 import { openAppliedFiles } from "./applied.ts";
 import type { NodeDatapath } from "./datapath.ts";
-import { followPeers } from "./peers.ts";
+import { createPeers, followPeers } from "./peers.ts";
 import { boundSockets, portConflicts } from "./port-conflicts.ts";
 import type { Settings } from "./settings.ts";
 import { type ApiSource, createApiSource, type Writers } from "./sources.ts";
@@ -85,6 +87,7 @@ function targetsOf({ tables, datapath, formerOwners, endpoints, wide }: NodeData
     sourceRanges: createMapTarget(datapath.maps.sourceRanges, "tables.sourceRanges"),
     endpoints,
     trusted: createMapTarget(datapath.maps.trusted, "tables.nodes"),
+    peers: createMapTarget(datapath.maps.peers, "tables.backends"),
     // Where IPv6 is off, no row has an entry of it.
     targets6:
       maps6 === undefined
@@ -100,6 +103,10 @@ function targetsOf({ tables, datapath, formerOwners, endpoints, wide }: NodeData
       maps6 === undefined
         ? createNoTarget<TrustedKey6, Trusted>("trusted6")
         : createMapTarget(maps6.trusted, "tables.nodes"),
+    peers6:
+      maps6 === undefined
+        ? createNoTarget<EndpointKey6, Peer6>("peers6")
+        : createMapTarget(maps6.peers, "tables.backends"),
   };
 }
 
@@ -113,11 +120,12 @@ function openWriters(
 ) {
   const nodes = createNodeWriter();
   const endpoints = createEndpointWriter();
+  const own =
+    identity.address6 === undefined ? [identity.address] : [identity.address, identity.address6];
   const addresses = createNodeAddresses({
     devices,
     nodes: nodes.nodes,
-    known:
-      identity.address6 === undefined ? [identity.address] : [identity.address, identity.address6],
+    known: own,
   });
   const { sizes, maps } = node.datapath;
   const { targets } = maps;
@@ -156,7 +164,16 @@ function openWriters(
     addresses: addresses.addresses,
   });
   const ownBackends = createOwnBackends({ lb, addresses: addresses.addresses });
-  return { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks, ownBackends };
+  const peers =
+    config.dispatch === "geneve"
+      ? createPeers({
+          tables: { endpoints, lb, nodes },
+          ports: lb.ports,
+          own,
+          room: sizes.entries["peers"] ?? 0,
+        })
+      : undefined;
+  return { nodes, endpoints, addresses, kernel, lb, hostPorts, healthChecks, ownBackends, peers };
 }
 
 type AllWriters = ReturnType<typeof openWriters>;
@@ -165,7 +182,7 @@ function openReconciler(
   config: Config,
   identity: NodeIdentity,
   node: NodeDatapath,
-  { nodes, addresses, endpoints, lb, ownBackends }: AllWriters,
+  { nodes, addresses, endpoints, lb, ownBackends, peers }: AllWriters,
   gate: SyncGate,
 ): ServiceReconciler {
   const reconciler: ServiceReconciler = new Reconciler({ targets: targetsOf(node), gate });
@@ -178,6 +195,9 @@ function openReconciler(
     endpointEntries(identity.name, row).filter(({ key }) => isServed({ address: key })),
   );
   reconciler.add(ownBackends.backends, ({ address }) => ownEntries(address));
+  if (peers !== undefined) {
+    reconciler.add(peers.rows, (row) => (isServed({ address: row.pod }) ? peerEntries(row) : []));
+  }
   reconciler.add(lb.ports, (row) => servicePortEntries(options, row));
   return reconciler;
 }
@@ -272,9 +292,8 @@ export function createServices(
       await manifests.close();
       await parser.close();
       await healthChecks[Symbol.asyncDispose]();
-      hostPorts[Symbol.dispose]();
-      ownBackends[Symbol.dispose]();
-      addresses[Symbol.dispose]();
+      const followers = [hostPorts, ownBackends, addresses, writers.peers];
+      for (const follower of followers) follower?.[Symbol.dispose]();
       leave();
       traffic[Symbol.dispose]();
       lb.close();

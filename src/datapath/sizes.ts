@@ -58,6 +58,7 @@ export function sizesOf(limits: Limits, cpus: number): Sizes {
     conntrack: limits.flows * 2,
     targets: Math.max(65_536, limits.endpoints * 16),
     endpoints: limits.endpoints,
+    peers: limits.backends,
     trusted: limits.nodes,
     former_owners: limits.formerOwners,
     source_ranges: limits.sourceRanges,

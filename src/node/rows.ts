@@ -21,6 +21,13 @@ export interface TrustedSource {
   readonly trust: Trust;
 }
 
+/** A pod of another node. Key: `pod`. */
+export interface PeerRow {
+  readonly pod: Address;
+  /** Its node's address, of the same family. */
+  readonly node: Address;
+}
+
 /** An address of a node. Key: `address`. */
 export interface NodeAddressRow {
   readonly address: Address;

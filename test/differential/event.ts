@@ -93,6 +93,8 @@ export interface OuterSpec {
   readonly fragmentOffset: number;
   /** It is Geneve with this option, and Ethernet inside. */
   readonly geneve?: "service" | "none" | "other";
+  /** It comes by the pod's node, behind a header of its own to that; how congested it was. */
+  readonly byNode?: { readonly from: OuterSpec["from"]; readonly ecn: number };
   /** Added to the right total length. */
   readonly lengthError: number;
 }

@@ -251,8 +251,9 @@ function outerLayers(outer: OuterSpec, node: NodeIndex, said: Said): LayerInit[]
     prefix: (OUTER_PREFIX + 0x0102) as Ipv4,
     stranger: STRANGER,
   };
+  const sourceOf = (from: OuterSpec["from"]): Ipv4 => sources[from] ?? STRANGER;
   const ip = {
-    source: sources[outer.from] ?? STRANGER,
+    source: sourceOf(outer.from),
     target: (outer.pod === THE_NODE ? NODES[node] : PODS[outer.pod]) ?? STRANGER,
     ttl: outer.ttl,
     ecn: outer.ecn,
@@ -260,7 +261,11 @@ function outerLayers(outer: OuterSpec, node: NodeIndex, said: Said): LayerInit[]
     fragmentOffset: outer.fragmentOffset,
     options: optionBytes(outer.optionBytes),
   };
-  if (outer.geneve === undefined) return [ipv4({ ...ip, protocol: 4 })];
+  const { byNode } = outer;
+  const toNode = byNode && { source: sourceOf(byNode.from), target: NODES[node] ?? STRANGER };
+  const first =
+    toNode === undefined ? [] : [ipv4({ ...toNode, ecn: byNode?.ecn ?? 0, protocol: 4 })];
+  if (outer.geneve === undefined) return [...first, ipv4({ ...ip, protocol: 4 })];
   const options = {
     none: new Uint8Array(),
     service: dsrGeneveOption(said.address, said.port),

@@ -98,14 +98,17 @@ export function overwrites(prng: Prng, below: number): [number, number][] {
 
 export function outerSpec(prng: Prng, node: NodeIndex): OuterSpec {
   const { moreFragments = false, fragmentOffset = 0 } = fragment(prng, 2);
-  return {
-    from: prng.weighted<OuterSpec["from"]>(
+  const sender = (): OuterSpec["from"] =>
+    prng.weighted<OuterSpec["from"]>(
       [14, "node"],
       [1, "other node"],
       [3, "load balancer"],
       [1, "prefix"],
       [1, "stranger"],
-    ),
+    );
+  const from = sender();
+  return {
+    from,
     pod: prng.weighted(
       [90, prng.pick(PODS_OF_NODE[node])],
       [6, prng.below(PODS.length)],
@@ -116,6 +119,9 @@ export function outerSpec(prng: Prng, node: NodeIndex): OuterSpec {
     optionBytes: prng.weighted([30, 0], [1, 4], [1, 40]),
     moreFragments,
     fragmentOffset,
+    ...(prng.chance(15)
+      ? { byNode: { from: sender(), ecn: prng.weighted([5, 0], [1, 1], [2, 3]) } }
+      : {}),
     lengthError: prng.weighted([40, 0], [1, 1], [1, -1], [1, -20], [1, -40], [1, 8]),
   };
 }

@@ -307,6 +307,11 @@ function putNexthop(stage: Stage, event: Extract<StateEvent, { kind: "nexthop" }
     outerSource: twin.address(NODES[event.outerSource] ?? ANY_IPV4),
     peer: twin.address(NODES[event.peer] ?? ANY_IPV4),
   });
+  const peer = NODES[event.peer];
+  twin.putPeer(
+    twin.address(PODS[event.pod] ?? ANY_IPV4),
+    peer === undefined ? undefined : twin.address(peer),
+  );
 }
 
 export function applyState(stage: Stage, event: ServiceEvent | StateEvent): void {

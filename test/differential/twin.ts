@@ -224,6 +224,18 @@ export class Twin {
     });
   }
 
+  /** The node of a pod elsewhere. */
+  putPeer(pod: Address, peer: Address | undefined): void {
+    const key = { address: pod as Ipv4 };
+    if (peer === undefined) {
+      this.model.tables.peers.delete(pod);
+      this.real.maps.peers.delete(key);
+      return;
+    }
+    this.model.tables.peers.set(pod, peer);
+    this.real.maps.peers.update(key, { node: peer as Ipv4 });
+  }
+
   putTrusted(prefixes: readonly Trusted[]): void {
     const keyOf = ({ prefixLength, address }: Trusted) => ({
       prefixLength,
@@ -363,6 +375,7 @@ export class Twin {
     // Frontends of others lead to rows that a sequence may never write.
     for (const row of tables.services.keys()) this.putService(row, EMPTY_SERVICE);
     this.putTrusted([]);
+    for (const pod of [...tables.peers.keys()]) this.putPeer(pod, undefined);
     for (const { service } of [...tables.sourceRanges]) this.putSourceRanges(service, []);
     for (const address of [...tables.endpoints.keys()]) this.putEndpoint(address, undefined);
     for (const [key] of [...maps.targets.entries()]) maps.targets.delete(key);

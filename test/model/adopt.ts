@@ -3,7 +3,7 @@
 
 import type { Address } from "./family.ts";
 import { type Arrival, getsReplyKey, replyKeyOf, requestKey } from "./flow.ts";
-import type { Node } from "./node.ts";
+import { bytesOf, type Node } from "./node.ts";
 import { FLOW, PROTOCOL } from "./numbers.ts";
 import { isConnected, isSyn } from "./packet.ts";
 import type { Flow, Service, Target } from "./tables.ts";
@@ -62,6 +62,6 @@ function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow 
     seen: input.jiffies,
     flags: isConnected(ip) && !isSyn(ip, l4) ? flags | FLOW.confirmed : flags,
     packets: 1,
-    bytes: input.frame.length,
+    bytes: bytesOf(input),
   };
 }

@@ -165,7 +165,7 @@ function exitTo(
   if (backend.nexthop >= node.limits.nexthops) return "DROP_TABLE";
   const nexthop = node.tables.nexthops.get(backend.nexthop);
   const outerSource = nexthop?.outerSource ?? node.family.nobody;
-  const target = dispatchTarget(node, ip, backend, nexthop);
+  const target = dispatchTarget(node, backend, nexthop);
   const needed = place === "edge" ? NEXTHOP.edge : NEXTHOP.resolved;
   if (nexthop !== undefined && (nexthop.flags & needed) !== 0) {
     const { ifindex, mtu, destination, source } = nexthop;
@@ -227,11 +227,6 @@ function sendPlain(node: Node, packet: Balanced, exit: Exit): Outcome {
 export function countSent(node: Node, { input, ip, l4, backend }: Balanced): void {
   const connections = isSyn(ip, l4) ? 1 : 0;
   node.count(backend.counter, { packets: 1, bytes: input.frame.length, connections });
-}
-
-/** Bytes of IP that a packet, or one segment of it, has with an outer header. */
-export function outerSize(ip: Ip, l4: L4, gsoSize: number): number {
-  return segmentSize(ip, l4, gsoSize) + ip.family.headerBytes;
 }
 
 /** Bytes of IP that a packet, or one segment of it, has. */

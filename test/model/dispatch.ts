@@ -2,6 +2,7 @@
 // *Dispatch*: how a packet to a pod of another node says its service.
 
 import type { Balanced } from "./balance.ts";
+import { encapsulateAgain, peerOf } from "./by-node.ts";
 import { concat, set16, set32 } from "./bytes.ts";
 import type { Address, Family, Ip } from "./family.ts";
 import { drop, type Node, type Outcome, pass } from "./node.ts";
@@ -36,19 +37,19 @@ export function dispatchBytes(node: Node, ip: Ip): number {
   const { family } = node;
   const dispatch = dispatchOf(node, ip);
   if (dispatch === DISPATCH.geneve) return geneveBytes(family);
-  return dispatch === DISPATCH.option ? optionBytes(family) : family.headerBytes;
+  if (dispatch === DISPATCH.option) return optionBytes(family);
+  return family.headerBytes * (node.config.dispatch === DISPATCH.geneve ? 2 : 1);
 }
 
 /** What the next hop has to lead to. */
 export function dispatchTarget(
   node: Node,
-  ip: Ip,
   backend: Backend,
   nexthop: Nexthop | undefined,
 ): Address {
   const { nobody } = node.family;
   const peer = nexthop?.peer ?? nobody;
-  return dispatchOf(node, ip) === DISPATCH.geneve && peer !== nobody ? peer : backend.address;
+  return node.config.dispatch === DISPATCH.geneve && peer !== nobody ? peer : backend.address;
 }
 
 /** 9: the packet as it leaves but for its MACs, or what else becomes of it. */
@@ -63,12 +64,11 @@ export function dispatchPacket(
   if (to.refuses) return drop("DROP_REWRITE", frame);
   if (dispatch === DISPATCH.geneve) return inGeneve(packet, to);
   const { source } = to;
-  return encapsulate(frame, packet.ip, {
-    source,
-    destination: packet.backend.address,
-    ttl: HOP_TTL[0],
-    spread: packet.hash.high,
-  });
+  const pod = packet.backend.address;
+  const outer = { source, destination: pod, ttl: HOP_TTL[0], spread: packet.hash.high };
+  const sent = encapsulate(frame, packet.ip, outer);
+  const by = peerOf(node, pod);
+  return by === undefined ? sent : encapsulateAgain(node, sent, by);
 }
 
 function inGeneve(

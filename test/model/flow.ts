@@ -4,7 +4,7 @@
 import { give } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import type { FlowHash } from "./hash.ts";
-import type { Input, Node, Outcome } from "./node.ts";
+import { bytesOf, type Input, type Node, type Outcome } from "./node.ts";
 import { DIRECTION, FLOW, TCP } from "./numbers.ts";
 import { isConnected, isSyn, type L4 } from "./packet.ts";
 import type { Endpoint, Flow, FlowKey } from "./tables.ts";
@@ -102,7 +102,7 @@ export function getsReplyKey(node: Node, flow: Flow, protocol: number): boolean 
 export function touch(flow: Flow, input: Input): void {
   flow.seen = input.jiffies;
   flow.packets += 1;
-  flow.bytes += input.frame.length;
+  flow.bytes += bytesOf(input);
 }
 
 /** The flags for a FIN of a side, and for an RST. */

@@ -2,7 +2,8 @@
 // *IPIP of foreign balancers*: they address the node, or the service, and leave it the choice.
 
 import { chooseBackend, slotFor, tupleOf } from "./affinity.ts";
-import { countSent, outerSize, serviceRow, wayOf } from "./balance.ts";
+import { countSent, segmentSize, serviceRow, wayOf } from "./balance.ts";
+import { passageTo, sendBy } from "./by-node.ts";
 import { concat } from "./bytes.ts";
 import { deliver } from "./deliver.ts";
 import { isItself } from "./endpoint.ts";
@@ -10,16 +11,7 @@ import type { Address, Ip } from "./family.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome } from "./node.ts";
 import { BACKEND, KIND, NODE_ADDRESS } from "./numbers.ts";
-import {
-  changeHeader,
-  ETHERNET,
-  hasPorts,
-  type L4,
-  parseL4,
-  writeAddress,
-  writeMacs,
-} from "./packet.ts";
-import { redirect } from "./pass.ts";
+import { changeHeader, ETHERNET, hasPorts, type L4, parseL4, writeAddress } from "./packet.ts";
 import { innerEcn } from "./receive.ts";
 
 /** What a foreign balancer may address in place of a pod. */
@@ -96,12 +88,13 @@ function sendOn(
   { ip, l4, pod }: { readonly ip: Ip; readonly l4: L4; readonly pod: Address },
 ): Outcome {
   const source = node.config.nodeAddress;
-  const bytes = outerSize(ip, l4, input.gsoSize);
-  const route = node.route(input, source, pod, bytes);
-  if (route === undefined) return drop("DROP_NO_ROUTE", input.frame);
-  if (bytes > route.mtu) return drop("DROP_TOO_BIG", input.frame);
-  const frame = input.frame.slice();
-  redirect(frame, outer, { source, destination: pod, ttl: 64 });
-  if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
+  const bytes = segmentSize(ip, l4, input.gsoSize);
+  const passage = passageTo(node, input, pod, bytes);
+  if (passage === undefined) return drop("DROP_NO_ROUTE", input.frame);
+  const { route, extra } = passage;
+  if (bytes + extra > route.mtu) return drop("DROP_TOO_BIG", input.frame);
+  const header = { source, destination: pod, ttl: 64, spread: 0 };
+  const frame = sendBy(node, { input, frame: input.frame, outer, ip }, passage, header);
+  if (frame === undefined) return drop("DROP_REWRITE", input.frame);
   return { verdict: "SENT_ENCAPSULATED", way: wayOf(route), frame };
 }

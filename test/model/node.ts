@@ -90,6 +90,8 @@ export interface Input {
   readonly gsoSize: number;
   /** One of a ring's slots by chance; those that are given have a backend each, every other. */
   readonly draw?: (slots: readonly number[]) => number;
+  /** Bytes that it had more when it came. */
+  readonly taken?: number;
 }
 
 /** Where a frame goes. */
@@ -285,6 +287,11 @@ function isIn(
 /** Jiffies from `then` to `now`, which count modulo 2^32. */
 export function elapsed(now: number, then: number): number {
   return (now - then) >>> 0;
+}
+
+/** Bytes of a frame as it came. */
+export function bytesOf({ frame, taken = 0 }: Input): number {
+  return frame.length + taken;
 }
 
 export function pass(verdict: Verdict, frame: Uint8Array): Outcome {

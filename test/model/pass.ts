@@ -2,13 +2,14 @@
 // *Pass*: to another owner of a flow's slot.
 
 import { fragNeeded } from "./answer.ts";
-import { outerSize, wayOf } from "./balance.ts";
+import { segmentSize, wayOf } from "./balance.ts";
+import { passageTo, sendBy } from "./by-node.ts";
 import { set8 } from "./bytes.ts";
 import type { Address, Ip } from "./family.ts";
 import { type Arrival, updateFromClient } from "./flow.ts";
 import { drop, type Node, type Note, type Outcome } from "./node.ts";
 import { FINAL, HOP_TTL, KNOWN, NOTE_TTL } from "./numbers.ts";
-import { changeHeader, encapsulate, writeAddress, writeMacs } from "./packet.ts";
+import { changeHeader, writeAddress, writeMacs } from "./packet.ts";
 import type { Flow, Service } from "./tables.ts";
 
 /** To an owner that isn't known to have the flow. */
@@ -79,21 +80,17 @@ function send(
   const { input, outer, ip, l4, hash } = arrival;
   const source = node.config.nodeAddress;
   const ttl = HOP_TTL[hop] ?? 0;
-  const bytes = outerSize(ip, l4, input.gsoSize);
-  const route = node.route(input, source, owner, bytes);
-  if (route === undefined) return drop("DROP_NO_ROUTE", arrival.frame);
-  if (bytes > route.mtu) {
+  const bytes = segmentSize(ip, l4, input.gsoSize);
+  const passage = passageTo(node, input, owner, bytes);
+  if (passage === undefined) return drop("DROP_NO_ROUTE", arrival.frame);
+  const { route, extra } = passage;
+  if (bytes + extra > route.mtu) {
     if (outer !== undefined) return drop("DROP_TOO_BIG", arrival.frame);
     const as = { ...input, frame: arrival.frame };
-    return fragNeeded(node, as, ip, { service, mtu: route.mtu - ip.family.headerBytes });
+    return fragNeeded(node, as, ip, { service, mtu: route.mtu - extra });
   }
-  if (outer === undefined && node.around.refusesRoom(input)) {
-    return drop("DROP_REWRITE", arrival.frame);
-  }
-  let frame: Uint8Array = arrival.frame.slice();
-  const to = { source, destination: owner, ttl, spread: hash.high };
-  if (outer === undefined) frame = encapsulate(frame, ip, to);
-  else redirect(frame, outer, to);
-  if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
+  const header = { source, destination: owner, ttl, spread: hash.high };
+  const frame = sendBy(node, arrival, passage, header);
+  if (frame === undefined) return drop("DROP_REWRITE", arrival.frame);
   return { verdict: hop === FINAL ? "SENT_FINAL" : "SENT_PASSED", way: wayOf(route), frame };
 }

@@ -3,6 +3,7 @@
 
 import { tupleOf } from "./affinity.ts";
 import { serviceRow } from "./balance.ts";
+import { takeByNode } from "./by-node.ts";
 import { deliver } from "./deliver.ts";
 import { isItself } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
@@ -26,7 +27,7 @@ export function receive(node: Node, input: Input, outer: Ip): Outcome {
   if (isNote || !isItself(node, outer.destination)) return unwrap(node, input, outer);
   // What other nodes send to this one: a tunnel that is none of ours carries what it likes.
   if (node.trust(outer.source) === TRUST.node && !isOurs(node, input, outer)) {
-    return pass("PASS_NOT_OURS", frame);
+    return takeByNode(node, input, outer, (left, to) => receive(node, left, to));
   }
   const outcome = unwrap(node, input, outer);
   const { verdict } = outcome;
@@ -65,6 +66,9 @@ function unwrap(node: Node, input: Input, outer: Ip): Outcome {
   const isForNode = isItself(node, outer.destination) && trust !== TRUST.node;
   if (!isNote && (isForNode || !node.tables.endpoints.has(outer.destination))) {
     const isForeign = trust === TRUST.loadBalancer && isForeignTarget(node, outer.destination);
+    if (trust === TRUST.node && outer.destination === node.config.nodeAddress) {
+      return takeByNode(node, input, outer, (left, to) => receive(node, left, to));
+    }
     if (!isForeign) return pass("PASS_NOT_OURS", frame);
     return takeForeign(node, input, outer, (led, to) => receive(node, led, to));
   }

@@ -3,6 +3,7 @@
 
 import { backendOfSlot, slotFor, tupleOf } from "./affinity.ts";
 import { serviceRow, wayOf } from "./balance.ts";
+import { passageTo, sendBy } from "./by-node.ts";
 import { concat } from "./bytes.ts";
 import { give, podAt } from "./endpoint.ts";
 import { type Said, sendError } from "./errand.ts";
@@ -11,8 +12,7 @@ import { requestKey } from "./flow.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, FLOW, HOP_TTL, KNOWN, LAST_HOP } from "./numbers.ts";
-import { ETHERNET, encapsulate, writeMacs } from "./packet.ts";
-import { redirect } from "./pass.ts";
+import { ETHERNET } from "./packet.ts";
 import { asAnswered, asSent, isOverLimit, type Quote, quoteOf, translateError } from "./quote.ts";
 import { type Flow, pairKey, type Service } from "./tables.ts";
 
@@ -136,16 +136,14 @@ function toOwner(
   const came = input.frame;
   if (isOverLimit(node, input, to.service)) return drop("DROP_ANSWER_LIMIT", came);
   const source = node.config.nodeAddress;
-  const bytes = icmp.totalLength + icmp.family.headerBytes;
-  const route = node.route(input, source, to.owner, bytes);
-  if (route === undefined) return drop("DROP_NO_ROUTE", came);
-  if (bytes > route.mtu) return drop("DROP_TOO_BIG", came);
+  const passage = passageTo(node, input, to.owner, icmp.totalLength);
+  if (passage === undefined) return drop("DROP_NO_ROUTE", came);
+  const { route, extra } = passage;
+  if (icmp.totalLength + extra > route.mtu) return drop("DROP_TOO_BIG", came);
   const { high: spread } = hashOf(tupleOf(quote.ip, quote.l4), node.config.hashSeed);
   const header = { source, destination: to.owner, ttl: HOP_TTL[to.hop] ?? 0, spread };
-  if (outer === undefined && node.around.refusesRoom(input)) return drop("DROP_REWRITE", came);
-  const frame = outer === undefined ? encapsulate(came, icmp, header) : came.slice();
-  if (outer !== undefined) redirect(frame, outer, header);
-  if (route.macs !== undefined) writeMacs(frame, route.macs.destination, route.macs.source);
+  const frame = sendBy(node, { input, frame: came, outer, ip: icmp }, passage, header);
+  if (frame === undefined) return drop("DROP_REWRITE", came);
   return { verdict: "SENT_RELAYED", way: wayOf(route), frame };
 }
 

@@ -169,6 +169,8 @@ export interface Tables {
   readonly targets: Map<string, Target>;
   /** By address. */
   readonly endpoints: Map<Address, Endpoint>;
+  /** Pods of other nodes → their nodes. */
+  readonly peers: Map<Address, Address>;
   trusted: Trusted[];
   sourceRanges: SourceRange[];
   /** `pairKey(service id, slot)` → addresses, newest first, nobody's ends the list. */
@@ -195,6 +197,7 @@ export function emptyTables(): Tables {
     conntrack: new Map(),
     targets: new Map(),
     endpoints: new Map(),
+    peers: new Map(),
     trusted: [],
     sourceRanges: [],
     formerOwners: new Map(),

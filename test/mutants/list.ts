@@ -2,6 +2,7 @@
 // Faults of the packet path: a place in a file of bpf/ that stands there once, and what it becomes.
 // Each is one that a person could make and that would load.
 
+import { BY_NODE_MUTANTS } from "./by-node.ts";
 import { CAPTURE_MUTANTS } from "./capture.ts";
 import { DISPATCH_MUTANTS } from "./dispatch.ts";
 import { CONNTRACK_MUTANTS } from "./flows.ts";
@@ -41,4 +42,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...CAPTURE_MUTANTS,
   ...TOLD_MUTANTS,
   ...HERE_MUTANTS,
+  ...BY_NODE_MUTANTS,
 ];

@@ -54,8 +54,8 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "relays to other nodes have no limit",
-    from: "struct way way = {};\n\n\tif (!answer_allowed(packet->service))",
-    to: "struct way way = {};\n\n\tif (0)",
+    from: "struct passage passage = {};\n\n\tif (!answer_allowed(packet->service))",
+    to: "struct passage passage = {};\n\n\tif (0)",
   },
   { name: "errors don't count hops", from: "\t*hop += 1;\n", to: "" },
   { name: "errors go by memory twice", from: "if (hop > HOP_LAST)", to: "if (0)" },

@@ -16,25 +16,25 @@ const ENCAP = inFile("stage/encap.h", [
   {
     name: "TOS isn't copied",
     file: "stage/ip4.h",
-    from: "IP_VERSION_IHL | packet->tos << 8;",
+    from: "IP_VERSION_IHL | tos << 8;",
     to: "IP_VERSION_IHL;",
   },
   {
     name: "outer length without the outer header",
     file: "stage/ip4.h",
-    from: "total = bpf_htons(packet->total_bytes + bytes);",
-    to: "total = bpf_htons(packet->total_bytes);",
+    from: "packet->tos, bpf_htons(packet->total_bytes + bytes), source",
+    to: "packet->tos, bpf_htons(packet->total_bytes), source",
   },
   {
     name: "outer checksum without length",
     file: "stage/ip4.h",
-    from: "sum += ((__u32)packet->tos << 8) + total +",
-    to: "sum += ((__u32)packet->tos << 8) +",
+    from: "sum += ((__u32)tos << 8) + total +",
+    to: "sum += ((__u32)tos << 8) +",
   },
   {
     name: "outer checksum without TOS",
     file: "stage/ip4.h",
-    from: "sum += ((__u32)packet->tos << 8) + total",
+    from: "sum += ((__u32)tos << 8) + total",
     to: "sum += total",
   },
   {
@@ -202,7 +202,7 @@ const HOST = inFile("host.bpf.c", [
   {
     name: "passed packets aren't measured",
     file: "stage/deliver.h",
-    from: "if (bytes > way.mtu)\n\t\treturn has_outer(packet)",
+    from: "if (bytes + passage.extra > passage.way.mtu)\n\t\treturn has_outer(packet)",
     to: "if (0)\n\t\treturn has_outer(packet)",
   },
   {
@@ -249,9 +249,9 @@ const HOST = inFile("host.bpf.c", [
   },
   {
     name: "pass for another owner",
-    file: "stage/deliver.h",
-    from: "way_find(skb, own_address(), decision->next, bytes, &way)",
-    to: "way_find(skb, decision->next, own_address(), bytes, &way)",
+    file: "stage/peer.h",
+    from: "way_find(skb, own_address(), by_node ? passage->node : packet->backend,\n",
+    to: "way_find(skb, by_node ? passage->node : packet->backend, own_address(),\n",
   },
 ]);
 

@@ -253,8 +253,8 @@ const TOLD: readonly Mutant[] = [
   {
     name: "what was taken off a told packet isn't counted",
     file: "host.bpf.c",
-    from: "\t\tpacket->frame_bytes += held->taken;\n",
-    to: "",
+    from: "taken = scratch_taken(held);\n\tpacket = scratch_packet(held, skb->len + taken);",
+    to: "taken = scratch_taken(held);\n\tpacket = scratch_packet(held, skb->len);",
   },
   {
     name: "answers to told packets are counted without what was taken off",
@@ -307,13 +307,13 @@ const FOREIGN: readonly Mutant[] = [
   {
     name: "a foreign balancer's packet goes on at its own TTL",
     file: "stage/foreign.h",
-    from: "skb_send_outer(skb, packet, IP_DEFAULT_TTL, &way)",
-    to: "skb_send_outer(skb, packet, packet->outer_ttl, &way)",
+    from: "passage_take(skb, packet, IP_DEFAULT_TTL, &passage, action)",
+    to: "passage_take(skb, packet, packet->outer_ttl, &passage, action)",
   },
   {
     name: "a foreign balancer's packet is too big for nothing",
     file: "stage/foreign.h",
-    from: "\tif (bytes > way.mtu)\n\t\treturn DROP_TOO_BIG;\n",
+    from: "\tif (bytes + passage.extra > passage.way.mtu)\n\t\treturn DROP_TOO_BIG;\n",
     to: "",
   },
   {

@@ -74,14 +74,19 @@ const ANSWER = { sourcePort: 5353, targetPort: CLIENT_PORT };
 const FROM_NEAR = { source: NEAR, target: CLIENT, ttl: 64 };
 const FROM_SERVICE = { source: SERVICES.nearDns.address, target: CLIENT, ttl: 63 };
 
+const inIpip = (packet: Packet): Packet => ipipTo(FAR, packet);
+
 /** Whatever the dispatch is, as pieces have no ports to tell a service by; by this next hop. */
-export const piecesInIpip = (nexthop: Mac): readonly Row[] => [
+export const piecesInIpip = (
+  nexthop: Mac,
+  encapsulated: (packet: Packet) => Packet = inIpip,
+): readonly Row[] => [
   {
     title: "a first piece is encapsulated in IPIP",
     places: HOST,
     coming: { packet: arriving(firstToFar) },
     verdict: "SENT_ENCAPSULATED",
-    leaving: framed(UPLINK_MAC, nexthop, ipipTo(FAR, firstToFar)),
+    leaving: framed(UPLINK_MAC, nexthop, encapsulated(firstToFar)),
     isCut: true,
   },
   {
@@ -90,7 +95,7 @@ export const piecesInIpip = (nexthop: Mac): readonly Row[] => [
     before: learned,
     coming: { packet: arriving(laterToFar) },
     verdict: "SENT_ENCAPSULATED",
-    leaving: framed(UPLINK_MAC, nexthop, ipipTo(FAR, laterToFar)),
+    leaving: framed(UPLINK_MAC, nexthop, encapsulated(laterToFar)),
     isCut: true,
   },
 ];

@@ -11,7 +11,7 @@ import { AFFINITY_ROWS, AFFINITY_SNAT_ROWS } from "./affinity-rows.ts";
 import { ANSWER_ROWS } from "./answer-rows.ts";
 import { BALANCE_ROWS, FIRST_ROWS } from "./balance-rows.ts";
 import { CHANGE_ROWS } from "./change-rows.ts";
-import { GATEWAY_MAC, OTHER_NODE_MAC } from "./cluster.ts";
+import { FAR, GATEWAY_MAC, OTHER_NODE, OTHER_NODE_MAC } from "./cluster.ts";
 import { DISPATCH_ROWS, GENEVE_ROWS, OPTION_ROWS } from "./dispatch-rows.ts";
 import { FOREIGN_ROWS } from "./foreign-rows.ts";
 import {
@@ -21,7 +21,7 @@ import {
   PIECES_WITH_OPTIONS,
   piecesInIpip,
 } from "./fragment-rows.ts";
-import { arriving, SYN, toService } from "./frames.ts";
+import { arriving, ipipTo, SYN, toService } from "./frames.ts";
 import { HERE_OPTION_ROWS, HERE_ROWS } from "./here-rows.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
@@ -32,6 +32,7 @@ import { OUTBOUND_ICMP_ROWS } from "./outbound-icmp-rows.ts";
 import { OUTBOUND_ROWS } from "./outbound-rows.ts";
 import { OWN_ROWS } from "./own-rows.ts";
 import { OWNER_ROWS } from "./owner-rows.ts";
+import { BY_NODE_ROWS, PEER_ROWS } from "./peer-rows.ts";
 import { POD_ROWS } from "./pod-rows.ts";
 import { RECEIVE_ROWS } from "./receive-rows.ts";
 import { RELAY_ROWS } from "./relay-rows.ts";
@@ -92,6 +93,7 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...DISPATCH_ROWS,
   ...FOREIGN_ROWS,
   ...HERE_ROWS,
+  ...PEER_ROWS,
   ...SCTP_ROWS,
 ]);
 suiteOn(
@@ -103,7 +105,8 @@ suiteOn("a node that sends Geneve", "dispatch: geneve", [
   ...GENEVE_ROWS,
   ...mssRows(94),
   ...SCTP_GENEVE_ROWS,
-  ...piecesInIpip(OTHER_NODE_MAC),
+  ...piecesInIpip(OTHER_NODE_MAC, (piece) => ipipTo(OTHER_NODE, ipipTo(FAR, piece))),
+  ...BY_NODE_ROWS,
 ]);
 suiteOn("a node that sends options", "dispatch: opt", [
   ...OPTION_ROWS,

@@ -108,6 +108,10 @@ const fromNear = (more: Partial<Reply> = {}): Reply => ({ source: NEAR, port: 80
 const dnsFromNear = (more: Partial<Reply> = {}): Reply =>
   fromNear({ port: 5353, protocol: "UDP", ...more });
 
+/** Of a service's reply, and of what the near pod sent. */
+export const aboutReplyOf = (name: ServiceName): Packet => told(replyOf(name));
+export const aboutNearsReply: Packet = told(fromNear());
+
 /** As this node passes it on, in an outer header that it wrote or that came. */
 const relayed = (packet: Packet, pod: Ipv4, ttl: number = TTL.first): Packet =>
   framed(UPLINK_MAC, GATEWAY_MAC, ipipTo(pod, packet, { dscp: 48, ttl }));

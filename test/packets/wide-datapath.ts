@@ -30,6 +30,7 @@ export function openWide({ constants, ...options }: DatapathOptions): Datapath {
 function copyTables(from: DatapathMaps, to: DatapathMaps): void {
   copy(from.backends, to.backends);
   copy(from.nexthops, to.nexthops);
+  copy(from.peers, to.peers);
   copy(from.endpoints, to.endpoints);
   copy(from.targets, to.targets);
   copy(from.trusted, to.trusted);

@@ -242,8 +242,13 @@ function widenProtocol(protocol: number): number {
 }
 
 /** The flow label of the header in front of a packet: g of the flow's hash. */
-function labelOf(ip: Given<"ipv4">, [l4, l5]: readonly LayerInit[], how: Widening): number {
+function labelOf(
+  ip: Given<"ipv4">,
+  [l4, l5, ...more]: readonly LayerInit[],
+  how: Widening,
+): number {
   const { source = ANY_IPV4, target = ANY_IPV4 } = ip;
+  if (l4?.kind === "ipv4") return labelOf(l4, l5 === undefined ? [] : [l5, ...more], how);
   if ((ip.fragmentOffset ?? 0) > 0) {
     return label(source, PIECE.sourcePort, target, PIECE.targetPort, PIECE.protocol, how);
   }

@@ -117,6 +117,10 @@ const nexthop: Way<abi.Nexthop, abi.Nexthop6> = {
     peer: narrow(value.peer),
   }),
 };
+const peerNode: Way<abi.Peer, abi.Peer6> = {
+  widen: ({ node }) => ({ node: widen(node) }),
+  narrow: ({ node }) => ({ node: narrow(node) }),
+};
 const owners: Way<abi.FormerOwners, abi.FormerOwners6> = {
   widen: ({ owner: [a, b, c] }) => ({ owner: [widen(a), widen(b), widen(c)] }),
   narrow: ({ owner: [a, b, c] }) => ({ owner: [narrow(a), narrow(b), narrow(c)] }),
@@ -194,6 +198,7 @@ export function narrowed(maps: DatapathMaps, wide: WideMaps, ports: WidePorts): 
     fragments: seen(wide.fragments, fragmentKey, same<abi.Fragment>()),
     frontends: seen(wide.frontends, same<number>(), bucket),
     nexthops: seen(wide.nexthops, same<number>(), nexthop),
+    peers: seen(wide.peers, endpointKey, peerNode),
     socketPeers: seen(wide.socketPeers, peerKey, peer),
     sourceRanges: seen(wide.sourceRanges, rangeKey, same<abi.SourceRange>()),
     targets: seen(wide.targets, targetKey, same<abi.Target>()),

@@ -1921,6 +1921,21 @@ export const FragmentKey: Codec<FragmentKey> = {
   },
 };
 
+/** struct peer */
+export interface Peer {
+  readonly node: Ipv4;
+}
+export const Peer: Codec<Peer> = {
+  name: "struct peer",
+  size: 4,
+  decode: (view, offset) => ({
+    node: view.getUint32(offset) as Ipv4,
+  }),
+  encode: (view, offset, value) => {
+    view.setUint32(offset, value.node);
+  },
+};
+
 /** struct fragment_key6 */
 export interface FragmentKey6 {
   readonly source: Ipv6;
@@ -1943,6 +1958,21 @@ export const FragmentKey6: Codec<FragmentKey6> = {
     view.setUint32(offset + 32, value.id, true);
     view.setUint8(offset + 36, value.protocol);
     setZeros(view, offset + 37, 3);
+  },
+};
+
+/** struct peer6 */
+export interface Peer6 {
+  readonly node: Ipv6;
+}
+export const Peer6: Codec<Peer6> = {
+  name: "struct peer6",
+  size: 16,
+  decode: (view, offset) => ({
+    node: getUint128(view, offset) as Ipv6,
+  }),
+  encode: (view, offset, value) => {
+    setUint128(view, offset, value.node);
   },
 };
 
@@ -2269,6 +2299,30 @@ export const maps = {
     maxEntries: 16,
     flags: 0,
   } satisfies MapShape,
+  /** struct endpoint_key → struct peer */
+  peers: {
+    name: "peers",
+    type: "hash",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 16384,
+    flags: 1,
+    key: EndpointKey,
+    value: Peer,
+    layout: "608577c53ddac32d",
+  } satisfies TypedMapSpec<EndpointKey, Peer>,
+  /** struct endpoint_key6 → struct peer6 */
+  peers6: {
+    name: "peers6",
+    type: "hash",
+    keySize: 16,
+    valueSize: 16,
+    maxEntries: 16384,
+    flags: 1,
+    key: EndpointKey6,
+    value: Peer6,
+    layout: "f169bce566d40e42",
+  } satisfies TypedMapSpec<EndpointKey6, Peer6>,
   /** 4 bytes → 4 bytes */
   podPrograms: {
     name: "pod_programs",
@@ -2642,6 +2696,7 @@ export const programs = {
   edgeNatNew6: { name: "edge_nat_new6", object: "edge6", section: "xdp", type: "xdp" },
   edgeBalance6: { name: "edge_balance6", object: "edge6", section: "xdp", type: "xdp" },
   edgeNatBack6: { name: "edge_nat_back6", object: "edge6", section: "xdp", type: "xdp" },
+  clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromNetwork: { name: "from_network", object: "host", section: "tc", type: "sched_cls" },
   hostFragment: { name: "host_fragment", object: "host", section: "tc", type: "sched_cls" },
   hostNat: { name: "host_nat", object: "host", section: "tc", type: "sched_cls" },
@@ -2655,7 +2710,6 @@ export const programs = {
   hostIcmp: { name: "host_icmp", object: "host", section: "tc", type: "sched_cls" },
   hostIcmpNat: { name: "host_icmp_nat", object: "host", section: "tc", type: "sched_cls" },
   hostAnswer: { name: "host_answer", object: "host", section: "tc", type: "sched_cls" },
-  clock: { name: "clock", object: "host", section: "syscall", type: "syscall" },
   fromNetwork6: { name: "from_network6", object: "host6", section: "tc", type: "sched_cls" },
   hostFragment6: { name: "host_fragment6", object: "host6", section: "tc", type: "sched_cls" },
   hostNat6: { name: "host_nat6", object: "host6", section: "tc", type: "sched_cls" },
@@ -2704,7 +2758,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "e74b6a58ef8df9041e07415f2e8a60b763e32b61f7210fc222c1e4d0e93fb2dc";
+export const abiDigest = "067d284862b2521d41f7ff420b7f828feb1d0d84e73d35f75412b4c36a98410f";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -3142,6 +3196,12 @@ struct packet_event6 112
   104 service_id_t service
   108 __u32 reserved
 
+struct peer 4
+  0 ipv4_t node
+
+struct peer6 16
+  0 ipv6_t node
+
 struct ring_row 64
   0 __u16[32] backend
 
@@ -3412,6 +3472,18 @@ map node_programs6 prog_array
   entries 16
   flags 0
 
+map peers hash
+  key struct endpoint_key
+  value struct peer
+  entries 16384
+  flags 1
+
+map peers6 hash
+  key struct endpoint_key6
+  value struct peer6
+  entries 16384
+  flags 1
+
 map pod_programs prog_array
   key 4 bytes
   value 4 bytes
@@ -3536,6 +3608,7 @@ program edge_nat6 edge6 xdp xdp
 program edge_nat_new6 edge6 xdp xdp
 program edge_balance6 edge6 xdp xdp
 program edge_nat_back6 edge6 xdp xdp
+program clock host syscall syscall
 program from_network host tc sched_cls
 program host_fragment host tc sched_cls
 program host_nat host tc sched_cls
@@ -3549,7 +3622,6 @@ program host_foreign host tc sched_cls
 program host_icmp host tc sched_cls
 program host_icmp_nat host tc sched_cls
 program host_answer host tc sched_cls
-program clock host syscall syscall
 program from_network6 host6 tc sched_cls
 program host_fragment6 host6 tc sched_cls
 program host_nat6 host6 tc sched_cls
