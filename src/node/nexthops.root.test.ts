@@ -219,6 +219,26 @@ describe("next hops", () => {
     assert.deepEqual(f.moved[1], [FAR, row]);
   });
 
+  test("backends behind one gateway have rows of their routes' MTUs", async () => {
+    using f = open();
+    const row = f.nexthops.acquire(FAR);
+    assert.equal(f.nexthops.acquire(FARTHER), row);
+    ip("route", "add", "10.244.3.0/24", "via", "10.0.0.2", "mtu", "1300");
+    await until(
+      () => f.moved.length === 1,
+      () => f.moved,
+    );
+    const narrow = f.moved[0]?.[1] ?? 0;
+    const mtus = (): number[] => [row, narrow].map((at) => (f.resolved(at) ? f.at(at).mtu : 0));
+    await until(() => mtus().join() === "1500,1300", mtus);
+    ip("route", "del", "10.244.3.0/24");
+    await until(
+      () => f.moved.length === 2,
+      () => f.moved,
+    );
+    assert.deepEqual(f.moved[1], [FAR, row]);
+  });
+
   test("a row that an address left, or that was given up, has another generation", async () => {
     using f = open();
     const generation = (at: number): number => Math.floor(f.at(at).flags / NexthopFlag.generation);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of nexthops: for each device and gateway on the way to some backend, and for each node where
-// packets go to nodes (dispatch: geneve), everything that a packet needs to leave. Programs read a
-// row while it is flagged as resolved; so the flag goes first, then a grace period, then the row is
-// rewritten and the flag comes back.
+// Rows of nexthops: for each device, gateway and MTU of the routes to backends, and for each node
+// where packets go to nodes (dispatch: geneve), everything that a packet needs to leave. Programs
+// read a row while it is flagged as resolved; so the flag goes first, then a grace period, then the
+// row is rewritten and the flag comes back.
 //
 // A flow of SNAT remembers its row and the row's generation, which stands in the flags' high byte.
-// It is raised when the row gets another device or gateway, and when some address is routed by
+// It is raised when the row gets another way, and when some address is routed by
 // another row: the flows that were made before ask the FIB from then on.
 
 import { type Ifindex, NexthopFlag } from "../datapath/gen/abi.ts";
@@ -13,6 +13,7 @@ import type { TypedMap } from "../datapath/maps.ts";
 import type { NexthopSource } from "../datapath/tables/images.ts";
 import { type Grace, Quarantine } from "../datapath/tables/quarantine.ts";
 import { type DeviceChanges, type Devices, neighbourKey } from "../device/devices.ts";
+import type { Way } from "../device/routes.ts";
 import type { Codec } from "../kernel/codec.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { MapMapping } from "../kernel/map-memory.ts";
@@ -92,8 +93,8 @@ interface Row {
   readonly gateway: Address;
   /** The backends' node, where ways lead to nodes. */
   readonly peer: Address;
-  /** The smallest of the routes that lead here, undefined for none. */
-  mtu: number | undefined;
+  /** Of the routes that lead here, undefined for none: each MTU has a row of its own. */
+  readonly mtu: number | undefined;
   readonly addresses: Set<Address>;
   /** What is in memory now, "" while it isn't resolved. */
   written: string;
@@ -108,7 +109,7 @@ interface Destination {
   peer: Address;
 }
 
-/** Takes the map over: rows that are there are used for the same device and gateway. */
+/** Takes the map over: rows that are there are used for the same ways. */
 export function createNexthops<A extends Address>(options: NexthopOptions<A>): Nexthops {
   return new NexthopTable(options);
 }
@@ -245,7 +246,7 @@ class NexthopTable<A extends Address> implements Nexthops {
     for (let row = this.#limit - 1; row > UNRESOLVED; row--) {
       const it = this.#codec.decode(this.#view, row * this.#stride);
       this.#generations[row] = it.flags / NexthopFlag.generation;
-      const key = rowKey(it.ifindex, it.gateway, it.peer);
+      const key = rowKey(it.ifindex, it.gateway, it.peer, it.mtu);
       if (it.ifindex === 0 || this.#found.has(key)) this.#free.push(row);
       else this.#found.set(key, row);
     }
@@ -264,16 +265,14 @@ class NexthopTable<A extends Address> implements Nexthops {
     const { peer } = destination;
     const target = targetOf(address, destination);
     const way = devices.routes.wayTo(target, (device) => this.#usable(device));
-    const row = way === undefined ? undefined : this.#rowOf(way.device, way.gateway, peer);
+    const row = way === undefined ? undefined : this.#rowOf(way, peer);
     if (row !== destination.row) {
       if (destination.row !== undefined) this.#raise(destination.row.row);
       this.#leave(address, destination);
       destination.row = row;
       row?.addresses.add(address);
     }
-    if (row === undefined || way === undefined) return;
-    row.mtu = way.mtu;
-    this.#refresh(row);
+    if (row !== undefined) this.#refresh(row);
   }
 
   #usable(device: number): boolean {
@@ -281,13 +280,14 @@ class NexthopTable<A extends Address> implements Nexthops {
     return link?.up === true && link.hardware === ETHERNET && link.mac !== undefined;
   }
 
-  #rowOf(device: number, gateway: Address, peer: Address): Row | undefined {
-    const key = rowKey(device, gateway, peer);
+  #rowOf({ device, gateway, mtu }: Way, peer: Address): Row | undefined {
+    const key = rowKey(device, gateway, peer, mtu);
     const known = this.#rows.get(key);
     if (known !== undefined) return known;
-    const found = this.#found.get(key);
+    const foundKey = rowKey(device, gateway, peer, this.#mtuOf({ device, mtu }));
+    const found = this.#found.get(foundKey);
     const number = found ?? this.#free.pop();
-    this.#found.delete(key);
+    this.#found.delete(foundKey);
     if (number === undefined) return undefined;
     // Where the FIB is asked for the way, the row still says to whom.
     if (found === undefined) this.#write(number, { ...emptyRow(this.#family), peer });
@@ -296,7 +296,7 @@ class NexthopTable<A extends Address> implements Nexthops {
       device,
       gateway,
       peer,
-      mtu: undefined,
+      mtu,
       addresses: new Set(),
       written: this.#isResolved(number) ? "before" : "",
       waiting: false,
@@ -317,7 +317,7 @@ class NexthopTable<A extends Address> implements Nexthops {
   }
 
   #discard(row: Row): void {
-    const key = rowKey(row.device, row.gateway, row.peer);
+    const key = rowKey(row.device, row.gateway, row.peer, row.mtu);
     if (row.addresses.size > 0 || this.#rows.get(key) !== row) return;
     this.#rows.delete(key);
     this.#empty(row.row);
@@ -363,7 +363,7 @@ class NexthopTable<A extends Address> implements Nexthops {
     this.#setFlags(row, value.flags);
   }
 
-  #mtuOf({ device, mtu }: Row): number {
+  #mtuOf({ device, mtu }: Pick<Row, "device" | "mtu">): number {
     const link = this.#options.devices.links.get(device);
     return Math.min(mtu ?? MAX_MTU, link?.mtu ?? MAX_MTU, this.#options.mtu ?? MAX_MTU, MAX_MTU);
   }
@@ -406,7 +406,7 @@ class NexthopTable<A extends Address> implements Nexthops {
 
   #rewrite(row: Row): void {
     row.waiting = false;
-    if (this.#rows.get(rowKey(row.device, row.gateway, row.peer)) !== row) return;
+    if (this.#rows.get(rowKey(row.device, row.gateway, row.peer, row.mtu)) !== row) return;
     const wanted = this.#wanted(row);
     if (wanted === undefined) return;
     this.#write(row.row, wanted);
@@ -478,6 +478,6 @@ function targetOf(address: Address, { peer }: Destination): Address {
   return isAny(peer) ? address : peer;
 }
 
-function rowKey(device: number, gateway: Address, peer: Address): string {
-  return `${device} ${gateway} ${peer}`;
+function rowKey(device: number, gateway: Address, peer: Address, mtu: number | undefined): string {
+  return `${device} ${gateway} ${peer} ${mtu ?? 0}`;
 }
