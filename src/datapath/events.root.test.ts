@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { openObject } from "../kernel/object.ts";
 import { formatAddress, parseIpv4 } from "../net/address.ts";
 import { type EventBatch, openEvents } from "./events.ts";
-import { EventMask, maps, Verdict } from "./gen/abi.ts";
+import { EventMask, type Ifindex, maps, Verdict } from "./gen/abi.ts";
 import { TypedMap } from "./maps.ts";
 
 /** An IPIP packet of nobody for a pod, in a frame for the loopback device: dropped as untrusted. */
@@ -31,7 +31,7 @@ test("events are told while somebody listens, and to each what it wants", async 
   using runtime = new TypedMap(loaded.map("runtime"), maps.runtime);
   using endpoints = new TypedMap(loaded.map("endpoints"), maps.endpoints);
   const endpoint = maps.endpoints.value.decode(new DataView(new ArrayBuffer(24)), 0);
-  endpoints.update({ address: parseIpv4("10.0.0.1") }, endpoint);
+  endpoints.update({ address: parseIpv4("10.0.0.1") }, { ...endpoint, ifindex: 1 as Ifindex });
   await using events = openEvents(loaded.map("events"), runtime, (error) => assert.fail(error));
   const run = (): void => {
     loaded.program("host_deliver").testRun({ data: STRANGER });

@@ -45,7 +45,9 @@ const WIRE_BYTES = 1514;
 const ENTRIES = ["node1", HOME] as const;
 /** In a message: an inner header's protocol, behind the outer one. */
 const TOLD = "icmp or icmp6";
-const RELAYED = "(ip proto 4 and ip[29] == 1) or (ip6 proto 41 and ip6[46] == 58)";
+const RELAYED =
+  "(ip proto 4 and (ip[29] == 1 or (ip[29] == 4 and ip[49] == 1))) or " +
+  "(ip6 proto 41 and (ip6[46] == 58 or (ip6[46] == 41 and ip6[86] == 58)))";
 const NETWORKS = {
   client: { ipv4: "192.0.2.", ipv6: "fd00:192:0:2::" },
   vip: { ipv4: "198.51.100.", ipv6: "fd00:198:51:100::" },

@@ -63,11 +63,12 @@ function endsOf({ plan }: Lab, { mode, family, entry, client }: Transfer) {
     podNamed(plan, POD),
   ];
   // Linux tells from its address where a message leaves; of IPv6, where its cause came in.
-  const [own, podAddress, router, gateway] =
+  const [own, homeAddress, podAddress, router, gateway] =
     family === "ipv4"
-      ? [balancer.address, pod.address, balancer.gateway, plan.clientGateway]
+      ? [balancer.address, home.address, pod.address, balancer.gateway, plan.clientGateway]
       : [
           balancer.address6,
+          home.address6,
           pod.address6,
           (isTranslated ? balancer : home).gateway6,
           plan.clientGateway6,
@@ -75,6 +76,7 @@ function endsOf({ plan }: Lab, { mode, family, entry, client }: Transfer) {
   const node = formatAddress(own.address);
   return {
     node,
+    home: formatAddress(homeAddress.address),
     pod: formatAddress(podAddress),
     router: formatAddress(router),
     clientGateway: formatAddress(gateway),
@@ -90,7 +92,7 @@ export function peerOf(lab: Lab, transfer: Transfer): string {
   return endsOf(lab, transfer).peer;
 }
 
-/** A message about a size, and nothing wrong with it; a relayed one has an outer header. */
+/** A message about a size, and nothing wrong with it; a relayed one has outer headers. */
 function assertMessage(frame: Frame, family: Family, headers = 2): void {
   const text = JSON.stringify(frame);
   // The quoted one of TCP is as the sender left it to its device.
@@ -147,13 +149,17 @@ export function assertPodTold(
 
 /** How what the router told the balancer came to the pod's node. */
 export function assertRelayed(lab: Lab, frames: readonly Frame[], transfer: Transfer): void {
-  const { family, entry, vip, client } = transfer;
-  const { node, pod, router, isTranslated } = endsOf(lab, transfer);
-  const relayed = frames.filter(({ icmp, ip }) => icmp !== undefined && ip[2]?.target === client);
+  const { mode, family, entry, vip, client } = transfer;
+  const { node, home, pod, router, isTranslated } = endsOf(lab, transfer);
+  const isOurs = ({ icmp, ip }: Frame): boolean =>
+    icmp !== undefined && ip.length > 2 && ip.at(-1)?.target === client;
+  const relayed = frames.filter(isOurs);
   assert.equal(relayed.length > 0, entry !== HOME && !isTranslated, `${relayed.length} relayed`);
   for (const frame of relayed) {
-    assertMessage(frame, family, 3);
     const routes = [`${node} > ${pod}`, `${router} > ${vip}`, `${vip} > ${client}`];
+    // Where Geneve goes to nodes, so does this.
+    if (mode.ways.tcp === "geneve") routes.unshift(`${node} > ${home}`);
+    assertMessage(frame, family, routes.length);
     assert.deepEqual(routesOf(frame), routes);
     assert.equal(frame.ports[0], VIP_PORT);
   }
