@@ -79,7 +79,7 @@ export class Pace {
   #level = NONE;
   #risenMs = 0;
   #futile = false;
-  #chunk = SAMPLE;
+  #chunk = 512;
   #estimate: number | undefined;
   #sample = { entries: 0, buckets: 0, removed: 0 };
 
