@@ -33,17 +33,23 @@ export function createOwnBackends({ lb, addresses }: OwnBackendOptions): OwnBack
   const isWanted = (address: Address): boolean =>
     lb.slices.by("address", address).some(({ service }) => isForOutside(lb, service)) ||
     lb.ports.by("watched", address).some(leadsOutside);
+  // Of a large cluster's addresses few are this node's, and services change often.
+  const own = new Set<Address>();
   const settle = (): void => {
+    for (let change = nodes.take(); change !== undefined; change = nodes.take()) {
+      if (change.row?.own === true) own.add(change.key);
+      else own.delete(change.key);
+    }
     for (const cursor of cursors) while (cursor.take() !== undefined);
     for (const address of backends.keys()) {
-      if (addresses.get(address)?.own !== true || !isWanted(address)) backends.delete(address);
+      if (!own.has(address) || !isWanted(address)) backends.delete(address);
     }
-    for (const { address, own } of addresses.rows()) {
-      if (own && !backends.has(address) && isWanted(address)) backends.set({ address });
+    for (const address of own) {
+      if (!backends.has(address) && isWanted(address)) backends.set({ address });
     }
   };
+  const nodes = addresses.cursor(settle);
   const cursors = [
-    addresses.cursor(settle),
     lb.services.cursor(settle),
     lb.slices.cursor(settle),
     lb.ports.cursor(settle),
@@ -51,7 +57,7 @@ export function createOwnBackends({ lb, addresses }: OwnBackendOptions): OwnBack
   return {
     backends,
     [Symbol.dispose]() {
-      for (const cursor of cursors) cursor.close();
+      for (const cursor of [nodes, ...cursors]) cursor.close();
     },
   };
 }
