@@ -17,6 +17,7 @@
 #include "stage/errand.h"
 #include "stage/fragment.h"
 #include "stage/foreign.h"
+#include "stage/go-on.h"
 #include "stage/host-read.h"
 #include "stage/nat-skb.h"
 #include "stage/plain.h"
@@ -28,30 +29,6 @@
 
 /* The same with Geneve between. */
 #define TOLD_BYTES (ETH_HLEN + GENEVE_BYTES + IP_HEADER_MAX + 20)
-
-PROGRAM_TABLE(FAMILY(host_programs));
-
-/*
- * On in another program, which begins anew with the packet. Comes back only if the agent has not
- * loaded it.
- */
-static __always_inline enum verdict go_on(struct __sk_buff *skb, enum host_program program)
-{
-	bpf_tail_call(skb, &FAMILY(host_programs), program);
-	return DROP_PROGRAM;
-}
-
-/* To a pod of this node. */
-static __always_inline enum verdict hand_over(struct __sk_buff *skb, const address_t *pod)
-{
-	struct scratch *held = scratch_row();
-
-	if (!held)
-		return DROP_TABLE;
-	held->pod = *pod;
-	held->taken = 0;
-	return go_on(skb, HOST_PROGRAM_DELIVER);
-}
 
 /* By DSR. */
 static __always_inline enum verdict send_direct(struct __sk_buff *skb, struct packet *packet,
@@ -97,13 +74,11 @@ static __always_inline enum verdict received(struct __sk_buff *skb, struct scrat
 
 	verdict = unwrap(skb, packet, &hop, &parsed);
 	if (verdict == PASS_UNRESOLVED || (verdict == PASS_NOT_OURS && is_again(packet, parsed)))
-		return go_on(skb, HOST_PROGRAM_FOREIGN);
+		return go_on_with(skb, packet, held, HOST_PROGRAM_FOREIGN);
 	if (verdict != PASS_LOCAL)
 		return verdict;
-	if (parsed == PARSED_PROTOCOL) {
-		held->taken = packet->frame_bytes - skb->len;
-		return go_on(skb, HOST_PROGRAM_ICMP);
-	}
+	if (parsed == PARSED_PROTOCOL)
+		return go_on_with(skb, packet, held, HOST_PROGRAM_ICMP);
 	if (hop == HOP_NOTE)
 		return take_note(skb, packet, action);
 	return deliver(skb, packet, packet->outer_destination, hop, action);
@@ -369,14 +344,13 @@ int FAMILY(host_deliver)(struct __sk_buff *skb)
 	return finish(skb, packet, verdict, action);
 }
 
-/* On with what is for a pod of this node now. What ends here has taken nothing off the next one. */
-static __always_inline enum verdict delivered_if_local(struct __sk_buff *skb, struct scratch *held,
-						       enum verdict verdict)
+/* On with what is for a pod of this node now. */
+static __always_inline enum verdict delivered_if_local(struct __sk_buff *skb,
+						       const struct packet *packet,
+						       struct scratch *held, enum verdict verdict)
 {
-	if (verdict == PASS_LOCAL)
-		return go_on(skb, HOST_PROGRAM_DELIVER);
-	held->taken = 0;
-	return verdict;
+	return verdict == PASS_LOCAL ? go_on_with(skb, packet, held, HOST_PROGRAM_DELIVER)
+				     : verdict;
 }
 
 static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *packet,
@@ -388,7 +362,7 @@ static __always_inline enum verdict told(struct __sk_buff *skb, struct packet *p
 		return PASS_NOT_OURS;
 	verdict = told_by_geneve(packet) ? told_geneve(skb, packet, held, action)
 					 : told_option(skb, packet, held);
-	return delivered_if_local(skb, held, verdict);
+	return delivered_if_local(skb, packet, held, verdict);
 }
 
 /* What a balancer sent translated, together with its service: Geneve, or an option. */
@@ -417,8 +391,9 @@ int FAMILY(host_foreign)(struct __sk_buff *skb)
 
 	if (!held)
 		return TC_ACT_UNSPEC;
-	packet = scratch_packet(held, skb->len);
-	verdict = delivered_if_local(skb, held, to_no_pod(skb, packet, held, &action));
+	packet = scratch_packet(held, skb->len + scratch_taken(held));
+	verdict = to_no_pod(skb, packet, held, &action);
+	verdict = delivered_if_local(skb, packet, held, verdict);
 	return finish(skb, packet, verdict, action);
 }
 

@@ -68,8 +68,7 @@ static __always_inline enum verdict foreign_on(struct __sk_buff *skb, struct pac
  * What a node of ours has sent by this node's address, for a pod whose own the fabric may not route
  * (peer.h); PASS_LOCAL: it is now what it would be without that. Else it is an operator's tunnel.
  */
-static __always_inline enum verdict by_node_undo(struct __sk_buff *skb, struct packet *packet,
-						 struct scratch *held)
+static __always_inline enum verdict by_node_undo(struct __sk_buff *skb, struct packet *packet)
 {
 	struct translation to = {};
 	__u8 tos;
@@ -85,7 +84,6 @@ static __always_inline enum verdict by_node_undo(struct __sk_buff *skb, struct p
 	to.tos = tos;
 	to.ttl = packet->ttl;
 	sum_follow(skb, packet, &to);
-	held->taken = packet->l3 - ETH_HLEN;
 	if (bpf_skb_adjust_room(skb, -(packet->l3 - ETH_HLEN), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO))
 		return DROP_REWRITE;
@@ -152,7 +150,7 @@ static __always_inline enum verdict to_no_pod(struct __sk_buff *skb, struct pack
 	sender = sender_of(packet);
 	if (!sender)
 		return PASS_NOT_OURS;
-	return sender->kind == TRUST_NODE ? by_node_undo(skb, packet, held)
+	return sender->kind == TRUST_NODE ? by_node_undo(skb, packet)
 					  : foreign(skb, packet, held, action);
 }
 

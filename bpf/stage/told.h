@@ -36,7 +36,6 @@ static __always_inline bool told_undo(struct __sk_buff *skb, struct packet *pack
 				      __u32 bytes, __u32 mode)
 {
 	held->pod = packet->destination;
-	held->taken = bytes;
 	sum_follow(skb, packet, to);
 	return translate_l4_checksum(skb, packet, packet->l3, to) &&
 	       !bpf_skb_adjust_room(skb, -(int)bytes, mode, BPF_F_ADJ_ROOM_FIXED_GSO) &&
@@ -182,7 +181,6 @@ static __always_inline enum verdict told_option(struct __sk_buff *skb, struct pa
 	if (!translate_l4_checksum(skb, packet, ETH_HLEN, &to))
 		return DROP_REWRITE;
 	held->pod = packet->destination;
-	held->taken = sizeof(option);
 	ip = skb_start(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) > skb_end(skb))
 		return DROP_REWRITE;

@@ -77,16 +77,16 @@ export const BY_NODE_MUTANTS: readonly Mutant[] = [
     to: "header_translate(ip, packet, to.source, to.destination, packet->tos, to.ttl);",
   },
   {
-    name: "the outermost header isn't counted among a frame's bytes",
-    file: "stage/foreign.h",
-    from: "held->taken = packet->l3 - ETH_HLEN;",
+    name: "outer headers that were taken off aren't counted among a frame's bytes",
+    file: "stage/go-on.h",
+    from: "held->taken = packet->frame_bytes - skb->len;",
     to: "held->taken = 0;",
   },
   {
-    name: "an error that came by a pod's node is counted without its outermost header",
+    name: "the outermost of three outer headers isn't counted among a frame's bytes",
     file: "host.bpf.c",
-    from: "held->taken = packet->frame_bytes - skb->len;",
-    to: "held->taken = 0;",
+    from: "skb->len + scratch_taken(held));\n\tverdict = to_no_pod",
+    to: "skb->len);\n\tverdict = to_no_pod",
   },
   {
     name: "pieces leave for the pod itself",

@@ -66,6 +66,11 @@ const ALIAS =
 /** What another node sends to this one. */
 const ipip = (packet: Packet, ip: Parameters<typeof ipv4>[0] = {}): Packet =>
   arriving([ipv4({ source: OTHER_NODE, target: NODE, ttl: 64, ...ip }), ...packet]);
+const fromNode = (packet: Packet): Packet => [
+  ipv4({ source: OTHER_NODE, target: NODE, ttl: 64 }),
+  ...packet,
+];
+const forNobody = [ipv4({ source: STRANGER, target: CLIENT }), icmp({})];
 const opened = [{ packet: ipip(toService("here", SYN)) }];
 const asked = [{ packet: ipip(askService("hereDns")) }];
 
@@ -122,6 +127,17 @@ const REQUESTS: readonly Row[] = [
     title: "IPIP of a load balancer goes to the node itself if the ring says so",
     coming: { packet: ipip(toService("here", SYN), { source: LOAD_BALANCER }) },
     check: (stage) => expectFlows(stage, "request 1", "reply 0"),
+  },
+  {
+    ...intoNode(atNode(SYN)),
+    title: "IPIP in another node's IPIP, both to the node itself, goes on to its sockets",
+    coming: { packet: ipip(fromNode(toService("here", SYN))) },
+  },
+  {
+    ...passes,
+    title: "IPIP for nobody of which the node itself has taken an outer header counts as it came",
+    coming: { packet: ipip(fromNode(forNobody)) },
+    leaving: ipip(forNobody),
   },
   {
     ...intoNode(atNode(SYN, { ip: { ecn: 3 } })),
