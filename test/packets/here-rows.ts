@@ -70,7 +70,11 @@ const fromNode = (packet: Packet): Packet => [
   ipv4({ source: OTHER_NODE, target: NODE, ttl: 64 }),
   ...packet,
 ];
-const forNobody = [ipv4({ source: STRANGER, target: CLIENT }), icmp({})];
+const forNobody = [
+  ipv4({ source: STRANGER, target: CLIENT }),
+  ipv4({ source: STRANGER, target: CLIENT }),
+  icmp({}),
+];
 const opened = [{ packet: ipip(toService("here", SYN)) }];
 const asked = [{ packet: ipip(askService("hereDns")) }];
 
