@@ -15,7 +15,7 @@ import { buildInitramfs, findKernel, type Kernel } from "./image.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const LOGS = join(ROOT, "build/kernels");
 const VERSIONS = ["6.1", "6.12"];
-const LIMIT_MS = 30 * 60_000;
+const LIMIT_MS = 70 * 60_000;
 const MEMORY_MB = 2048;
 
 /** What runs there unless arguments say otherwise. */
