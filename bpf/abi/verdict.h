@@ -70,7 +70,10 @@
 	X(DROP_PROGRAM, 55, "a part of the packet path is not loaded: restart the agent") \
 	X(DROP_OPTION_ROOM, 56, \
 	  "the header has no room left for the option of `dispatch: option`") \
-	X(DROP_BIND, 57, "a program of this node wanted a node port that a service has")
+	X(DROP_BIND, 57, "a program of this node wanted a node port that a service has") \
+	X(DROP_PORT_TAKEN, 58, \
+	  "`encapsulate: first`: another connection has the client's port at the pod, and plain " \
+	  "packets of both would be alike")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

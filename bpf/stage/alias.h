@@ -65,9 +65,10 @@ static __always_inline port_t alias_candidate(const struct packet *packet, __u32
 
 /*
  * Gives the row's flow a client port that no other flow of the same client and pod uses, and makes
- * its REPLY entry.
+ * its REPLY entry. `plain`: by its own port alone, as later packets say nothing else of the flow.
  */
-static __always_inline enum verdict alias_choose(struct scratch *held, const struct packet *packet)
+static __always_inline enum verdict alias_choose(struct scratch *held, const struct packet *packet,
+						 bool plain)
 {
 	for (__u32 try = 0; try <= ALIAS_TRIES; try++) {
 		int failed;
@@ -80,6 +81,8 @@ static __always_inline enum verdict alias_choose(struct scratch *held, const str
 			return SENT_POD;
 		if (failed != -EEXIST)
 			return DROP_CONNTRACK_FULL;
+		if (plain)
+			return DROP_PORT_TAKEN;
 	}
 	return DROP_PORT_COLLISION;
 }

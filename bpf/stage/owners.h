@@ -134,14 +134,14 @@ static __always_inline void decide_pass(struct decision *decision, const struct 
  * Makes both entries of the scratch row's flow, which this node takes up; SENT_POD or why not.
  * Global for the verifier's sake, as FAMILY(reply_key_take) is (alias.h).
  */
-__noinline int FAMILY(flow_adopt)(const struct packet *packet)
+__noinline int FAMILY(flow_adopt)(const struct packet *packet, bool plain)
 {
 	struct scratch *held = scratch_row();
 	enum verdict verdict;
 
 	if (!packet || !held)
 		return DROP_TABLE;
-	verdict = alias_choose(held, packet);
+	verdict = alias_choose(held, packet, plain);
 	if (verdict != SENT_POD)
 		return verdict;
 	held->flow.packets = 1;
@@ -150,7 +150,8 @@ __noinline int FAMILY(flow_adopt)(const struct packet *packet)
 }
 
 static __always_inline void decide_adopt(struct decision *decision, struct packet *packet,
-					 address_t pod, const struct target *target, __u32 flags)
+					 address_t pod, const struct target *target, __u32 flags,
+					 bool plain)
 {
 	struct scratch *held = scratch_row();
 	struct traffic *traffic;
@@ -174,7 +175,7 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->flags = flags;
 	if (is_connected(packet) && !packet_is_syn(packet))
 		flow->flags |= FLOW_CONFIRMED;
-	decision->verdict = FAMILY(flow_adopt)(packet);
+	decision->verdict = FAMILY(flow_adopt)(packet, plain);
 	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
 	if (decision->kind != DECIDE_POD)
 		return;
@@ -194,7 +195,7 @@ static __always_inline void decide_last(struct decision *decision, struct packet
 	else if (is_connected(packet) && changing)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else
-		decide_adopt(decision, packet, pod, target, 0);
+		decide_adopt(decision, packet, pod, target, 0, false);
 }
 
 static __always_inline void decide_final(struct decision *decision, struct packet *packet,
@@ -225,12 +226,12 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 		return false;
 	}
 	if (target && packet_is_syn(packet)) {
-		decide_adopt(decision, packet, *pod, target, 0);
+		decide_adopt(decision, packet, *pod, target, 0, opens_plain(service, packet));
 		return false;
 	}
 	if (target && socket_lookup && packet->protocol == IPPROTO_TCP &&
 	    socket_knows(skb, packet, *pod, target->port)) {
-		decide_adopt(decision, packet, *pod, target, FLOW_CONFIRMED);
+		decide_adopt(decision, packet, *pod, target, FLOW_CONFIRMED, false);
 		return false;
 	}
 	present = service->backend_count ? backend_select(service, packet) : NULL;
@@ -246,7 +247,7 @@ static __always_inline bool decide_round(struct __sk_buff *skb, struct packet *p
 	if (target && round == 1 && !decision->hop && packet->protocol == IPPROTO_UDP &&
 	    service->flags & (SERVICE_AFFINITY | SERVICE_RANDOM) && present &&
 	    !same_address(present->address, *pod)) {
-		decide_adopt(decision, packet, *pod, target, 0);
+		decide_adopt(decision, packet, *pod, target, 0, false);
 		return false;
 	}
 	if (!present || round == OWNER_ROUNDS ||

@@ -207,4 +207,14 @@ static __always_inline bool travels_plain(const struct service *service,
 	       !packet_is_syn(packet) && !former_owners_of(service, packet->slot);
 }
 
+/*
+ * Whether a SYN, which another node sent on, opens a flow of which later packets travel so. What
+ * came to the service's own address goes on doing so.
+ */
+static __always_inline bool opens_plain(const struct service *service, const struct packet *packet)
+{
+	return service->flags & SERVICE_ENCAPSULATE_FIRST && packet->protocol == IPPROTO_TCP &&
+	       (has_outer(packet) || packet->told);
+}
+
 #endif

@@ -4,7 +4,7 @@
 import type { Address } from "./family.ts";
 import { type Arrival, getsReplyKey, replyKeyOf, requestKey } from "./flow.ts";
 import { bytesOf, type Node } from "./node.ts";
-import { FLOW, PROTOCOL } from "./numbers.ts";
+import { FLOW, PROTOCOL, SERVICE } from "./numbers.ts";
 import { isConnected, isSyn } from "./packet.ts";
 import type { Flow, Service, Target } from "./tables.ts";
 
@@ -23,14 +23,15 @@ export function adopt(
   node: Node,
   arrival: Arrival,
   adoption: Adoption,
-): Flow | "DROP_PORT_COLLISION" | "DROP_CONNTRACK_FULL" {
+): Flow | "DROP_PORT_COLLISION" | "DROP_PORT_TAKEN" | "DROP_CONNTRACK_FULL" {
   const { ip, l4, hash } = arrival;
   const ports = [l4.sourcePort];
-  const others = ip.protocol === PROTOCOL.sctp ? 0 : CANDIDATES;
+  const plain = goesOnPlain(arrival, adoption.service);
+  const others = plain || ip.protocol === PROTOCOL.sctp ? 0 : CANDIDATES;
   for (let i = 0; i < others; i++) ports.push(32768 | ((hash.low + i * 4099) & 0x7fff));
   const flows = ports.map((aliasPort) => newFlow(arrival, adoption, aliasPort));
   const flow = flows.find((candidate) => getsReplyKey(node, candidate, ip.protocol));
-  if (flow === undefined) return "DROP_PORT_COLLISION";
+  if (flow === undefined) return plain ? "DROP_PORT_TAKEN" : "DROP_PORT_COLLISION";
   const replyKey = replyKeyOf(flow, ip.protocol);
   if (!node.store(replyKey, { ...flow, packets: 0, bytes: 0 })) return "DROP_CONNTRACK_FULL";
   if (!node.store(requestKey(ip, l4), flow)) {
@@ -40,6 +41,13 @@ export function adopt(
   const connections = ip.protocol === PROTOCOL.udp ? 1 : 0;
   node.count(adoption.target.counter, { adopted: 1, connections });
   return flow;
+}
+
+/** Whether what follows this SYN, which another node sent on, won't say its service. */
+function goesOnPlain({ outer, told, ip, l4 }: Arrival, { flags }: Service): boolean {
+  const sentOn = outer !== undefined || told;
+  const isFirst = (flags & SERVICE.encapsulateFirst) !== 0;
+  return sentOn && isFirst && ip.protocol === PROTOCOL.tcp && isSyn(ip, l4);
 }
 
 function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow {

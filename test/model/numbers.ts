@@ -54,6 +54,7 @@ export const VERDICT = {
   DROP_PROGRAM: 55,
   DROP_OPTION_ROOM: 56,
   DROP_BIND: 57,
+  DROP_PORT_TAKEN: 58,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 

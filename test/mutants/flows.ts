@@ -300,6 +300,35 @@ const ALIAS = inFile("stage/alias.h", [
     to: "\tbpf_map_delete_elem(&FAMILY(conntrack), key);\n",
   },
   {
+    name: "encapsulate: first, and what can't be told apart gets another port",
+    from: "\t\tif (plain)\n\t\t\treturn DROP_PORT_TAKEN;\n",
+    to: "",
+  },
+  {
+    name: "encapsulate: all, and another port is refused",
+    file: "stage/service.h",
+    from: "service->flags & SERVICE_ENCAPSULATE_FIRST && packet->protocol == IPPROTO_TCP &&\n\t       (has_outer",
+    to: "packet->protocol == IPPROTO_TCP &&\n\t       (has_outer",
+  },
+  {
+    name: "encapsulate: first, and SCTP is told that it travels plain",
+    file: "stage/service.h",
+    from: "packet->protocol == IPPROTO_TCP &&\n\t       (has_outer",
+    to: "(has_outer",
+  },
+  {
+    name: "encapsulate: first, and a balancer's own pod refuses ports",
+    file: "stage/service.h",
+    from: " &&\n\t       (has_outer(packet) || packet->told)",
+    to: "",
+  },
+  {
+    name: "encapsulate: first, and Geneve gets another port",
+    file: "stage/service.h",
+    from: "(has_outer(packet) || packet->told);\n",
+    to: "has_outer(packet);\n",
+  },
+  {
     name: "half a flow is left behind",
     from: "\tbpf_map_delete_elem(&FAMILY(conntrack), &held->key);\n",
     to: "",

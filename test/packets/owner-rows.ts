@@ -145,11 +145,11 @@ const ADOPTED: readonly Row[] = [
 ];
 
 /** The first candidates for another client port of the client's flow to `nearToo`. */
-const ALIASES = [48_853, 52_952, 57_051, 61_150, 65_249, 36_580, 40_679, 44_778] as const;
+export const ALIASES = [48_853, 52_952, 57_051, 61_150, 65_249, 36_580, 40_679, 44_778] as const;
 /** The first for one to `near`. */
 const ALIAS_NEAR = 34_077;
-const nearToo = ipipToNear(toService("nearToo", SYN));
-const aliased = (port: number): Packet =>
+export const nearToo = ipipToNear(toService("nearToo", SYN));
+export const aliased = (port: number): Packet =>
   intoNear(tcpTo(NEAR, 8080, SYN, { tcp: { sourcePort: port } }));
 
 const COLLIDING: readonly Row[] = [

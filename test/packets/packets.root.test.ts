@@ -49,6 +49,7 @@ import { SNAT_REPLY_ROWS } from "./snat-reply-rows.ts";
 import { SNAT_ROWS, serveBySnat } from "./snat-rows.ts";
 import { SOURCE_ROWS, SOURCE_SNAT_ROWS } from "./source-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
+import { TWIN_ROWS } from "./twin-rows.ts";
 
 const PLACES = 8;
 const VERDICTS = 64;
@@ -99,7 +100,7 @@ suiteOn("a node that drops fragments", "fragments: drop", [
 suiteOn(
   "a node with encapsulate: first, fragments: pass and hashed outer sources",
   "encapsulate: first\nfragments: pass\nouterSource: 172.20.0.0/16",
-  FIRST_ROWS,
+  [...FIRST_ROWS, ...TWIN_ROWS],
 );
 suiteOn("a node that sends Geneve", "dispatch: geneve", [
   ...GENEVE_ROWS,
@@ -235,6 +236,7 @@ test("every verdict that can occur at the host has a row", () => {
         "DROP_NAT_EXHAUSTED",
         "DROP_SOURCE_RANGE",
         "DROP_UNKNOWN_PORT",
+        "DROP_PORT_TAKEN",
         "SENT_REJECTED",
         "SENT_ECHO",
       ],

@@ -159,6 +159,15 @@ const BALANCED: readonly Row[] = [
   },
 ];
 
+/** However packets of TCP travel. */
+export const ONE_ASSOCIATION: Row = {
+  title: "two addresses of a pod can't have associations of one client's port",
+  places: HOST,
+  before: [delivered("init")],
+  coming: { packet: ipipToNear(toService("nearTalkToo", "init")) },
+  verdict: "DROP_PORT_COLLISION",
+};
+
 const DELIVERED: readonly Row[] = [
   {
     title: "an INIT goes into the pod, its address alone translated",
@@ -206,13 +215,7 @@ const DELIVERED: readonly Row[] = [
     leaving: intoNear(toPod(NEAR, "init")),
     check: (stage) => expectFlows(stage, "request 1", "reply 0"),
   },
-  {
-    title: "two addresses of a pod can't have associations of one client's port",
-    places: HOST,
-    before: [delivered("init")],
-    coming: { packet: ipipToNear(toService("nearTalkToo", "init")) },
-    verdict: "DROP_PORT_COLLISION",
-  },
+  ONE_ASSOCIATION,
   {
     title: "a pod's INIT ACK gets the service's address and goes straight to the client",
     places: POD,

@@ -54,7 +54,7 @@ interface Shape {
 }
 
 /** Geneve of a balancer, for the near pod. */
-function coming(name: ServiceName, flags: number, shape: Shape = {}): Packet {
+export function coming(name: ServiceName, flags: number, shape: Shape = {}): Packet {
   const { address, port } = SERVICES[name];
   return arriving([
     ipv4({ source: OTHER_NODE, target: NODE, ttl: 64, dontFragment: true, ...shape.ip }),

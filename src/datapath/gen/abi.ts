@@ -494,6 +494,8 @@ export const Verdict = {
   dropOptionRoom: 56,
   /** a program of this node wanted a node port that a service has */
   dropBind: 57,
+  /** `encapsulate: first`: another connection has the client's port at the pod, and plain packets of both would be alike */
+  dropPortTaken: 58,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -546,6 +548,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "55": "drop_program",
   "56": "drop_option_room",
   "57": "drop_bind",
+  "58": "drop_port_taken",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -597,6 +600,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "55": "a part of the packet path is not loaded: restart the agent",
   "56": "the header has no room left for the option of `dispatch: option`",
   "57": "a program of this node wanted a node port that a service has",
+  "58": "`encapsulate: first`: another connection has the client's port at the pod, and plain packets of both would be alike",
 };
 
 /** struct affinity */
@@ -2758,7 +2762,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "067d284862b2521d41f7ff420b7f828feb1d0d84e73d35f75412b4c36a98410f";
+export const abiDigest = "48e81682b155deb3ca0f4d0e94d5b1090866f7c614373f7dbecff9dc685bb704";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2938,6 +2942,7 @@ enum verdict 4
   55 DROP_PROGRAM
   56 DROP_OPTION_ROOM
   57 DROP_BIND
+  58 DROP_PORT_TAKEN
 
 struct affinity 12
   0 ipv4_t pod

@@ -7,6 +7,7 @@ import type { TestContext } from "node:test";
 import { FlowDirection, maps } from "../../../src/datapath/gen/abi.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { nodeNamed } from "../../../src/lab/plan.ts";
+import { until } from "../../../src/lab/process.ts";
 import {
   FAMILIES,
   type Family,
@@ -14,6 +15,7 @@ import {
   formatAddressPort,
   parseAddress,
 } from "../../../src/net/address.ts";
+import { expositionOf } from "./exposition.ts";
 import { entriesOf, podEndpoint, untilBalanced } from "./inspect.ts";
 import { type Mode, PROTOCOLS, type Protocol } from "./modes.ts";
 import { serviceOf, streamsTo, VIP_PORT } from "./stage.ts";
@@ -29,6 +31,9 @@ const FIRST_MOVING = 201;
 const FIRST_TWIN = 221;
 /** None that a client is given by itself, or SNAT keeps. */
 const FIRST_PORT = 30_000;
+/** How an agent counts SYNs whose client port another connection has. */
+const REFUSED = { place: "host", verdict: "drop", reason: "port_taken" };
+const REFUSED_LIMIT_MS = 10_000;
 
 /** One mode's services of one family. */
 interface Row {
@@ -42,6 +47,9 @@ interface Row {
   /** The client's, of both twins. */
   readonly port: number;
 }
+
+/** By other ways each packet says its service. */
+const isPlain = ({ mode }: Row): boolean => mode.ways.tcp === "ipip-first";
 
 function rowsOf(modes: readonly Mode[]): Row[] {
   return modes.flatMap((mode, index) =>
@@ -151,6 +159,45 @@ async function testTwins(lab: Lab, client: StreamClient, row: Row): Promise<void
   }
 }
 
+/**
+ * The same where plain packets don't say to which address they went: the second is refused, which
+ * is counted, and gets in once the first has ended.
+ */
+async function testHeirs(lab: Lab, client: StreamClient, rows: readonly Row[]): Promise<void> {
+  const refused = async (): Promise<number> =>
+    (await expositionOf(lab, "node2")).sum("ciliate_packets_total", REFUSED);
+  const goalOf = (address: string, { port }: Row) =>
+    streamsTo(1, { address, localPort: port, intervalMs: INTERVAL_MS });
+  const before = await refused();
+  for (const row of rows) {
+    const [first] = row.twins;
+    const { broken } = await client.open(first, goalOf(first, row));
+    assert.equal(broken, 0, first);
+  }
+  await using others = new AsyncDisposableStack();
+  const heirs = rows.map((row) => {
+    const own = others.use(new StreamClient(lab));
+    return { row, own, opened: own.open(row.what, goalOf(row.twins[1], row)) };
+  });
+  await until("SYNs to be refused", REFUSED_LIMIT_MS, async () => {
+    return (await refused()) >= before + rows.length;
+  });
+  for (const row of rows) assert.deepEqual(aliasesOf(lab, row), [row.port], row.what);
+  for (const { twins } of rows) {
+    await client.round(twins[0]);
+    const end = await client.finish(twins[0]);
+    assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0], twins[0]);
+  }
+  for (const { row, own, opened } of heirs) {
+    const { broken, ports } = await opened;
+    assert.deepEqual([broken, ports], [0, [row.port]], row.what);
+    await own.round(row.what);
+    const end = await own.finish(row.what);
+    assert.deepEqual([end.broken, end.wrong, end.sent - end.answered], [0, 0, 0], row.what);
+    assert.deepEqual(aliasesOf(lab, row), [row.port], row.what);
+  }
+}
+
 /** Proves it for services of these modes, in a lab of two nodes with a pod each. */
 export async function proveKept(t: TestContext, lab: Lab, modes: readonly Mode[]): Promise<void> {
   await using servers = new StreamServers(lab);
@@ -163,9 +210,15 @@ export async function proveKept(t: TestContext, lab: Lab, modes: readonly Mode[]
     await t.test(`${row.what}: another balancer`, async () => {
       pods.push(...(await testMoving(lab, client, row)));
     });
-    // Plain packets don't say to which address they went.
-    if (row.mode.ways.tcp === "ipip-first") continue;
+    if (isPlain(row)) continue;
     await t.test(`${row.what}: one client port, two addresses`, () => testTwins(lab, client, row));
+  }
+  const plain = rows.filter(isPlain);
+  if (plain.length > 0) {
+    const what = plain.map((row) => row.what).join();
+    await t.test(`${what}: one client port, one address after the other`, () =>
+      testHeirs(lab, client, plain),
+    );
   }
   assert.deepEqual([...new Set(pods)].sort(), [NEAR, FAR]);
   assert.equal(await servers.wrong(), 0);
