@@ -9,9 +9,11 @@
 #include "abi/programs.h"
 #include "stage/answer-skb.h"
 #include "stage/capture-skb.h"
+#include "stage/fragment.h"
 #include "stage/mss.h"
 #include "stage/outbound.h"
 #include "stage/parse.h"
+#include "stage/quote.h"
 
 #define HEADER_BYTES (ETH_HLEN + IP_HEADER_MAX + 60)
 
@@ -109,9 +111,28 @@ static __always_inline enum verdict node_reply(struct __sk_buff *skb, struct pac
 	return SENT_REPLY;
 }
 
+/* The flow that a packet of the node answers; NULL: it answers none. */
+static __always_inline flow_t *answered_flow(const struct packet *packet)
+{
+	flow_key_t key = flow_key_of(packet, FLOW_REPLY);
+
+	return bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+}
+
+/* What has no ports of its own. */
+static __always_inline enum verdict node_aside(struct __sk_buff *skb, const struct packet *packet,
+					       enum parsed parsed)
+{
+	if (parsed == PARSED_PROTOCOL && packet->protocol == IPPROTO_ICMP)
+		return go_on(skb, NODE_PROGRAM_ICMP);
+	if (parsed == PARSED_FRAGMENT && fragments_track)
+		return go_on(skb, NODE_PROGRAM_FRAGMENT);
+	return PASS_NOT_OURS;
+}
+
 static __always_inline enum verdict node(struct __sk_buff *skb, struct packet *packet, int *action)
 {
-	flow_key_t key;
+	enum parsed parsed;
 	flow_t *flow;
 
 #ifndef FAMILY_IPV6
@@ -119,10 +140,12 @@ static __always_inline enum verdict node(struct __sk_buff *skb, struct packet *p
 		bpf_tail_call(skb, &node_programs, NODE_PROGRAM_IPV6);
 #endif
 	/* What came by a device before is forwarded, or was sent on by a program. */
-	if (skb->ingress_ifindex || node_parse(skb, packet) != PARSED_WHOLE)
+	if (skb->ingress_ifindex)
 		return PASS_NOT_OURS;
-	key = flow_key_of(packet, FLOW_REPLY);
-	flow = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
+	parsed = node_parse(skb, packet);
+	if (unlikely(parsed != PARSED_WHOLE))
+		return node_aside(skb, packet, parsed);
+	flow = answered_flow(packet);
 	if (flow)
 		return node_reply(skb, packet, flow, action);
 	if (!node_clients ||
@@ -197,6 +220,89 @@ int FAMILY(node_new)(struct __sk_buff *skb)
 	if (verdict == SENT_OUTBOUND)
 		verdict = go_on(skb, NODE_PROGRAM_OUTBOUND);
 	return finish(skb, packet, verdict, TC_ACT_UNSPEC);
+}
+
+/*
+ * What the node says of a packet that it can't take, to a client outside: in the service's name, of
+ * what the client sent. It goes its way.
+ */
+static __always_inline enum verdict node_error(struct __sk_buff *skb, struct scratch *held,
+					       struct packet *packet)
+{
+	struct quote *quote = &held->quote;
+	struct errand *to = &held->errand;
+	struct endpoint *itself;
+	flow_t *flow;
+
+	if (!quote_read(skb, packet, quote))
+		return PASS_NOT_OURS;
+	flow = answered_flow(packet);
+	if (!flow || flow->flags & (FLOW_SNAT | FLOW_OUTBOUND) ||
+	    !same_address(quote->sender, flow->pod))
+		return PASS_NOT_OURS;
+	itself = endpoint_find(flow->pod);
+	if (!itself || !endpoint_is_node(itself))
+		return PASS_NOT_OURS;
+	quoted_request(&to->quoted, flow);
+	to->source = flow->service_address;
+	to->destination = flow->client;
+	/* Nobody has forwarded it yet. */
+	to->ttl = packet->ttl;
+	packet->service = flow->service;
+	packet->backend = flow->pod;
+	if (!answer_allowed(packet->service))
+		return DROP_ANSWER_LIMIT;
+	return error_translate(skb, packet, quote, to) ? SENT_RELAYED : DROP_REWRITE;
+}
+
+SEC("tc")
+int FAMILY(node_icmp)(struct __sk_buff *skb)
+{
+	struct scratch *held = scratch_row();
+	enum verdict verdict = PASS_NOT_OURS;
+	struct packet *packet;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	if (node_parse(skb, packet) == PARSED_PROTOCOL)
+		verdict = node_error(skb, held, packet);
+	return finish(skb, packet, verdict, TC_ACT_UNSPEC);
+}
+
+/* A piece of what the node answers: the first one teaches, the others follow. */
+static __always_inline enum verdict node_piece(struct __sk_buff *skb, struct packet *packet,
+					       int *action)
+{
+	enum verdict verdict;
+	flow_t *flow;
+
+	if (node_parse(skb, packet) != PARSED_FRAGMENT ||
+	    fragment_parse(packet, skb_start(skb) + ETH_HLEN, skb_end(skb)) != PARSED_WHOLE)
+		return PASS_NOT_OURS;
+	flow = answered_flow(packet);
+	if (!flow)
+		return PASS_NOT_OURS;
+	verdict = node_reply(skb, packet, flow, action);
+	if (verdict == SENT_REPLY && fragment_is_first(packet))
+		fragment_learn(packet);
+	return verdict;
+}
+
+/* With `fragments: track`. */
+SEC("tc")
+int FAMILY(node_fragment)(struct __sk_buff *skb)
+{
+	struct scratch *held = scratch_row();
+	int action = TC_ACT_UNSPEC;
+	struct packet *packet;
+	enum verdict verdict;
+
+	if (!held)
+		return TC_ACT_UNSPEC;
+	packet = scratch_packet(held, skb->len);
+	verdict = node_piece(skb, packet, &action);
+	return finish(skb, packet, verdict, action);
 }
 
 /* ICMP or RST to the node itself, about what another program has seen. */

@@ -40,6 +40,8 @@ const NODE: Slots = {
   [NodeProgram.outbound]: "from_node",
   [NodeProgram.outboundNew]: "node_new",
   [NodeProgram.answer]: "node_answer",
+  [NodeProgram.icmp]: "node_icmp",
+  [NodeProgram.fragment]: "node_fragment",
 };
 
 function wide(slots: Slots): Slots {

@@ -302,18 +302,22 @@ function mangle(
   return cutBytes === undefined ? frame : frame.subarray(0, Math.max(15, cutBytes));
 }
 
-/** The frame of a pod's packet for a REPLY key, from its device or from the network. */
+/** The frame of a pod for a REPLY key: by its device, as the node itself, or by the network. */
 export function podFrame(
   event: ReplyEvent,
   key: FlowKey,
-  isNear: boolean,
+  from: "pod" | "node" | "network",
   family: Layers,
 ): Uint8Array {
   const pod = PODS.indexOf(narrowOf(key.source));
   const { error } = event;
-  const link = isNear
-    ? ethernet({ source: podMac(pod), target: nodeMac(pod) })
-    : ethernet({ source: ROUTER_MAC, target: UPLINK_MACS[UPLINKS[event.uplink]] });
+  const uplink = UPLINK_MACS[UPLINKS[event.uplink]];
+  const links = {
+    pod: { source: podMac(pod), target: nodeMac(pod) },
+    node: { source: uplink, target: ROUTER_MAC },
+    network: { source: ROUTER_MAC, target: uplink },
+  };
+  const link = ethernet(links[from]);
   const ip = {
     source: narrowOf(key.source),
     target: narrowOf(key.destination),

@@ -235,13 +235,16 @@ export class Play {
     const has = (flag: number): boolean => ((flow?.flags ?? 0) & flag) !== 0;
     const isElsewhere = has(FLOW.snat) || (has(FLOW.outbound) && !isHere);
     const isNear = event.isForged || !isElsewhere;
-    const frame = podFrame(event, key, isNear, this.#layers);
+    const { endpoints } = this.#twins[node].model.tables;
+    const isItself = !event.isForged && endpoints.get(key.source)?.ifindex === 0;
+    const near = isItself ? "node" : "pod";
+    const frame = podFrame(event, key, isNear ? near : "network", this.#layers);
     if (!isNear) {
       const gsoSize = edge ? 0 : event.gsoSize;
       return this.#travel({ node, edge, frame, uplink, gsoSize }, NO_FABRIC);
     }
     const from = { node, edge, uplink, fabric: NO_FABRIC };
-    return this.#sendFromInside(from, pod, frame, event.gsoSize);
+    return this.#sendFromInside(from, isItself ? undefined : pod, frame, event.gsoSize);
   }
 
   #run(

@@ -10,6 +10,8 @@ import { createStage, FRONTENDS, type Stage, serviceOf, streamsTo, VIPS } from "
 import { STREAM_PORT } from "./tools/streams.ts";
 
 const PODS = ["pod1-1", "pod2-1", "pod3-1"] as const;
+/** As backends, whose sockets nobody has opened. */
+const NODES = ["node2"] as const;
 const COUNT = 20;
 /** Exit codes of curl. */
 const REFUSED = 7;
@@ -41,6 +43,14 @@ async function datagram({ lab }: Stage, family: Family): Promise<void> {
   assert.match(stderr, /Connection refused/);
 }
 
+/** A closed port of a node that is the backend: told by the service, of what the client sent. */
+async function testClosed(stage: Stage, family: Family): Promise<void> {
+  await publish(stage, NODES);
+  const before = verdicts(stage.lab);
+  await datagram(stage, family);
+  assert.equal(since(before, verdicts(stage.lab))["node sent relayed"], 1);
+}
+
 async function testAnswers(t: TestContext, place: "edge" | "host"): Promise<void> {
   const acceleration = place === "edge" ? "native" : "off";
   const stage = await createStage(t, PODS, { ipv6: true, config: { acceleration } });
@@ -58,6 +68,7 @@ async function testAnswers(t: TestContext, place: "edge" | "host"): Promise<void
     assert.equal(counted[`${place} sent echo`], 2);
     assert.ok((counted[`${place} drop unknown port`] ?? 0) >= 1);
 
+    if (place === "host") await testClosed(stage, family);
     await publish(stage, PODS, { spec });
     const open = verdicts(lab);
     assert.equal(await curl(stage, FRONTENDS[family]), TIMED_OUT);

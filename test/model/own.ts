@@ -3,26 +3,28 @@
 
 import { fragNeeded } from "./answer.ts";
 import { segmentSize, wayOf } from "./balance.ts";
-import { podAt } from "./endpoint.ts";
+import { isItself, podAt } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import { requestKey, updateFromClient, updateFromPod } from "./flow.ts";
+import { parsePiece, teach } from "./fragment.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
 import { DIRECTION, FLOW } from "./numbers.ts";
 import { findInside, flowOf, intoPod, type Request, toClient } from "./outbound.ts";
 import { hasPorts, isSyn, type L4, parseFrame, parseL4, translate, writeMacs } from "./packet.ts";
 import { lowerMss } from "./pod.ts";
+import { asSent, isOverLimit, quoteOf, translateError } from "./quote.ts";
 import type { Flow } from "./tables.ts";
 
 export function fromNode(node: Node, input: Input): Outcome {
   const { frame } = input;
   // 1.
   const ip = parseFrame(frame, node.family);
-  if (ip === undefined || !hasPorts(ip.protocol) || ip.fragment) {
-    return pass("PASS_NOT_OURS", frame);
-  }
+  if (ip?.protocol === node.family.protocols.icmp) return icmpOfNode(node, input, ip);
+  if (ip === undefined || !hasPorts(ip.protocol)) return pass("PASS_NOT_OURS", frame);
+  if (ip.fragment) return piece(node, input, ip);
   const l4 = parseL4(frame, ip);
   if (l4 === undefined) return pass("PASS_NOT_OURS", frame);
-  const answered = node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
+  const answered = answeredBy(node, ip, l4);
   if (answered !== undefined) return answer(node, input, ip, l4, answered);
   // 3.
   if (!node.config.nodeClients) return pass("PASS_NOT_OURS", frame);
@@ -32,6 +34,38 @@ export function fromNode(node: Node, input: Input): Outcome {
   const asker = { flags: FLOW.outbound | FLOW.node, netns: "own", forwards: false } as const;
   const flow = flowOf(node, request, asker);
   return "verdict" in flow ? flow : send(node, request, flow);
+}
+
+/** The flow that a packet of the node answers. */
+function answeredBy(node: Node, ip: Ip, l4: L4): Flow | undefined {
+  return node.flow({ ...requestKey(ip, l4), direction: DIRECTION.reply });
+}
+
+/** *ICMP of the node*. */
+function icmpOfNode(node: Node, input: Input, icmp: Ip): Outcome {
+  const { frame } = input;
+  const quote = quoteOf(frame, icmp);
+  const flow = quote === undefined ? undefined : answeredBy(node, quote.ip, quote.l4);
+  if (quote === undefined || flow === undefined) return pass("PASS_NOT_OURS", frame);
+  const isOutside = (flow.flags & (FLOW.snat | FLOW.outbound)) === 0;
+  if (!isOutside || icmp.source !== flow.pod || !isItself(node, flow.pod)) {
+    return pass("PASS_NOT_OURS", frame);
+  }
+  if (isOverLimit(node, input, flow.service)) return drop("DROP_ANSWER_LIMIT", frame);
+  const sent = frame.slice();
+  const ends = { source: flow.serviceAddress, destination: flow.client };
+  translateError(sent, icmp, quote, { quoted: asSent(flow), ends });
+  return { verdict: "SENT_RELAYED", way: { to: "kernel" }, frame: sent };
+}
+
+/** *Pieces of the node*. */
+function piece(node: Node, input: Input, ip: Ip): Outcome {
+  const l4 = node.config.fragmentsTrack ? parsePiece(node, input, ip) : undefined;
+  const answered = l4 === undefined ? undefined : answeredBy(node, ip, l4);
+  if (l4 === undefined || answered === undefined) return pass("PASS_NOT_OURS", input.frame);
+  const outcome = answer(node, input, ip, l4, answered);
+  if (outcome.verdict === "SENT_REPLY") teach(node, input, ip, l4);
+  return outcome;
 }
 
 /** Both MACs of a frame that goes to the node itself are those of the device. */

@@ -41,12 +41,12 @@ type Udp = Omit<Extract<LayerInit, { kind: "udp" }>, "kind">;
 
 /** The first 32 bytes of a datagram, whose checksum is of all of it, and the others. */
 const CHECKSUM = 0x1234;
-const first = (ip: Ip, ports: Udp): Packet => [
+export const first = (ip: Ip, ports: Udp): Packet => [
   ipv4({ id: 7, moreFragments: true, dontFragment: false, ...ip }),
   udp({ length: 56, ...ports }),
   payload(24),
 ];
-const later = (ip: Ip): Packet => [
+export const later = (ip: Ip): Packet => [
   ipv4({ id: 7, fragmentOffset: 32, dontFragment: false, protocol: 17, ...ip }),
   payload(24),
 ];

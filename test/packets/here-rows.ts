@@ -49,7 +49,7 @@ const NODE_PLACE = ["node"] as const;
 const { here, hereDns } = SERVICES;
 
 /** The port by which the node knows a client whose own one is another flow's. */
-const ALIAS =
+export const ALIAS =
   0x8000 |
   (flowHash(
     {

@@ -2,7 +2,7 @@
 // Packets of pods of this node as clients, and what becomes of them.
 
 import { type Ipv4, parseIpv4 } from "../../src/net/address.ts";
-import { ipv4, payload, tcp, udp } from "../../src/net/packet.ts";
+import { buildPacket, icmp, ipv4, payload, tcp, udp } from "../../src/net/packet.ts";
 import { DIRECT_SOCKETS, nodeMac, podMac } from "../differential/places.ts";
 import { flowHash } from "../model/hash.ts";
 import {
@@ -29,6 +29,7 @@ export const HASH_SEED = 42n;
 export const ALL_CANDIDATES = 8;
 export const DIRECT = DIRECT_SOCKETS[0].port;
 export const FLOWS = ["request 1 outbound", "reply 0 outbound"] as const;
+const PORT_UNREACHABLE = { type: 3, code: 3, rest: 0 } as const;
 export const DF = { dontFragment: true } as const;
 
 /** Addresses and ports of both ends. */
@@ -112,5 +113,40 @@ export function quoted(packet: Packet): Packet {
   return [
     { ...ip, protocol: 6, totalLength: 20 + 20 + size },
     payload(new Uint8Array(view.buffer)),
+  ];
+}
+
+/** A packet that somebody can't take, whole, so that its checksum can be judged. */
+export interface About {
+  readonly source: Ipv4;
+  readonly sourcePort: number;
+  readonly target: Ipv4;
+  readonly targetPort: number;
+  readonly protocol?: "TCP" | "UDP";
+  readonly bytes?: number;
+}
+
+export interface Said {
+  readonly source: Ipv4;
+  readonly ttl?: number;
+  readonly message?: { readonly type: number; readonly code: number; readonly rest: number };
+}
+
+/** The ICMP error to who sent a packet. */
+export function error(
+  { source, ttl = TTL, message = PORT_UNREACHABLE }: Said,
+  about: About,
+): Packet {
+  const { sourcePort, targetPort, protocol = "UDP", bytes = 1500 } = about;
+  const ports = { sourcePort, targetPort };
+  const quoted = buildPacket(
+    ipv4({ source: about.source, target: about.target, ttl: 63, id: 5 }),
+    protocol === "UDP" ? udp(ports) : tcp({ ...ports, sequence: 77 }),
+    payload("a question"),
+  );
+  return [
+    ipv4({ source, target: about.source, ttl, dscp: 48, id: 3 }),
+    icmp(message),
+    payload(quoted.slice(0, bytes)),
   ];
 }

@@ -3,7 +3,7 @@
 
 import type { Ipv4 } from "../../src/net/address.ts";
 import { parseIpv4 } from "../../src/net/address.ts";
-import { buildPacket, icmp, ipv4, payload, tcp, udp } from "../../src/net/packet.ts";
+import { icmp, ipv4, payload, tcp, udp } from "../../src/net/packet.ts";
 import { nodeMac, podMac } from "../differential/places.ts";
 import {
   CLIENT,
@@ -31,6 +31,7 @@ import {
   SYN,
   toService,
 } from "./frames.ts";
+import { type About, error } from "./outbound-frames.ts";
 import type { Coming, Row } from "./row.ts";
 import { limitReached, podGone } from "./tables.ts";
 
@@ -39,40 +40,7 @@ const HOST = ["host"] as const;
 const ASKER = 2;
 const ITSELF = parseIpv4("169.254.42.1");
 const TTL = 64;
-const PORT_UNREACHABLE = { type: 3, code: 3, rest: 0 } as const;
 const FRAG_NEEDED = { type: 3, code: 4, rest: 1300 } as const;
-
-/** A packet that somebody can't take, whole, so that its checksum can be judged. */
-interface About {
-  readonly source: Ipv4;
-  readonly sourcePort: number;
-  readonly target: Ipv4;
-  readonly targetPort: number;
-  readonly protocol?: "TCP" | "UDP";
-  readonly bytes?: number;
-}
-
-interface Said {
-  readonly source: Ipv4;
-  readonly ttl?: number;
-  readonly message?: { readonly type: number; readonly code: number; readonly rest: number };
-}
-
-/** The ICMP error to who sent a packet. */
-function error({ source, ttl = TTL, message = PORT_UNREACHABLE }: Said, about: About): Packet {
-  const { sourcePort, targetPort, protocol = "UDP", bytes = 1500 } = about;
-  const ports = { sourcePort, targetPort };
-  const quoted = buildPacket(
-    ipv4({ source: about.source, target: about.target, ttl: 63, id: 5 }),
-    protocol === "UDP" ? udp(ports) : tcp({ ...ports, sequence: 77 }),
-    payload("a question"),
-  );
-  return [
-    ipv4({ source, target: about.source, ttl, dscp: 48, id: 3 }),
-    icmp(message),
-    payload(quoted.slice(0, bytes)),
-  ];
-}
 
 const fromIdle = (packet: Packet): Coming => ({
   packet: framed(podMac(ASKER), nodeMac(ASKER), packet),

@@ -22,6 +22,7 @@ import {
   piecesInIpip,
 } from "./fragment-rows.ts";
 import { arriving, ipipTo, SYN, toService } from "./frames.ts";
+import { HERE_ANSWER_ROWS, HERE_FRAGMENT_ROWS } from "./here-answer-rows.ts";
 import { HERE_OPTION_ROWS, HERE_ROWS } from "./here-rows.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
@@ -94,6 +95,7 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...DISPATCH_ROWS,
   ...FOREIGN_ROWS,
   ...HERE_ROWS,
+  ...HERE_ANSWER_ROWS,
   ...PEER_ROWS,
   ...SCTP_ROWS,
 ]);
@@ -132,7 +134,11 @@ suiteOn(
   serveBySnat,
 );
 suiteOn("a node", "fragments: drop", [...IPV6_ROWS, ...mssRows(40)]);
-suiteOn("a node that tracks fragments", "", [...FRAGMENT_ROWS, ...SCTP_FRAGMENT_ROWS]);
+suiteOn("a node that tracks fragments", "", [
+  ...FRAGMENT_ROWS,
+  ...SCTP_FRAGMENT_ROWS,
+  ...HERE_FRAGMENT_ROWS,
+]);
 suiteOn("a node that tracks fragments and forwards by SNAT", "", FRAGMENT_SNAT_ROWS, serveBySnat);
 suiteOn("a node that serves node ports", "fragments: drop", NODE_PORT_ROWS, serveNodePorts);
 suiteOn("a node whose sockets are left alone", "socket: {enabled: false}", [
@@ -285,6 +291,7 @@ test("every verdict that can occur at packets of the node has a row", () => {
         "SENT_REPLY",
         "SENT_REJECTED",
         "SENT_FRAG_NEEDED",
+        "SENT_RELAYED",
         "DROP_UNKNOWN_FLOW",
         "DROP_NO_ROUTE",
         "DROP_ANSWER_LIMIT",

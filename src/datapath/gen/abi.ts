@@ -283,6 +283,8 @@ export const NodeProgram = {
   outbound: 1,
   outboundNew: 2,
   answer: 3,
+  icmp: 4,
+  fragment: 5,
 } as const;
 export type NodeProgram = (typeof NodeProgram)[keyof typeof NodeProgram];
 /** The names of enum node_program for people, by value. */
@@ -291,6 +293,8 @@ export const nodeProgramNames: { readonly [value: number]: string } = {
   "1": "outbound",
   "2": "outbound_new",
   "3": "answer",
+  "4": "icmp",
+  "5": "fragment",
 };
 
 /** enum place */
@@ -2729,9 +2733,13 @@ export const programs = {
   hostAnswer6: { name: "host_answer6", object: "host6", section: "tc", type: "sched_cls" },
   fromNode: { name: "from_node", object: "node", section: "tc", type: "sched_cls" },
   nodeNew: { name: "node_new", object: "node", section: "tc", type: "sched_cls" },
+  nodeIcmp: { name: "node_icmp", object: "node", section: "tc", type: "sched_cls" },
+  nodeFragment: { name: "node_fragment", object: "node", section: "tc", type: "sched_cls" },
   nodeAnswer: { name: "node_answer", object: "node", section: "tc", type: "sched_cls" },
   fromNode6: { name: "from_node6", object: "node6", section: "tc", type: "sched_cls" },
   nodeNew6: { name: "node_new6", object: "node6", section: "tc", type: "sched_cls" },
+  nodeIcmp6: { name: "node_icmp6", object: "node6", section: "tc", type: "sched_cls" },
+  nodeFragment6: { name: "node_fragment6", object: "node6", section: "tc", type: "sched_cls" },
   nodeAnswer6: { name: "node_answer6", object: "node6", section: "tc", type: "sched_cls" },
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
   podFragment: { name: "pod_fragment", object: "pod", section: "tc", type: "sched_cls" },
@@ -2762,7 +2770,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "48e81682b155deb3ca0f4d0e94d5b1090866f7c614373f7dbecff9dc685bb704";
+export const abiDigest = "30e10c8a9185e444d7c3fc9b661c9989f6c8abc4e00114313ceda9946bd49a3b";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2857,6 +2865,8 @@ enum node_program 4
   1 NODE_PROGRAM_OUTBOUND
   2 NODE_PROGRAM_OUTBOUND_NEW
   3 NODE_PROGRAM_ANSWER
+  4 NODE_PROGRAM_ICMP
+  5 NODE_PROGRAM_FRAGMENT
 
 enum place 4
   0 PLACE_EDGE
@@ -3642,9 +3652,13 @@ program host_icmp_nat6 host6 tc sched_cls
 program host_answer6 host6 tc sched_cls
 program from_node node tc sched_cls
 program node_new node tc sched_cls
+program node_icmp node tc sched_cls
+program node_fragment node tc sched_cls
 program node_answer node tc sched_cls
 program from_node6 node6 tc sched_cls
 program node_new6 node6 tc sched_cls
+program node_icmp6 node6 tc sched_cls
+program node_fragment6 node6 tc sched_cls
 program node_answer6 node6 tc sched_cls
 program from_pod pod tc sched_cls
 program pod_fragment pod tc sched_cls

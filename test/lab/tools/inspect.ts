@@ -117,6 +117,11 @@ export function entriesOf<K, V>(lab: Lab, node: string, spec: TypedMapSpec<K, V>
 
 /** "ADDRESS:PORT" of a pod. */
 export function podEndpoint(lab: Lab, pod: string, port: number, family: Family = "ipv4"): string {
+  const node = lab.plan.nodes.find(({ place }) => place.name === pod);
+  if (node !== undefined) {
+    const { address } = family === "ipv4" ? node.address : node.address6;
+    return formatAddressPort(address, port);
+  }
   const { address, address6 } = podNamed(lab.plan, pod);
   return formatAddressPort(family === "ipv4" ? address : address6, port);
 }
