@@ -3,6 +3,7 @@
 // Usage: bench/main.ts [--quick] [GROUP]...   Measures all groups, or those named; prints tables
 // and writes bench/results.json. Needs root. --quick shows whether it works, not how fast.
 
+import { removeDead } from "../tools/leaks.ts";
 import { benchAgent } from "./agent.ts";
 import { benchAlternatives } from "./alternatives.ts";
 import { benchBackend } from "./backend.ts";
@@ -56,6 +57,7 @@ async function main(words: readonly string[]): Promise<void> {
   if (unknown !== undefined) {
     throw new Error(`no group ${unknown}: there are ${Object.keys(GROUPS).join(", ")}`);
   }
+  removeDead();
   // Ahead of what else runs on the machine, with all that is started from here.
   goAhead();
   const run = describeRun();

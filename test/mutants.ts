@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { removeDead } from "../tools/leaks.ts";
 import { MUTANTS, type Mutant } from "./mutants/list.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
@@ -198,6 +199,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
     for (const child of running) child.kill();
   });
 }
+removeDead();
 const done: Done[] = [];
 const workers = Math.min(availableParallelism(), total);
 await Promise.all(Array.from({ length: workers }, () => work(queue, done)));

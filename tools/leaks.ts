@@ -3,13 +3,18 @@
 // What a test run can leave on a machine. Names of ours start with `cil`; a name that carries the
 // id of a live process belongs to something that still runs, ours or a neighbour's.
 
-import { type Dirent, existsSync, readdirSync, readFileSync } from "node:fs";
+import { type Dirent, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { deleteNamespace } from "../src/kernel/netns.ts";
 
 /** Marks the processes of one test run, in their environment. */
 export const RUN_VARIABLE = "CILIATE_TEST_RUN";
 
 const OURS = /^cil/;
+/** What only tests and benches name so, with their process: labs have a dash, then a letter. */
+const OF_PROCESS = /^(?:ciliate-[a-z0-9]+-|cil[a-z]+)(\d{3,})(?:x\d+)?(?=$|-)/;
+const OF_A_RUN = /^ciliate-test-/;
 
 function list(directory: string): Dirent[] {
   try {
@@ -57,6 +62,23 @@ export function newRemains(
   owned: (name: string) => boolean = hasLiveOwner,
 ): string[] {
   return [...after].filter((name) => !before.has(name) && !owned(name)).sort();
+}
+
+/** Removes what tests of processes that are dead have left, and answers with its names. */
+export function removeDead(): string[] {
+  const isDead = ({ name }: Dirent): boolean => {
+    const [, id] = OF_PROCESS.exec(name) ?? [];
+    return id !== undefined && !existsSync(`/proc/${id}/exe`);
+  };
+  const namespaces = list("/run/netns").filter(isDead);
+  for (const { name } of namespaces) deleteNamespace(name);
+  const below = (parent: string, which: RegExp): string[] =>
+    list(parent)
+      .filter((entry) => entry.isDirectory() && which.test(entry.name) && isDead(entry))
+      .map(({ name }) => join(parent, name));
+  const directories = [...below("/sys/fs/bpf", OURS), ...below(tmpdir(), OF_A_RUN)];
+  for (const path of directories) rmSync(path, { recursive: true, force: true });
+  return [...namespaces.map(({ name }) => `namespace ${name}`), ...directories];
 }
 
 /** A live process, and `process 12: its command`. */

@@ -11,7 +11,7 @@ import { relative, resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
-import { newRemains, processesOf, RUN_VARIABLE, remains } from "./leaks.ts";
+import { newRemains, processesOf, RUN_VARIABLE, remains, removeDead } from "./leaks.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const DEFAULT_GLOBS = ["src", "bpf", "test", "bench", "tools"].map((top) => `${top}/**/*.test.ts`);
@@ -117,6 +117,7 @@ mkdirSync(temporary);
 process.env[RUN_VARIABLE] = runId;
 process.env.TMPDIR = temporary;
 process.env.NODE_COMPILE_CACHE ??= resolve(ROOT, "build/compile-cache");
+if (isRoot) for (const name of removeDead()) say(`removed what a killed run left: ${name}`);
 const before = remains();
 const outcome: Outcome = { passed: 0, failed: 0, skips: [], ended: [], fileMs: new Map() };
 

@@ -66,7 +66,7 @@ export async function openStage(more = "", family: Family = "ipv4"): Promise<Sta
   await using parts = new AsyncDisposableStack();
   const world = await openWorld();
   parts.defer(() => world.close());
-  const directory = mkdtempSync(join(tmpdir(), "ciliate-packets-"));
+  const directory = mkdtempSync(join(tmpdir(), `ciliate-packets-${process.pid}-`));
   parts.defer(() => rmSync(directory, { recursive: true }));
   const pins = `/sys/fs/bpf/${directory.slice(tmpdir().length + 1)}`;
   parts.defer(() => removePins(pins));
