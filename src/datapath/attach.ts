@@ -97,6 +97,24 @@ export function createAttacher(options: AttacherOptions): Attacher {
   return { sync: (wanted) => hooks.sync(wanted) };
 }
 
+/**
+ * Devices of the caller's namespace that a program of ours is on, by its link or, on kernels
+ * without tcx, as a filter.
+ */
+export function devicesWith(pins: string, netlink: Netlink, hook: Hook): number[] {
+  const linked = listPins(pins).flatMap((name) => {
+    const [, of, ifindex] = PIN.exec(name) ?? [];
+    return of === hook ? [Number(ifindex)] : [];
+  });
+  if (linked.length > 0 || hook === "edge_ingress") return linked;
+  const name = `${FILTER_PREFIX}${hook}`;
+  return listLinks(netlink)
+    .map(({ index }) => index)
+    .filter((index) =>
+      listBpfFilters(netlink, index, DIRECTION[hook]).some((filter) => filter.name === name),
+    );
+}
+
 interface TcResult {
   readonly tc: DeviceStatus["tc"];
   readonly reason: string;

@@ -3,7 +3,6 @@
 // node's own programs.
 
 import { join } from "node:path";
-import { listPins } from "../kernel/bpffs.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { findLink, getLink, type Link, listLinks } from "../kernel/netlink/link.ts";
 import { getRoute } from "../kernel/netlink/route.ts";
@@ -26,6 +25,7 @@ import {
   udp,
 } from "../net/packet.ts";
 import { TCP_FLAG } from "../net/protocol.ts";
+import { devicesWith } from "./attach.ts";
 import {
   type Config,
   maps,
@@ -110,7 +110,6 @@ const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
 const ROUTER_MAC: Mac = parseMac("02:00:00:00:00:01");
 const MSS = 1460;
 const TTL = 64;
-const LINK_PIN = /^link_(edge_ingress|from_network|from_pod)_(\d+)$/;
 const FIRST_SENT = 16;
 const FIRST_DROP = 32;
 
@@ -176,12 +175,8 @@ function findArrival(pins: string, netlink: Netlink, question: Question): Arriva
     const macs = { sourceMac: pod.podMac, targetMac: pod.nodeMac };
     return { link, places: ["pod"], ...macs, notes: [note] };
   }
-  const attached = (hook: string): number[] =>
-    listPins(pins).flatMap((name) => {
-      const [, program, ifindex] = LINK_PIN.exec(name) ?? [];
-      return program === hook ? [Number(ifindex)] : [];
-    });
-  const [edges, hosts] = [attached("edge_ingress"), attached("from_network")];
+  const edges = devicesWith(pins, netlink, "edge_ingress");
+  const hosts = devicesWith(pins, netlink, "from_network");
   const link = chooseDevice(netlink, question, hosts.length > 0 ? hosts : edges);
   const hasEdge = edges.includes(link.index);
   return {

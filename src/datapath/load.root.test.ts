@@ -13,7 +13,7 @@ import { openNetlink } from "../kernel/netlink/socket.ts";
 import { listBpfFilters } from "../kernel/netlink/traffic-control.ts";
 import { hasFeature } from "../kernel/probe.ts";
 import { ANY_IPV6, parseIpv4, parseIpv6 } from "../net/address.ts";
-import { type Attacher, createAttacher } from "./attach.ts";
+import { type Attacher, createAttacher, devicesWith } from "./attach.ts";
 import { FrontendKind, type Port, type ServiceId } from "./gen/abi.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./load.ts";
 import type { Limits } from "./sizes.ts";
@@ -291,6 +291,7 @@ describe("attaching the packet path", () => {
     attacher.sync(BOTH);
     const { fromNetwork, fromPod } = second.programs;
     assert.deepEqual(filters(uplink.ifindex), [["ciliate_from_network", fromNetwork.id]]);
+    assert.deepEqual(devicesWith(pins, netlink, "from_network"), [uplink.ifindex]);
     attacher.sync({ ...BOTH, uplinks: [] });
     assert.deepEqual(filters(uplink.ifindex), []);
     assert.deepEqual(filters(pod.ifindex), [["ciliate_from_pod", fromPod.id]]);
@@ -311,6 +312,7 @@ describe("attaching the packet path", () => {
       for (const ownPackets of [true, true, false]) {
         for (const { tc, reason } of attacher.sync({ ...BOTH, ownPackets })) {
           assert.deepEqual([tc, reason], [tcx ? "tcx" : "clsact", ""]);
+          assert.deepEqual(devicesWith(pins, netlink, "from_pod"), [pod.ifindex]);
         }
         for (const { ifindex } of [uplink, pod]) {
           assert.deepEqual(idsAt(ifindex, "egress"), ownPackets ? [fromNode.id] : []);

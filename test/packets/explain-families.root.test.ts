@@ -7,7 +7,6 @@ import { spawnSync } from "node:child_process";
 import { suite, test } from "node:test";
 import { explain } from "../../src/datapath/explain.ts";
 import { slotOf } from "../../src/datapath/slot.ts";
-import { attachTcx, attachXdp } from "../../src/kernel/link.ts";
 import {
   type Address,
   type Family,
@@ -26,8 +25,8 @@ import {
   mssOption,
   tcp,
 } from "../../src/net/packet.ts";
-import { deviceOf } from "../differential/world.ts";
 import { widen } from "../wide/address.ts";
+import { attachUplink } from "./attached.ts";
 import { CLIENT, FAR, FAR_TWO, NODE, OTHER_NODE, SERVICES, UPLINK_MAC } from "./cluster.ts";
 import { SYN } from "./frames.ts";
 import { openStage, type Stage } from "./stage.ts";
@@ -40,15 +39,7 @@ type Dispatch = "ipip" | "geneve" | "opt";
 
 async function openAttached(dispatch: Dispatch, family: Family, parts: AsyncDisposableStack) {
   const stage = parts.use(await openStage(`dispatch: ${dispatch}`, family));
-  const { world, programs, pins } = stage;
-  const ifindex = deviceOf(world, "up0");
-  world.run(() => {
-    const edge = parts.use(attachXdp({ program: programs.edgeIngress, ifindex, mode: "generic" }));
-    const direction = "ingress" as const;
-    const host = parts.use(attachTcx({ program: programs.fromNetwork, ifindex, direction }));
-    edge.pin(`${pins}/link_edge_ingress_${ifindex}`);
-    host.pin(`${pins}/link_from_network_${ifindex}`);
-  });
+  attachUplink(stage);
   return stage;
 }
 

@@ -9,11 +9,10 @@ import { type Explanation, explain, type Question } from "../../src/datapath/exp
 import { ServiceFlag, Verdict, verdictTexts } from "../../src/datapath/gen/abi.ts";
 import { slotOf } from "../../src/datapath/slot.ts";
 import { readJiffies } from "../../src/kernel/jiffies.ts";
-import { attachTcx, attachXdp } from "../../src/kernel/link.ts";
 import { formatAddress, type Ipv4, parseIpv4 } from "../../src/net/address.ts";
 import { buildPacket } from "../../src/net/packet.ts";
 import { parsePrefix4 } from "../../src/net/prefix.ts";
-import { deviceOf } from "../differential/world.ts";
+import { attachUplink } from "./attached.ts";
 import { CLIENT, FAR, FAR_TWO, IDLE, SERVICES } from "./cluster.ts";
 import { arriving, type ServiceName, SYN, tcpTo, toService } from "./frames.ts";
 import { openStage, type Stage } from "./stage.ts";
@@ -26,17 +25,7 @@ let stage: Stage;
 const parts = new AsyncDisposableStack();
 before(async () => {
   stage = parts.use(await openStage());
-  const { world, programs, pins } = stage;
-  const ifindex = deviceOf(world, "up0");
-  world.run(() => {
-    const edge = attachXdp({ program: programs.edgeIngress, ifindex, mode: "generic" });
-    const direction = "ingress" as const;
-    const host = attachTcx({ program: programs.fromNetwork, ifindex, direction });
-    edge.pin(`${pins}/link_edge_ingress_${ifindex}`);
-    host.pin(`${pins}/link_from_network_${ifindex}`);
-    parts.use(edge);
-    parts.use(host);
-  });
+  attachUplink(stage);
 });
 after(() => parts.disposeAsync());
 
