@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, beforeEach, describe, test } from "node:test";
@@ -156,6 +157,22 @@ describe("loading the packet path", () => {
       [{ id: 5, frontends: [key] }],
     );
     assert.equal([...second.maps.targets.entries()].length, 1);
+  });
+
+  test("signals keep no program from being loaded", async () => {
+    const heard = (): void => undefined;
+    process.on("SIGURG", heard);
+    const flood = spawn("sh", ["-c", `while kill -URG ${process.pid}; do :; done`]);
+    const ended = once(flood, "exit");
+    try {
+      await once(process, "SIGURG");
+      using datapath = openDatapath(OPTIONS);
+      assert.ok(datapath.programs.fromNetwork.id > 0);
+    } finally {
+      flood.kill("SIGKILL");
+      await ended;
+      process.off("SIGURG", heard);
+    }
   });
 
   test("a failed load leaves pins as they were", () => {

@@ -85,6 +85,16 @@ export function close(fd: number): number {
   return checked(cClose(fd));
 }
 
+const cSigmask: Call<[number, Memory, Memory]> = libc.func(
+  "int pthread_sigmask(int how, const void *set, void *old)",
+);
+const SIG_SETMASK = 2;
+
+/** Sets this thread's blocked signals, 128 bytes of bits; `old` receives what they were. */
+export function setSignalMask(set: Uint8Array, old: Uint8Array | null): number {
+  return -cSigmask(SIG_SETMASK, set, old); // pthread functions return the errno itself
+}
+
 const F_DUPFD_CLOEXEC = 1030;
 
 /** A second descriptor, close-on-exec, for what `fd` names. */

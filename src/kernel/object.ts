@@ -16,6 +16,7 @@ import { libbpf, listenToLibbpf } from "./libbpf.ts";
 import { BpfMap } from "./map.ts";
 import { lastWords, loadFailure } from "./object-failure.ts";
 import { BpfProgram } from "./program.ts";
+import { holdingSignals } from "./signals.ts";
 
 type Handle = sys.Pointer;
 
@@ -137,7 +138,7 @@ export class BpfObject implements Disposable {
     this.#handle = undefined;
     try {
       this.#apply(handle);
-      const result = libbpf().objectLoad(handle);
+      const result = holdingSignals(() => libbpf().objectLoad(handle));
       if (result === 0) return takeLoaded(handle, this.path);
     } finally {
       libbpf().objectClose(handle);
@@ -171,7 +172,7 @@ export class BpfObject implements Disposable {
         lib.programSetLogBuffer(program, sys.address(log), log.byteLength);
       }
       const heard = (line: string): void => void lines.push(line);
-      const result = listenToLibbpf(heard, () => lib.objectLoad(handle));
+      const result = listenToLibbpf(heard, () => holdingSignals(() => lib.objectLoad(handle)));
       if (result === 0) return takeLoaded(handle, this.path);
       const text = new TextDecoder().decode(log.subarray(0, log.indexOf(0)));
       throw loadFailure(this, result, lines, text);

@@ -73,7 +73,7 @@ export class BpfProgram implements Disposable {
       .name(48, 16, name)
       .u32(68, attachType);
     let fd = bpf(Command.programLoad, attr);
-    // The verifier gives up when a signal comes, as any of V8's own may.
+    // The verifier gives up when a signal comes.
     for (let retry = 0; fd === EAGAIN && retry < MAX_RETRIES; retry++) {
       fd = bpf(Command.programLoad, attr);
     }
