@@ -40,8 +40,7 @@ function machine(kernel: Kernel, initramfs: string): string[] {
     `ciliate.modules=${kernel.modules}`,
   ];
   return [
-    // V8 guards its code by protection keys, and under their emulation ends now and then at boot.
-    ...["-accel", "tcg,thread=multi", "-cpu", "max,pku=off", "-smp", "2", "-m", `${MEMORY_MB}`],
+    ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", `${MEMORY_MB}`],
     ...["-nographic", "-nodefaults", "-serial", "stdio", "-monitor", "none", "-no-reboot"],
     ...["-kernel", kernel.image, "-initrd", initramfs, "-append", parameters.join(" ")],
     ...["-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
