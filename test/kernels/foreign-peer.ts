@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The kernel's own ipip device at the other end. The main machine's kernel has none.
+// The kernel's own tunnel devices at the other end, ipip for IPv4 and ip6tnl (ip6ip6) for IPv6. The
+// main machine's kernel has neither.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Lab } from "../../src/lab/lab.ts";
+import type { Family } from "../../src/net/address.ts";
 
-const FABRIC_ADDRESS = "203.0.113.254";
+const FABRIC = { ipv4: "203.0.113.254", ipv6: "fd00:203:0:113::254" } as const;
+const PEER = { ipv4: "203.0.113.2", ipv6: "fd00:203:0:113::2" } as const;
+const NETWORK = { ipv4: "24", ipv6: "64 nodad" } as const;
 
 /** Runs `ip` in a namespace; the words of the line are its arguments. */
 export function ip(namespace: string, line: string): void {
@@ -15,7 +19,7 @@ export function ip(namespace: string, line: string): void {
 
 /** A host on the lab's fabric that runs no Ciliate. */
 export class ForeignPeer implements AsyncDisposable {
-  readonly address = "203.0.113.2";
+  readonly address: Readonly<Record<Family, string>> = PEER;
   readonly #namespace: string;
   readonly #servers: ChildProcess[] = [];
 
@@ -25,16 +29,25 @@ export class ForeignPeer implements AsyncDisposable {
     const fabric = lab.plan.switch.namespace;
     execFileSync("ip", ["netns", "add", namespace]);
     ip(namespace, `link add eth0 type veth peer name peer netns ${fabric}`);
-    ip(fabric, `addr add ${FABRIC_ADDRESS}/24 dev peer`);
     ip(fabric, "link set peer up");
-    ip(namespace, `addr add ${this.address}/24 dev eth0`);
     ip(namespace, "link set lo up");
     ip(namespace, "link set eth0 up");
-    ip(namespace, `route add default via ${FABRIC_ADDRESS}`);
+    for (const family of ["ipv4", "ipv6"] as const) {
+      ip(fabric, `addr add ${FABRIC[family]}/${NETWORK[family]} dev peer`);
+      ip(namespace, `addr add ${PEER[family]}/${NETWORK[family]} dev eth0`);
+      ip(namespace, `route add default via ${FABRIC[family]}`);
+    }
   }
 
-  /** Makes its kernel strip IPIP from anyone, and take what was inside for its own address. */
-  strip(address: string): void {
+  /** Makes its kernel strip outer headers from anyone, and take what was inside for its own. */
+  strip(addresses: Readonly<Record<Family, string>>): void {
+    this.#stripIpip(addresses.ipv4);
+    ip(this.#namespace, `link add strip type ip6tnl mode ip6ip6 local ${PEER.ipv6}`);
+    ip(this.#namespace, `addr add ${addresses.ipv6}/128 dev strip nodad`);
+    ip(this.#namespace, "link set strip up");
+  }
+
+  #stripIpip(address: string): void {
     execFileSync("modprobe", ["ipip"]); // brings tunl0 into every namespace
     for (const device of ["all", "default", "tunl0"]) {
       this.#run("sysctl", "-q", "-w", `net.ipv4.conf.${device}.rp_filter=0`);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Runs inside a booted kernel: services through a lab's balancer, and the kernel's own ipip device
-// as a foreign peer in both directions.
+// Runs inside a booted kernel: services of both families through a lab's balancer, and the kernel's
+// own tunnel devices as a foreign peer in both directions.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -11,14 +11,25 @@ import { after, before, suite, test } from "node:test";
 import { hasFeature } from "../../src/kernel/probe.ts";
 import { createLab, type Lab } from "../../src/lab/lab.ts";
 import { serviceDocuments, serviceFile } from "../../src/lab/manifest.ts";
-import { formatIpv4 } from "../../src/net/address.ts";
+import { nodeNamed, podNamed } from "../../src/lab/plan.ts";
+import { type Family, formatIpv4, formatIpv6 } from "../../src/net/address.ts";
 import { ForeignPeer, ip } from "./foreign-peer.ts";
 
-const FAR_VIP = "198.51.100.1";
-const NEAR_VIP = "198.51.100.2";
-const FOREIGN_VIP = "198.51.100.3";
-const CLIENT = "192.0.2.10";
-const STRANGER = "192.0.2.66";
+const FAMILIES = ["ipv4", "ipv6"] as const;
+const FAR_VIP = { ipv4: "198.51.100.1", ipv6: "fd00:198:51:100::1" } as const;
+const NEAR_VIP = { ipv4: "198.51.100.2", ipv6: "fd00:198:51:100::2" } as const;
+const FOREIGN_VIP = { ipv4: "198.51.100.3", ipv6: "fd00:198:51:100::3" } as const;
+const CLIENT = { ipv4: "192.0.2.10", ipv6: "fd00:192:0:2::10" } as const;
+const STRANGER = { ipv4: "192.0.2.66/32", ipv6: "fd00:192:0:2::66/128" } as const;
+/**
+ * What makes outer headers, with one option and without where the kernel has a choice: ip6tnl says
+ * how often one may be put around another (RFC 2473, 4.1.1) unless it is told not to.
+ */
+const TUNNELS = {
+  ipv4: ["type ipip"],
+  ipv6: ["type ip6tnl mode ip6ip6 encaplimit none", "type ip6tnl mode ip6ip6 encaplimit 4"],
+} as const;
+const BY_ETH0 = "oif eth0 lookup 100";
 const PORTS = [{ port: 80, targetPort: 8080 }];
 const BIG_BYTES = 1_000_000;
 const CURL_TIMED_OUT = 28;
@@ -43,7 +54,7 @@ const MODES = [
 type Mode = (typeof MODES)[number];
 
 async function createStage({ acceleration, encapsulate }: Mode): Promise<Stage> {
-  const config = { trustedSources: [`${CLIENT}/32`] };
+  const config = { trustedSources: [`${CLIENT.ipv4}/32`, `${CLIENT.ipv6}/128`] };
   const lab = await createLab({
     name: `k${acceleration}`,
     nodes: 2,
@@ -53,30 +64,43 @@ async function createStage({ acceleration, encapsulate }: Mode): Promise<Stage> 
     config,
     bundle: true, // starts in half the time, which an emulator has not got
   });
-  for (const pod of ["pod1-1", "pod2-1"]) lab.start(pod, webServer(pod, "0.0.0.0", 8080));
-  lab.publish({ name: "far", addresses: [FAR_VIP], ports: PORTS, backends: ["pod2-1"] });
-  lab.publish({ name: "near", addresses: [NEAR_VIP], ports: PORTS, backends: ["pod1-1"] });
+  for (const pod of ["pod1-1", "pod2-1"]) lab.start(pod, webServer(pod, "::", 8080));
+  lab.publish({
+    name: "far",
+    addresses: Object.values(FAR_VIP),
+    ports: PORTS,
+    backends: ["pod2-1"],
+  });
+  lab.publish({
+    name: "near",
+    addresses: Object.values(NEAR_VIP),
+    ports: PORTS,
+    backends: ["pod1-1"],
+  });
   const big = join(mkdtempSync(join(tmpdir(), "web-")), "big");
   writeFileSync(big, Buffer.alloc(BIG_BYTES));
   return { lab, big };
 }
 
-function curl({ lab }: Stage, address: string, ...more: readonly string[]): Promise<string> {
-  const usual = ["--silent", "--show-error", "--fail", "--max-time", "60"];
-  return lab.output("client", ["curl", ...usual, ...more, `http://${address}`]);
+const urlOf = (address: string): string =>
+  address.includes(":") ? `http://[${address}]/` : `http://${address}/`;
+
+function curl({ lab }: Stage, url: string, ...more: readonly string[]): Promise<string> {
+  const usual = ["--silent", "--show-error", "--fail", "--globoff", "--max-time", "60"];
+  return lab.output("client", ["curl", ...usual, ...more, url]);
 }
 
 /** Asks until a service answers, as its tables are written after its manifest. */
 function curlOnceThere(stage: Stage, address: string): Promise<string> {
   const retry = ["--retry", "30", "--retry-delay", "1", "--retry-all-errors"];
-  return curl(stage, address, "--connect-timeout", "2", ...retry);
+  return curl(stage, urlOf(address), "--connect-timeout", "2", ...retry);
 }
 
 /** Downloads and uploads enough for full segments, GSO and a growing window. */
 async function moveBulk(stage: Stage, address: string): Promise<void> {
-  assert.equal((await curl(stage, `${address}/big`)).length, BIG_BYTES);
+  assert.equal((await curl(stage, `${urlOf(address)}big`)).length, BIG_BYTES);
   const post = ["--data-binary", `@${stage.big}`];
-  assert.equal(await curl(stage, address, ...post), `${BIG_BYTES}`);
+  assert.equal(await curl(stage, urlOf(address), ...post), `${BIG_BYTES}`);
 }
 
 async function untrustedDrops({ lab }: Stage, node: string): Promise<number> {
@@ -87,12 +111,23 @@ async function untrustedDrops({ lab }: Stage, node: string): Promise<number> {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
+/** That a pod answers for each of a service's addresses, and what is large comes both ways. */
+async function testBoth(
+  stage: Stage,
+  addresses: Readonly<Record<Family, string>>,
+  pod: string,
+): Promise<void> {
+  for (const family of FAMILIES) {
+    assert.equal(await curlOnceThere(stage, addresses[family]), pod);
+    await moveBulk(stage, addresses[family]);
+  }
+}
+
 async function testFarPod(stage: Stage): Promise<void> {
-  assert.equal(await curlOnceThere(stage, FAR_VIP), "pod2-1");
-  await moveBulk(stage, FAR_VIP);
-  const { options, ipip } = await stage.lab.counters();
-  assert.equal(options.packets, 0);
-  assert.ok(ipip.packets > 0);
+  await testBoth(stage, FAR_VIP, "pod2-1");
+  const { options, options6, ipip, ip6ip6 } = await stage.lab.counters();
+  assert.deepEqual([options.packets, options6.packets], [0, 0]);
+  assert.ok(ipip.packets > 0 && ip6ip6.packets > 0);
 }
 
 async function testAttachment({ lab }: Stage): Promise<void> {
@@ -103,57 +138,89 @@ async function testAttachment({ lab }: Stage): Promise<void> {
   else assert.match(filters, /direct-action/);
 }
 
-async function testForeignBalancer(stage: Stage): Promise<void> {
+/** What a foreign balancer may address: a pod, its node, a service. */
+function targetsOf({ plan }: Lab, family: Family): string[] {
+  const node = nodeNamed(plan, "node2");
+  const pod = podNamed(plan, "pod2-1");
+  return family === "ipv4"
+    ? [formatIpv4(pod.address), formatIpv4(node.address.address), FAR_VIP.ipv4]
+    : [formatIpv6(pod.address6), formatIpv6(node.address6.address), FAR_VIP.ipv6];
+}
+
+/**
+ * A tunnel device of the client, by which it sends what is for the service. What leaves the tunnel
+ * goes by eth0, where routes to the service would lead back into it.
+ */
+function openTunnel(lab: Lab, kind: string, family: Family, ends: string): Disposable {
+  const client = lab.plan.client.namespace;
+  const { clientGateway, clientGateway6 } = lab.plan;
+  const [word, gateway] =
+    family === "ipv4" ? ["-4", formatIpv4(clientGateway)] : ["-6", formatIpv6(clientGateway6)];
+  ip(client, `link add foreign ${kind} ${ends} dev eth0`);
+  ip(client, "link set foreign up");
+  ip(client, `${word} route add ${FAR_VIP[family]} dev foreign src ${CLIENT[family]}`);
+  ip(client, `${word} route add default via ${gateway} dev eth0 table 100`);
+  ip(client, `${word} rule add ${BY_ETH0}`);
+  return {
+    [Symbol.dispose]: () => {
+      ip(client, `${word} rule del ${BY_ETH0}`);
+      ip(client, `${word} route del default table 100`);
+      ip(client, "link del foreign");
+    },
+  };
+}
+
+async function testForeignBalancer(stage: Stage, family: Family): Promise<void> {
   const { lab } = stage;
   const client = lab.plan.client.namespace;
-  const node = lab.plan.nodes[1] ?? assert.fail("no node2");
-  const pod = formatIpv4(node.pods[0]?.address ?? assert.fail("no pod2-1"));
-  // By eth0, as the route to the service leads back into the device.
-  const change = (word: string, local: string, remote: string): void =>
-    ip(client, `link ${word} foreign type ipip local ${local} remote ${remote} dev eth0`);
-  change("add", CLIENT, pod);
-  ip(client, "link set foreign up");
-  ip(client, `route add ${FAR_VIP}/32 dev foreign src ${CLIENT}`);
-  try {
-    for (const remote of [pod, formatIpv4(node.address.address), FAR_VIP]) {
-      change("change", CLIENT, remote);
-      assert.equal(await curl(stage, FAR_VIP), "pod2-1", `to ${remote}`);
+  const targets = targetsOf(lab, family);
+  for (const kind of TUNNELS[family]) {
+    for (const remote of targets) {
+      const ends = `local ${CLIENT[family]} remote ${remote}`;
+      using _tunnel = openTunnel(lab, kind, family, ends);
+      const answer = await curl(stage, urlOf(FAR_VIP[family]));
+      assert.equal(answer, "pod2-1", `${kind} to ${remote}`);
     }
-
-    const before = await untrustedDrops(stage, "node2");
-    ip(client, `addr add ${STRANGER}/32 dev eth0`);
-    change("change", STRANGER, pod);
-    const refused = await lab.run("client", ["curl", "--max-time", "3", `http://${FAR_VIP}/`]);
-    assert.equal(refused.code, CURL_TIMED_OUT, refused.stderr);
-    assert.ok((await untrustedDrops(stage, "node2")) > before);
-  } finally {
-    ip(client, "link del foreign");
   }
+
+  const [kind] = TUNNELS[family];
+  const [pod] = targets;
+  const [stranger] = STRANGER[family].split("/");
+  const before = await untrustedDrops(stage, "node2");
+  ip(client, `addr add ${STRANGER[family]} dev eth0`);
+  using _tunnel = openTunnel(lab, kind, family, `local ${stranger} remote ${pod}`);
+  const url = urlOf(FAR_VIP[family]);
+  const refused = await lab.run("client", ["curl", "--globoff", "--max-time", "3", url]);
+  assert.equal(refused.code, CURL_TIMED_OUT, refused.stderr);
+  assert.ok((await untrustedDrops(stage, "node2")) > before);
+  ip(client, `addr del ${STRANGER[family]} dev eth0`);
 }
 
 async function testDeadAgent(stage: Stage): Promise<void> {
   const { lab } = stage;
+  const answers = () => Promise.all(FAMILIES.map((family) => curl(stage, urlOf(FAR_VIP[family]))));
   await lab.stopAgent("node1", "SIGKILL");
   await lab.stopAgent("node2", "SIGKILL");
-  assert.equal(await curl(stage, FAR_VIP), "pod2-1");
-  await lab.startAgent("node1");
-  await lab.startAgent("node2");
-  assert.equal(await curl(stage, FAR_VIP), "pod2-1");
+  assert.deepEqual(await answers(), ["pod2-1", "pod2-1"]);
+  await Promise.all([lab.startAgent("node1"), lab.startAgent("node2")]);
+  assert.deepEqual(await answers(), ["pod2-1", "pod2-1"]);
 }
 
 async function testForeignBackend(stage: Stage): Promise<void> {
   const { lab } = stage;
   await using peer = new ForeignPeer(lab);
   peer.strip(FOREIGN_VIP);
-  peer.start(webServer("peer", FOREIGN_VIP, 80));
+  peer.start(webServer("peer", "::", 80));
 
   const ports = [{ port: 80, targetPort: 80 }]; // the peer translates nothing
-  const service = { name: "foreign", addresses: [FOREIGN_VIP], ports, backends: [] };
-  const [frontend, slice] = serviceDocuments(lab.plan, service);
-  const endpoints = [{ addresses: [peer.address], conditions: { ready: true } }];
-  lab.writeManifest(serviceFile("foreign"), [{ ...frontend }, { ...slice, endpoints }]);
-  assert.equal(await curlOnceThere(stage, FOREIGN_VIP), "peer");
-  await moveBulk(stage, FOREIGN_VIP);
+  const service = { name: "foreign", addresses: Object.values(FOREIGN_VIP), ports, backends: [] };
+  const [frontend, ...slices] = serviceDocuments(lab.plan, service);
+  const filled = slices.map((slice, index) => {
+    const address = peer.address[FAMILIES[index] ?? assert.fail("a slice of no family")];
+    return { ...slice, endpoints: [{ addresses: [address], conditions: { ready: true } }] };
+  });
+  lab.writeManifest(serviceFile("foreign"), [{ ...frontend }, ...filled]);
+  await testBoth(stage, FOREIGN_VIP, "peer");
 }
 
 for (const mode of MODES) {
@@ -175,17 +242,19 @@ for (const mode of MODES) {
     if (mode.encapsulate === "first") return;
     test(
       "a pod of the balancer's node answers",
-      onStage(async (on) => {
-        assert.equal(await curlOnceThere(on, NEAR_VIP), "pod1-1");
-        await moveBulk(on, NEAR_VIP);
-      }),
+      onStage((on) => testBoth(on, NEAR_VIP, "pod1-1")),
     );
     test("programs are attached by tcx, or by clsact where there is none", onStage(testAttachment));
     test("services answer while agents are dead and once they are back", onStage(testDeadAgent));
+    for (const family of FAMILIES) {
+      test(
+        `a foreign ${family} header to pod, node or service is stripped if its source is trusted`,
+        onStage((on) => testForeignBalancer(on, family)),
+      );
+    }
     test(
-      "the kernel's IPIP to pod, node or service is stripped if its source is trusted",
-      onStage(testForeignBalancer),
+      "the balancer's outer headers are stripped by a foreign kernel",
+      onStage(testForeignBackend),
     );
-    test("the balancer's IPIP is stripped by a foreign kernel", onStage(testForeignBackend));
   });
 }
