@@ -11,10 +11,13 @@ import { openWorld, type World } from "./world.ts";
 /** Seeds below are the same in every run, the others are new in every run. */
 const KNOWN_SEEDS = 1_000_000;
 
-const USUAL_SECONDS = 6;
-const packets = budget("packets", 100_000);
+const USUAL_SECONDS = 8;
+const packets = budget("packets", 130_000);
 const seconds = budget("seconds", USUAL_SECONDS);
-/** With more time than usual, as make soak has, IPv6 has new seeds, too. */
+/**
+ * With more time than usual, as make soak has, seeds are new. In `make test` they are not: it says
+ * something about a change, not about what the same code was to find sooner or later.
+ */
 const isLong = seconds > USUAL_SECONDS;
 /** Most of what profiles of IPv6 meet, those of IPv4 have met already: one source is both. */
 const OF_IPV6 = 4;
@@ -26,14 +29,11 @@ before(async () => {
 after(() => world.close());
 
 const today = KNOWN_SEEDS + (Date.now() % 1_000_000_000);
-const SEEDS = [
-  ["known", 0],
-  ["new", today],
-] as const;
+const KNOWN = ["known", 0] as const;
+const SEEDS = isLong ? [KNOWN, ["new", today] as const] : [KNOWN];
 
 for (const profile of PROFILES) {
   for (const [which, firstSeed] of SEEDS) {
-    if (profile.family === "ipv6" && which === "new" && !isLong) continue;
     test(`model and kernel agree in profile ${profile.name}, ${which} seeds`, (context) => {
       const share = profile.family === "ipv6" ? OF_IPV6 : 1;
       const budgets = { packets: packets / share, seconds: seconds / share };

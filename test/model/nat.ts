@@ -56,11 +56,11 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
     forget(node, flow, ip.protocol);
   }
   // 2.
-  const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
+  if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if ((service.flags & SERVICE.snat) === 0) return undefined;
+  const wasDsr = (service.flags & SERVICE.wasDsr) !== 0;
   if (wasDsr && isConnected(ip) && !isSyn(ip, l4)) return undefined;
   if (wasDsr && !isConnected(ip) && isOfBefore(node, request)) return undefined;
-  if (!node.admits(service, ip.source)) return drop("DROP_SOURCE_RANGE", frame);
   if (service.backendCount === 0) return reject(node, input, ip, l4, service);
   // The host would draw again.
   const isDrawn = (service.flags & SERVICE.random) !== 0;

@@ -8,7 +8,7 @@ export const BY_NODE_MUTANTS: readonly Mutant[] = [
     name: "with Geneve, nothing goes by a pod's node",
     file: "stage/peer.h",
     from: "return peer ? peer->node : no_address();",
-    to: "return no_address();",
+    to: "return peer ? no_address() : no_address();",
   },
   {
     name: "in IPIP's dispatch, too, packets go by a pod's node",
