@@ -162,7 +162,8 @@ describe("loading the packet path", () => {
   test("signals keep no program from being loaded", async () => {
     const heard = (): void => undefined;
     process.on("SIGURG", heard);
-    const flood = spawn("sh", ["-c", `while kill -URG ${process.pid}; do :; done`]);
+    // Much more often than a program is verified; without a pause, nothing else would go on.
+    const flood = spawn("sh", ["-c", `while kill -URG ${process.pid}; do sleep 0.001; done`]);
     const ended = once(flood, "exit");
     try {
       await once(process, "SIGURG");
