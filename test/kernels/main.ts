@@ -11,6 +11,7 @@ import { join, relative, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { buildInitramfs, findKernel, type Kernel } from "./image.ts";
+import { writeSources } from "./sources.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const LOGS = join(ROOT, "build/kernels");
@@ -38,6 +39,7 @@ function machine(kernel: Kernel, initramfs: string): string[] {
     "no_timer_check", // of a timer that a busy machine emulates too late
     `ciliate.top=${ROOT}`,
     `ciliate.modules=${kernel.modules}`,
+    `ciliate.loader=${loader}`,
   ];
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", `${MEMORY_MB}`],
@@ -85,6 +87,7 @@ const { values, positionals } = parseArgs({
 });
 
 mkdirSync(LOGS, { recursive: true });
+const loader = writeSources(ROOT, join(LOGS, "sources"));
 const staging = mkdtempSync(join(tmpdir(), "ciliate-kernels-"));
 process.once("exit", () => rmSync(staging, { recursive: true, force: true }));
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
