@@ -4,6 +4,7 @@
 import { unpin } from "../kernel/bpffs.ts";
 import { KernelError } from "../kernel/error.ts";
 import { BpfLink } from "../kernel/link.ts";
+import { finishPins } from "../kernel/pin.ts";
 
 /** The link that is pinned at `path`; undefined where nothing is. */
 export function openLink(path: string): BpfLink | undefined {
@@ -23,6 +24,14 @@ export function removeLink(path: string): void {
   const { ifindex, cgroupId } = held.info();
   if (ifindex !== 0 || cgroupId !== 0n) held.detach();
   unpin(path);
+}
+
+/**
+ * Ends what an agent that was killed had begun to pin. A link's program runs already, and no other
+ * may get onto its hook; a map is made anew.
+ */
+export function finishLinks(pins: string): void {
+  finishPins(pins, (name) => name.startsWith("link_"));
 }
 
 /** What went wrong, for status. */

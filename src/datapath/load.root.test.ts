@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, rmdirSync } from "node:fs";
+import { readdirSync, renameSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, beforeEach, describe, test } from "node:test";
 import { listPins, unpin } from "../kernel/bpffs.ts";
@@ -214,6 +214,11 @@ describe("attaching the packet path", () => {
         ],
       );
       assert.deepEqual(tcxOf(uplink.ifindex), [first.programs.fromNetwork.id]);
+      // As a kill in the middle of pinning leaves them.
+      first.maps.services.raw.pin(join(pins, "new-1-1-services"));
+      for (const name of [`link_edge_ingress_${uplink.ifindex}`, `link_from_pod_${pod.ifindex}`]) {
+        renameSync(join(pins, name), join(pins, `new-1-2-${name}`));
+      }
     }
     assert.equal(xdpOf("cil0")?.mode, "native", "it outlives who attached it");
     using second = openDatapath(OPTIONS);
@@ -223,6 +228,10 @@ describe("attaching the packet path", () => {
     assert.deepEqual(tcxOf(uplink.ifindex), [second.programs.fromNetwork.id]);
     assert.deepEqual(tcxOf(pod.ifindex), [second.programs.fromPod.id]);
     assert.equal(xdpOf("cil0")?.programId, second.programs.edgeIngress.id);
+    assert.deepEqual(
+      listPins(pins).filter((name) => name.startsWith("new-")),
+      [],
+    );
     attacher.sync({ ...BOTH, acceleration: "generic" });
     assert.equal(xdpOf("cil0")?.mode, "generic");
     attacher.sync(NONE);

@@ -17,6 +17,7 @@ import { checkMap, checkObject } from "./check.ts";
 import { writeConstants } from "./constants.ts";
 import { type Takeover, takeOver } from "./copy.ts";
 import { type Config, maps as specs } from "./gen/abi.ts";
+import { finishLinks } from "./links.ts";
 import { TypedMap } from "./maps.ts";
 import { connectPrograms, keepPrograms, PROGRAM_TABLES } from "./programs.ts";
 import { type Limits, type Sizes, sizesOf } from "./sizes.ts";
@@ -148,6 +149,7 @@ class MapSet implements Disposable {
  */
 export function openDatapath(options: DatapathOptions): Datapath {
   ensurePinDirectory(options.pins);
+  finishLinks(options.pins);
   const sizes = sizesOf(options.limits, possibleCpus());
   const { frontendMask, frontendMask6, counterStride } = sizes;
   const own = { frontendMask, frontendMask6, counterStride };

@@ -3,6 +3,7 @@
 import { renameSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Attr, bpf, Command } from "./bpf.ts";
+import { listPins, unpin } from "./bpffs.ts";
 import { errorCode, KernelError } from "./error.ts";
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -10,6 +11,9 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "its directory does not exist",
   EEXIST: "something is pinned there already",
 };
+
+/** On its way to the name that it ends with. */
+const TEMPORARY = /^new-\d+-\d+-(.+)$/;
 
 let serial = 0;
 
@@ -34,5 +38,19 @@ export function pinByRename(fd: number, object: string, path: string): void {
   } catch (cause) {
     unlinkSync(temporary);
     throw new Error(`cannot pin ${object} at ${path}: ${String(cause)}`, { cause });
+  }
+}
+
+/**
+ * Ends what a process that was killed had begun by `pinByRename`: moves to its place what `keeps`
+ * says of, and lets go of the rest. Nobody else may be pinning in this directory.
+ */
+export function finishPins(directory: string, keeps: (name: string) => boolean): void {
+  for (const temporary of listPins(directory)) {
+    const name = TEMPORARY.exec(temporary)?.[1];
+    if (name === undefined) continue;
+    const path = join(directory, temporary);
+    if (keeps(name)) renameSync(path, join(directory, name));
+    else unpin(path);
   }
 }
