@@ -86,7 +86,7 @@ bench: run-ready bundle ## Measure; prints tables, writes bench/results.json
 	@$(NODE) bench/main.ts
 
 .PHONY: soak
-soak: run-ready ## Run the long campaigns, all or T='--minutes 60 churn': tests with larger budgets
+soak: run-ready ## Run the long campaigns, all or T='--minutes 10 churn': tests with larger budgets
 	@$(NODE) test/soak.ts $(T)
 
 .PHONY: mutants

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Usage: test/soak.ts [--minutes N] [CAMPAIGN]...   Runs the long campaigns, all of them or those
-// named: the code of `make test` with larger budgets. What they found goes to docs/soak-report.md
-// together with the commit that ran; it fails when one fails. N is for those that go on for as long
-// as they may.
+// named: the code of `make test` with larger budgets. What each found goes to its own section of
+// docs/soak-report.md together with the commit that ran; the others' sections stay. It fails when
+// one fails. N is for those that go on for as long as they may.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, release, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
 import { BUDGET_VARIABLE } from "./lab/tools/budget.ts";
+import { formatReport, parseReport } from "./soak-report.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const REPORT = "docs/soak-report.md";
 const LIMIT_MS = 4 * 3600 * 1000;
-const USUAL_MINUTES = 10;
+const USUAL_MINUTES = 60;
+/** Of a failure's message, in the report. */
+const TOLD_CHARACTERS = 200;
 
 const { values, positionals: wanted } = parseArgs({
   allowPositionals: true,
@@ -92,6 +95,8 @@ const CAMPAIGNS: readonly Campaign[] = [
 /** How one campaign went. */
 interface Result {
   readonly campaign: Campaign;
+  /** The commit, the day and the machine. */
+  readonly ran: string;
   readonly passed: number;
   readonly failed: number;
   readonly seconds: number;
@@ -102,37 +107,55 @@ interface Result {
 async function runCampaign(campaign: Campaign): Promise<Result> {
   process.env[BUDGET_VARIABLE] = JSON.stringify(campaign.budget);
   const began = Date.now();
+  const ran = circumstances();
   const told = new Map<string, string[]>();
   const count = { passed: 0, failed: 0 };
   const files = campaign.files.map((file) => resolve(ROOT, file));
   const events = run({ files, concurrency: false, timeout: LIMIT_MS });
   const names: string[] = [];
+  const tell = (name: string, message: string): void => {
+    told.set(name, [...(told.get(name) ?? []), message]);
+  };
   events.on("test:start", ({ name, nesting }) => {
     names.splice(nesting, names.length, name);
   });
   events.on("test:pass", ({ details }) => {
     if (details.type !== "suite") count.passed++;
   });
-  events.on("test:fail", () => {
+  events.on("test:fail", ({ name, nesting, details }) => {
+    const { error } = details;
+    if ("failureType" in error && error.failureType === "subtestsFailed") return;
     count.failed++;
+    const { message } = error.cause instanceof Error ? error.cause : error;
+    tell(name, `**failed**: ${message.replaceAll(/\s+/g, " ").slice(0, TOLD_CHARACTERS)}`);
+    // The reporter keeps messages for its end, which is hours away.
+    process.stderr.write(`\n${[...names.slice(0, nesting), name].join(" > ")}: ${message}\n\n`);
   });
   events.on("test:diagnostic", ({ message, nesting }) => {
     if (nesting === 0) return; // the runner's own sums
-    const name = names.at(-1) ?? "";
-    told.set(name, [...(told.get(name) ?? []), message]);
+    tell(names.at(-1) ?? "", message);
   });
   await new Promise<void>((done, failed) => {
     events.on("error", failed);
     events.compose(new spec()).on("end", done).on("error", failed).pipe(process.stdout);
   });
-  return { campaign, ...count, seconds: Math.round((Date.now() - began) / 1000), told };
+  return { campaign, ran, ...count, seconds: Math.round((Date.now() - began) / 1000), told };
 }
 
 function git(...args: string[]): string {
   return execFileSync("git", args, { cwd: ROOT, encoding: "utf8" }).trim();
 }
 
-function section({ campaign, passed, failed, seconds, told }: Result): string {
+function circumstances(): string {
+  const changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", `:!${REPORT}`);
+  const commit = `${git("rev-parse", "HEAD")}${changes === "" ? "" : ", changed"}`;
+  const day = new Date().toISOString().slice(0, 10);
+  const memory = Math.round(totalmem() / 2 ** 30);
+  const machine = `Linux ${release()}, ${availableParallelism()} cores, ${memory} GiB`;
+  return `Commit ${commit}, ${day}, ${machine}.`;
+}
+
+function section({ campaign, ran, passed, failed, seconds, told }: Result): string {
   const budget = Object.entries(campaign.budget).map(([name, value]) => `${name} ${value}`);
   const verdict = failed === 0 ? "passed" : `**${failed} failed**`;
   const lines = [...told].flatMap(([name, messages]) => [
@@ -142,6 +165,8 @@ function section({ campaign, passed, failed, seconds, told }: Result): string {
   return [
     `## ${campaign.name}: ${verdict}`,
     "",
+    ran,
+    "",
     `${campaign.what}. Budget: ${budget.join(", ")}. ${passed} tests passed in ${seconds} s.`,
     "",
     ...lines,
@@ -149,17 +174,12 @@ function section({ campaign, passed, failed, seconds, told }: Result): string {
   ].join("\n");
 }
 
-function report(results: readonly Result[]): string {
-  const dirty = git("status", "--porcelain", "--untracked-files=no") === "" ? "" : ", changed";
-  const memory = Math.round(totalmem() / 2 ** 30);
-  return [
-    "# What `make soak` found",
-    "",
-    `Commit ${git("rev-parse", "HEAD")}${dirty}, ${new Date().toISOString().slice(0, 10)}, ` +
-      `Linux ${release()}, ${availableParallelism()} cores, ${memory} GiB.`,
-    "",
-    ...results.map(section),
-  ].join("\n");
+/** Writes what a campaign found in the place of what it found before. */
+function record(result: Result): void {
+  const path = resolve(ROOT, REPORT);
+  const before = existsSync(path) ? parseReport(readFileSync(path, "utf8"), known) : [];
+  const sections = new Map([...before, [result.campaign.name, section(result)]]);
+  writeFileSync(path, formatReport(sections, known));
 }
 
 const known = CAMPAIGNS.map(({ name }) => name);
@@ -168,11 +188,12 @@ if (unknown.length > 0) {
   process.stderr.write(`no campaign ${unknown.join(", ")}: there are ${known.join(", ")}\n`);
   process.exit(2);
 }
-const results: Result[] = [];
+let failed = 0;
 for (const campaign of CAMPAIGNS) {
   if (wanted.length > 0 && !wanted.includes(campaign.name)) continue;
-  results.push(await runCampaign(campaign));
+  const result = await runCampaign(campaign);
+  record(result);
+  failed += result.failed;
 }
-writeFileSync(resolve(ROOT, REPORT), report(results));
 process.stdout.write(`\n${readFileSync(resolve(ROOT, REPORT), "utf8")}`);
-process.exitCode = results.some(({ failed }) => failed > 0) ? 1 : 0;
+process.exitCode = failed > 0 ? 1 : 0;

@@ -3,7 +3,7 @@
 // Mixed connections on every mode, long ones that stream numbered bytes, short ones and UDP, while
 // backends, services, balancers and agents come and go: none that should succeed fails, and what
 // nodes remember of them goes with them. Each thing happens once, and again as long as there is
-// time: `make soak T='--minutes 60 churn'`.
+// time: `make soak T=churn`.
 
 import assert from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
