@@ -249,6 +249,28 @@ test("a target that throws fails the rows of its batch, with its error", async (
   assert.equal(reconciler.figures().entries, 0, "a deleted row leaves no failure behind");
 });
 
+test("a row that changes while it is written and then fails is tried again", async () => {
+  const { targets, houses, reconciler, house, advance } = town();
+  houses.set(house("a"));
+  await reconciler.idle();
+  const { apply } = targets.rooms;
+  targets.rooms.apply = async (batch) => {
+    targets.rooms.apply = apply;
+    houses.set(house("a", { rooms: ["cellar"] }));
+    const refused = apply(batch);
+    targets.rooms.refuse = (verb) => (verb === "set" ? new Error("the map is full") : undefined);
+    return refused;
+  };
+  houses.set(house("a", { rooms: ["attic"] }));
+  await reconciler.idle();
+  assert.equal(reconciler.status("houses", "a").state, "failed");
+  targets.rooms.refuse = () => undefined;
+  advance(60_000);
+  await reconciler.idle();
+  assert.deepEqual([...targets.rooms.held.keys()], ["a/cellar"]);
+  assert.equal(reconciler.status("houses", "a").state, "applied");
+});
+
 test("two entries of a row for one key are an error of that row only", async () => {
   const { houses, reconciler, house, targets } = town();
   houses.set(house("a", { rooms: ["hall", "hall"] }));

@@ -82,6 +82,8 @@ interface Job extends Sequence<PlannedWrite> {
 interface Release extends Sequence<Held> {
   readonly table: TablePlan;
   readonly key: PrimaryKey;
+  /** What failed before, and is over with this: a later failure of the row is not. */
+  readonly failure: RowFailure | undefined;
 }
 
 const BACKOFF: BackoffOptions = { firstMs: 100, longestMs: 60_000 };
@@ -333,17 +335,18 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
       return;
     }
     if (this.#releases.length === 0) this.#rowsBeforeReleases = this.#pendingRows();
-    this.#releases.push({ table, key, steps: released, error: undefined });
+    const failure = table.failed.get(key);
+    this.#releases.push({ table, key, failure, steps: released, error: undefined });
   }
 
   async #release(watch: HoldWatch): Promise<void> {
     const chunk = this.#releases.slice(0, this.#chunkRows);
     this.#releases = this.#releases.slice(this.#chunkRows);
     this.#counts.removed += await removeAll(chunk, watch);
-    for (const { table, key, steps, error } of chunk) {
+    for (const { table, key, failure, steps, error } of chunk) {
       if (error === undefined) {
         for (const held of steps) this.#ledger.forget(held);
-        if (!table.cursor.isPending(key)) table.failed.delete(key);
+        if (table.failed.get(key) === failure) table.failed.delete(key);
         continue;
       }
       // The row has them again, so that its next attempt releases them again.
