@@ -271,6 +271,25 @@ test("a row that changes while it is written and then fails is tried again", asy
   assert.equal(reconciler.status("houses", "a").state, "applied");
 });
 
+test("a row that goes while more retries are due than a chunk takes is let go once", async () => {
+  const { targets, houses, reconciler, house, advance } = town();
+  targets.doors.refuse = () => new Error("the map is full");
+  for (let index = 0; index < 500; index++) houses.set(house(`h${index}`));
+  await reconciler.idle();
+  assert.equal(reconciler.figures().failedRows, 500);
+  targets.doors.refuse = () => undefined;
+  const { apply } = targets.doors;
+  targets.doors.apply = async (batch) => {
+    targets.doors.apply = apply;
+    for (const key of [...houses.keys()]) houses.delete(key);
+    return apply(batch);
+  };
+  advance(60_000);
+  await reconciler.idle();
+  assert.deepEqual([targets.rooms.held.size, targets.doors.held.size], [0, 0]);
+  assert.equal(reconciler.figures().entries, 0);
+});
+
 test("two entries of a row for one key are an error of that row only", async () => {
   const { houses, reconciler, house, targets } = town();
   houses.set(house("a", { rooms: ["hall", "hall"] }));

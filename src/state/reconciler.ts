@@ -296,7 +296,7 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
   }
 
   #nextJob(): Job | "failed" | undefined {
-    const { table, key } = this.#due.pop() ?? this.#nextChange() ?? {};
+    const { table, key } = this.#nextDue() ?? this.#nextChange() ?? {};
     if (table === undefined || key === undefined) return undefined;
     this.#rowsBeforeReleases--;
     const had = table.held.get(key) ?? [];
@@ -308,6 +308,15 @@ export class Reconciler<T extends { readonly [Name in keyof T]: AnyTarget }> {
       this.#failed(table, key, toError(error));
       return "failed";
     }
+  }
+
+  #nextDue(): { readonly table: TablePlan; readonly key: PrimaryKey } | undefined {
+    for (let next = this.#due.pop(); next !== undefined; next = this.#due.pop()) {
+      // What changed since it was queued comes as a change: in one chunk it must not come twice.
+      if (!next.table.cursor.isPending(next.key)) return next;
+      this.#rowsBeforeReleases--;
+    }
+    return undefined;
   }
 
   #nextChange(): { readonly table: TablePlan; readonly key: PrimaryKey } | undefined {
