@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { maps } from "../datapath/gen/abi.ts";
+import { type Ifindex, maps } from "../datapath/gen/abi.ts";
 import { TypedMap } from "../datapath/maps.ts";
 import { THIS_NODE } from "../endpoint/rows.ts";
 import { check } from "../kernel/error.ts";
 import * as sys from "../kernel/ffi.ts";
 import { BpfMap } from "../kernel/map.ts";
 import { createNamespace, deleteNamespace } from "../kernel/netns.ts";
-import { parseIpv4 } from "../net/address.ts";
+import { formatIpv4, parseIpv4 } from "../net/address.ts";
 import { formatMac, parseMac } from "../net/mac.ts";
 import { openDevices } from "./devices.ts";
 import { createEndpointTarget } from "./endpoints.ts";
@@ -76,6 +76,49 @@ test("a pod's entry is found out from its device and follows it", async () => {
   assert.equal(map.lookup({ address: POD }), undefined);
   assert.deepEqual(target.devices(), []);
   execFileSync("ip", ["link", "del", "cilpod"]);
+});
+
+test("a pod whose MAC isn't known for a moment keeps its device, also over a restart", async () => {
+  const spec = { ...maps.endpoints, maxEntries: 4 };
+  using map = new TypedMap(BpfMap.create(spec), spec);
+  const failures: Error[] = [];
+  const failed = (error: Error): void => void failures.push(error);
+  using devices = openDevices({ failed });
+  makePod();
+  execFileSync("ip", ["link", "set", "cilpod", "up"]);
+  const learn = ["neigh", "replace", formatIpv4(POD), "lladdr", POD_MAC, "dev", "cilpod"];
+  execFileSync("ip", learn);
+  const index = sys.interfaceIndex("cilpod") as Ifindex;
+  await until(() => devices.neighbour(index, POD) !== undefined, "the neighbour is known");
+  const options = { map, devices, changed: () => undefined, failed };
+  using target = createEndpointTarget(options);
+  const batch = [
+    {
+      key: POD,
+      value: { device: "cilpod", mac: undefined, netns: undefined },
+      previous: undefined,
+    },
+  ];
+  assert.deepEqual(await target.apply(batch), []);
+  assert.equal(map.lookup({ address: POD })?.ifindex, index);
+  const names = (one: typeof target) => one.devices().map(({ name }) => name);
+
+  execFileSync("ip", ["neigh", "del", formatIpv4(POD), "dev", "cilpod"]);
+  await until(() => devices.neighbour(index, POD) === undefined, "the neighbour is forgotten");
+  execFileSync("ip", ["link", "set", "cilpod", "mtu", "1400"]);
+  await until(() => failures.length > 0, "the MAC is missed");
+  assert.match(failures[0]?.message ?? "", /^no MAC of pod 10\.244\.1\.2 behind device cilpod: /);
+  assert.deepEqual([names(target), map.lookup({ address: POD })?.ifindex], [["cilpod"], index]);
+
+  using next = createEndpointTarget(options);
+  assert.equal((await next.apply(batch)).length, 1);
+  assert.deepEqual([names(next), map.lookup({ address: POD })?.ifindex], [["cilpod"], index]);
+  execFileSync("ip", ["link", "set", "cilpod", "name", "cilpod2"]);
+  await until(() => devices.link("cilpod2") !== undefined, "it has another name");
+  using last = createEndpointTarget(options);
+  await last.apply(batch);
+  assert.deepEqual(names(last), [], "another device has its number");
+  execFileSync("ip", ["link", "del", "cilpod2"]);
 });
 
 test("the node itself has no device, and is known from before", async () => {

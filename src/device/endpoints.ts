@@ -127,7 +127,7 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
   }
 
   #put(address: A, attachment: Reached): void {
-    const held: Held = { attachment, ifindex: NO_DEVICE };
+    const held: Held = { attachment, ifindex: this.#deviceBefore(address, attachment) };
     this.#held.set(address, held);
     if (attachment === THIS_NODE) {
       this.#write(address, ITSELF);
@@ -157,6 +157,17 @@ class Endpoints<A extends Address> implements EndpointTarget<A> {
     };
     this.#write(address, value);
     held.ifindex = link.index;
+  }
+
+  /** A pod keeps the program on its device, also while its entry can't be made anew. */
+  #deviceBefore(address: A, attachment: Reached): number {
+    if (attachment === THIS_NODE) return NO_DEVICE;
+    const { map, devices } = this.#options;
+    const index = this.#held.get(address)?.ifindex || map.lookup({ address })?.ifindex;
+    if (index === undefined || devices.links.get(index)?.name !== attachment.device) {
+      return NO_DEVICE;
+    }
+    return index;
   }
 
   #write(address: A, value: EndpointRow): void {
