@@ -35,6 +35,8 @@ test("an uplink without room for the dispatch is refused at start, with the reas
   assert.equal(await agent.start().exit, 1);
   const { error } = await agent.said("the agent can't go on; the datapath is as it was");
   assert.match(String(error), /^dispatch geneve leaves clients 551 of 613 bytes, .*uplinks' MTU/);
+  agent.configure("dispatch: geneve\nmtu: 1500\n");
+  assert.equal(await agent.start().exit, 1, "whatever the file says");
 });
 
 test("a second agent with the same directory is refused; a killed one's is taken", async (t) => {

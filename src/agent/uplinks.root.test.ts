@@ -61,6 +61,7 @@ test("what is auto comes from the devices with a default route, best first", (t)
   assert.deepEqual(identify(""), [hostname().toLowerCase(), "10.2.0.5", "b0,a0", 1400]);
   const given = "node: {name: n1, address: 192.0.2.1}\ndevices: [a0]\nmtu: 1280\n";
   assert.deepEqual(identify(given), ["n1", "192.0.2.1", "a0", 1280]);
+  assert.equal(identify("mtu: 1500\n")[3], 1400, "no more than the devices carry");
 });
 
 test("a node's address is one of IPv4, whatever else its uplinks have", (t) => {

@@ -54,7 +54,7 @@ export function identifyNode(config: Config, devices: Devices): NodeIdentity {
     name: name === "auto" ? hostname().toLowerCase() : name,
     address: address === "auto" ? firstAddress(links, devices) : address,
     ...findAddress6(config, links, devices),
-    mtu: config.mtu === "auto" ? Math.min(...links.map(({ mtu }) => mtu)) : config.mtu,
+    mtu: Math.min(config.mtu === "auto" ? Infinity : config.mtu, ...links.map(({ mtu }) => mtu)),
   };
 }
 

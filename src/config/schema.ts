@@ -183,7 +183,7 @@ export const schema = section("", {
   mtu: restart(
     wordOr(["auto"], integer(576, 65535)),
     "auto",
-    "The MTU between nodes, in bytes. `auto` is the smallest MTU of the uplinks.",
+    "The MTU between nodes, in bytes. `auto` is the smallest MTU of the uplinks; none is more.",
   ),
   hashSeed: restart(
     integer(0, 0xffffffff),
