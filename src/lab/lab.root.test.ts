@@ -33,7 +33,7 @@ import type { AgentCommand } from "./agent.ts";
 import { createLab, type Lab, openLab } from "./lab.ts";
 import { type LabOptions, labPaths, namespacePrefix, nodeNamed, placesOf } from "./plan.ts";
 import { isAlive, until } from "./process.ts";
-import { labExists, listLabs, removeLab } from "./state.ts";
+import { labExists, listLabs, refuseLiving, removeLab } from "./state.ts";
 
 let counter = 0;
 
@@ -323,10 +323,13 @@ test("an agent is started, killed and started again; one that fails shows its lo
     lab.status().nodes.map(({ agent }) => agent?.running),
     [false, true],
   );
+  await assert.rejects(createLab({ name: lab.name }), /is up already: take it down/);
   const second = await lab.startAgent("node1");
   assert.notEqual(second.pid, first?.pid);
   assert.equal((await lab.fetch("node1", 9962, "/readyz"))?.body, "ok");
   await assert.rejects(lab.startAgent("node1"), /runs already as process/);
+  for (const node of ["node1", "node2"]) await lab.stopAgent(node, "SIGKILL");
+  refuseLiving(lab.name);
   const name = freshName();
   const failing = standIn(`console.error("cannot do it"); process.exit(3)`);
   await assert.rejects(up(t, { name, nodes: 1, agents: true }, failing), (error: Error) => {

@@ -158,7 +158,10 @@ export async function removeLab(name: string): Promise<void> {
   }
 }
 
-/** Throws LabError when a lab of this name lives: then it must not be taken for ruins. */
+/**
+ * Throws LabError when a lab of this name lives: then it must not be taken for ruins. One agent is
+ * enough, as whoever tries things out may have killed the others.
+ */
 export function refuseLiving(name: string): void {
   const state = readState(name);
   if (state === undefined) return;
@@ -168,11 +171,10 @@ export function refuseLiving(name: string): void {
       `lab ${name} is being brought up by process ${state.creator.pid}: wait, or end that process`,
     );
   }
-  const wanted = state.settings.agents ? state.settings.nodes : 0;
-  const living = Object.values(state.agents).filter(isAlive).length;
+  const living = !state.settings.agents || Object.values(state.agents).some(isAlive);
   const namespaces = namespacesOf(name).length;
   const places = 2 + state.settings.nodes * (1 + state.settings.podsPerNode);
-  if (living < wanted || namespaces < places) return;
+  if (!living || namespaces < places) return;
   throw new LabError(
     `lab ${name} is up already: take it down with \`ciliate lab down --name ${name}\` first`,
   );
