@@ -207,7 +207,7 @@ int FAMILY(pod_outbound)(struct __sk_buff *skb)
 
 /* What pod_outbound knows no flow of. */
 SEC("tc")
-int FAMILY(pod_outbound_new)(struct __sk_buff *skb)
+int FAMILY(pod_new)(struct __sk_buff *skb)
 {
 	struct scratch *held = scratch_row();
 	enum verdict verdict = PASS_NOT_OURS;

@@ -148,12 +148,15 @@ export function nameFaults({ path, text }: Source): string[] {
       ? [`${path}: a file's name is kebab-case`]
       : [];
   if (!/^(bpf|bench)\/.*\.bpf\.c$/.test(path)) return wrongFile;
-  const programs = [...text.matchAll(/^SEC\("[^"]+"\)\s*(?:static )?int (\w+)\(/gm)];
-  return programs.flatMap(([, program = ""]) =>
-    program.length > MAX_PROGRAM_NAME
+  const programs = [
+    ...text.matchAll(/^SEC\("[^"]+"\)\s*(?:static )?int (?:FAMILY\((\w+)\)|(\w+)\()/gm),
+  ];
+  return programs.flatMap(([, stem, plain]) => {
+    const program = plain ?? `${stem}6`;
+    return program.length > MAX_PROGRAM_NAME
       ? [`${path}: program ${program} is longer than ${MAX_PROGRAM_NAME} characters`]
-      : [],
-  );
+      : [];
+  });
 }
 
 /** Where programs begin: nobody imports these. */

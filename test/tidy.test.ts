@@ -191,6 +191,8 @@ test("files and programs are named as the style says", () => {
   refused(rules.nameFaults({ path: "src/lb/backEnd.ts", text: "" }), /kebab-case/);
   const program = 'SEC("tc")\nint from_the_network_to_pod(struct __sk_buff *skb)\n{\n}\n';
   refused(rules.nameFaults({ path: "bpf/a.bpf.c", text: program }), /longer than 15/);
+  const both = 'SEC("tc")\nint FAMILY(fifteen_letters)(struct __sk_buff *skb)\n{\n}\n';
+  refused(rules.nameFaults({ path: "bpf/a.bpf.c", text: both }), /fifteen_letters6 is longer/);
   none(rules.nameFaults({ path: "src/lb/back-end.root.test.ts", text: "" }));
 });
 

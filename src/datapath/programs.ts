@@ -32,7 +32,7 @@ const HOST: Slots = {
 const POD: Slots = {
   [PodProgram.outbound]: "pod_outbound",
   [PodProgram.icmp]: "pod_icmp",
-  [PodProgram.outboundNew]: "pod_outbound_new",
+  [PodProgram.outboundNew]: "pod_new",
   [PodProgram.answer]: "pod_answer",
   [PodProgram.fragment]: "pod_fragment",
 };

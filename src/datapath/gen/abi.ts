@@ -2744,13 +2744,13 @@ export const programs = {
   fromPod: { name: "from_pod", object: "pod", section: "tc", type: "sched_cls" },
   podFragment: { name: "pod_fragment", object: "pod", section: "tc", type: "sched_cls" },
   podOutbound: { name: "pod_outbound", object: "pod", section: "tc", type: "sched_cls" },
-  podOutboundNew: { name: "pod_outbound_new", object: "pod", section: "tc", type: "sched_cls" },
+  podNew: { name: "pod_new", object: "pod", section: "tc", type: "sched_cls" },
   podIcmp: { name: "pod_icmp", object: "pod", section: "tc", type: "sched_cls" },
   podAnswer: { name: "pod_answer", object: "pod", section: "tc", type: "sched_cls" },
   fromPod6: { name: "from_pod6", object: "pod6", section: "tc", type: "sched_cls" },
   podFragment6: { name: "pod_fragment6", object: "pod6", section: "tc", type: "sched_cls" },
   podOutbound6: { name: "pod_outbound6", object: "pod6", section: "tc", type: "sched_cls" },
-  podOutboundNew6: { name: "pod_outbound_new6", object: "pod6", section: "tc", type: "sched_cls" },
+  podNew6: { name: "pod_new6", object: "pod6", section: "tc", type: "sched_cls" },
   podIcmp6: { name: "pod_icmp6", object: "pod6", section: "tc", type: "sched_cls" },
   podAnswer6: { name: "pod_answer6", object: "pod6", section: "tc", type: "sched_cls" },
   connect4: { name: "connect4", object: "socket", section: "cgroup/connect4", type: "cgroup_sock_addr" },
@@ -2770,7 +2770,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "30e10c8a9185e444d7c3fc9b661c9989f6c8abc4e00114313ceda9946bd49a3b";
+export const abiDigest = "76ca4012972a7285d5af4c90b2a2eae06239d769dcfdd6cf4d4945f40f55c10f";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -3663,13 +3663,13 @@ program node_answer6 node6 tc sched_cls
 program from_pod pod tc sched_cls
 program pod_fragment pod tc sched_cls
 program pod_outbound pod tc sched_cls
-program pod_outbound_new pod tc sched_cls
+program pod_new pod tc sched_cls
 program pod_icmp pod tc sched_cls
 program pod_answer pod tc sched_cls
 program from_pod6 pod6 tc sched_cls
 program pod_fragment6 pod6 tc sched_cls
 program pod_outbound6 pod6 tc sched_cls
-program pod_outbound_new6 pod6 tc sched_cls
+program pod_new6 pod6 tc sched_cls
 program pod_icmp6 pod6 tc sched_cls
 program pod_answer6 pod6 tc sched_cls
 program connect4 socket cgroup/connect4 cgroup_sock_addr
