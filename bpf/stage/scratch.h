@@ -32,8 +32,9 @@ struct errand {
 
 /*
  * One row for each CPU: what has no place on a stack of 512 bytes, and what a program has to say to
- * the one that it goes on with. Programs of packets don't interrupt each other on a CPU. The agent
- * doesn't look into it, and doesn't pin it.
+ * the one that it goes on with. Programs of packets don't interrupt each other on a CPU, but for
+ * those of node.bpf.c, which what another one sends meets at once: they have rows of their own. The
+ * agent doesn't look into it, and doesn't pin it.
  */
 struct scratch {
 	flow_t flow;

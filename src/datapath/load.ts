@@ -166,7 +166,7 @@ export function openDatapath(options: DatapathOptions): Datapath {
       const loaded = loadObject(join(options.objects, `${name}.bpf.o`), maps, sizes, constants);
       for (const [program, held] of loaded.programs) programs.set(program, held);
       for (const [map, held] of loaded.maps) {
-        if (map.startsWith(".") || maps.found.has(map)) held.close();
+        if (map.startsWith(".") || maps.found.has(map) || hasOwn(name, map)) held.close();
         else maps.add(map, held);
       }
     }
@@ -182,10 +182,18 @@ export function openDatapath(options: DatapathOptions): Datapath {
   }
 }
 
-/** What programs put aside for a moment. */
+/** What programs put aside for a moment; those of a CPU take turns. */
 const WORKPLACES: ReadonlySet<string> = new Set(
   [specs.scratch, specs.scratch6, specs.captureCopies].map(({ name }) => name),
 );
+
+/**
+ * Whether the object has a workplace of its own. What another program sends meets node.bpf.c at
+ * once, in the middle of that program: a note on its way out.
+ */
+function hasOwn(object: string, map: string): boolean {
+  return object.startsWith("node") && WORKPLACES.has(map);
+}
 
 /** Its frontends would lead to whatever has their rows of services when IPv6 comes back. */
 function dropIpv6(pins: string): void {
@@ -215,7 +223,7 @@ function loadObject(path: string, maps: MapSet, sizes: Sizes, constants: Config)
     if (map.name === ".rodata" && initialValue !== undefined) {
       writeConstants(object.btf, initialValue, constants);
     }
-    const there = maps.found.get(map.name);
+    const there = hasOwn(object.name, map.name) ? undefined : maps.found.get(map.name);
     if (there !== undefined) map.reuse(there);
     else map.maxEntries = sizes.entries[map.name] ?? map.maxEntries;
   }

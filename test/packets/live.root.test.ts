@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// What test runs can't have: frames that end within their IPv4 header, and VLAN tags that the
-// kernel has taken off. Frames come by real devices here, cut at every byte, and each of them must
-// end in one verdict at each place that it meets.
+// What test runs can't have: frames that end within their IPv4 header, VLAN tags that the kernel
+// has taken off, and programs that run within others. Frames come by real devices here, cut at
+// every byte, and each of them must end in one verdict at each place that it meets.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { verdictNames } from "../../src/datapath/gen/abi.ts";
-import { attachTcx, attachXdp } from "../../src/kernel/link.ts";
+import { attachTcx, attachXdp, type Direction } from "../../src/kernel/link.ts";
 import { openNetlink } from "../../src/kernel/netlink/socket.ts";
 import { addClsact, replaceBpfFilter } from "../../src/kernel/netlink/traffic-control.ts";
 import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-socket.ts";
 import { hasFeature } from "../../src/kernel/probe.ts";
+import type { BpfProgram } from "../../src/kernel/program.ts";
+import { formatFrame } from "../../src/net/dissect.ts";
 import { buildPacket, vlan } from "../../src/net/packet.ts";
 import { deviceOf } from "../differential/world.ts";
 import { PLACE, type Place } from "../model/numbers.ts";
-import { ACK, arriving, FROM_ROUTER, ipipToNear, type Packet, toService } from "./frames.ts";
+import { ACK, arriving, FROM_ROUTER, ipipToNear, type Packet, SYN, toService } from "./frames.ts";
+import { ack, ackInPod, TTL } from "./owner-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
 import { waitFor } from "./wait.ts";
 
@@ -31,7 +34,7 @@ before(async () => {
   const { world, programs } = stage;
   const ifindex = deviceOf(world, "up0");
   world.run(() => {
-    attachHost(ifindex);
+    attach(ifindex, stage.programs.fromNetwork, "ingress");
     parts.use(attachXdp({ program: programs.edgeIngress, ifindex, mode: "native" }));
   });
   wire = openPacketSocket("up0p", world.path);
@@ -39,16 +42,14 @@ before(async () => {
 });
 after(() => parts.disposeAsync());
 
-function attachHost(ifindex: number): void {
-  const { fromNetwork: program } = stage.programs;
-  const direction = "ingress";
+function attach(ifindex: number, program: BpfProgram, direction: Direction): void {
   if (hasFeature("tcx")) {
     parts.use(attachTcx({ program, ifindex, direction }));
     return;
   }
   using netlink = openNetlink();
   netlink.run(addClsact(ifindex)); // goes with the device
-  const place = { device: ifindex, direction, priority: 1, handle: 1 } as const;
+  const place = { device: ifindex, direction, priority: 1, handle: 1 };
   netlink.run(replaceBpfFilter(place, program.fd, program.name));
 }
 
@@ -111,4 +112,15 @@ test("a packet with a VLAN tag passes, wherever the kernel keeps the tag", async
   const { edge, host } = await sendAll([frame]);
   assert.deepEqual(edge, { PASS_NOT_OURS: 1 });
   assert.deepEqual(host, { PASS_NOT_OURS: 1 });
+});
+
+test("a note leaves by a device with a program, and its packet goes into the pod", () => {
+  stage.forget();
+  const send = (packet: Packet) => stage.send({ place: "host", frame: buildPacket(...packet) });
+  stage.world.run(() => attach(deviceOf(stage.world, "up0"), stage.programs.fromNode, "egress"));
+  send(ipipToNear(toService("cameNear", SYN)));
+  const before = countsAt("node");
+  const { frame } = send(ipipToNear(ack("cameNear"), { ttl: TTL.second }));
+  assert.deepEqual(since(before, "node"), { PASS_NOT_OURS: 1 }, "the note has met the program");
+  assert.equal(formatFrame(frame), formatFrame(buildPacket(...ackInPod)));
 });
