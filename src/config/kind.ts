@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { resolve } from "node:path";
 import {
   AddressError,
   formatIpv4,
@@ -96,8 +97,12 @@ export function text(expected: string, pattern: RegExp): Kind<string> {
   );
 }
 
-/** An absolute path. */
-export const path: Kind<string> = text("an absolute path", /^\/[^\0]*$/);
+/** An absolute path, without what doesn't lead anywhere: `//`, `/./`, a slash at its end. */
+export const path: Kind<string> = scalarKind(
+  "an absolute path",
+  (value) => (/^\/[^\0]*$/.test(String(value)) ? resolve(String(value)) : undefined),
+  (value) => value,
+);
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 

@@ -63,6 +63,11 @@ test("an alias is read as what it stands for", () => {
   assert.equal(config.conntrack.tcpSyn, 30_000);
 });
 
+test("a path is taken as it is shortest", () => {
+  const { config } = parseConfig("manifests: [/etc/m/, //etc/./n//, /]\n", "c.yaml");
+  assert.deepEqual(config.manifests, ["/etc/m", "/etc/n", "/"]);
+});
+
 test("a wrong file is told with every fault, its place, and the way out", () => {
   const text = readFileSync(new URL("./testdata/wrong.yaml", import.meta.url), "utf8");
   const golden = readFileSync(new URL("./testdata/wrong.txt", import.meta.url), "utf8");

@@ -19,12 +19,10 @@ function node(name: string, address = "172.16.0.1"): string {
 /** A source on directories of its own, and what it put where. */
 function begin(
   t: TestContext,
-  options: { directories?: number; absent?: boolean; budgetMs?: number } = {},
+  options: { names?: readonly string[]; absent?: boolean; budgetMs?: number } = {},
 ) {
   const root = mkdtempSync(join(tmpdir(), "ciliate-manifests-"));
-  const directories = Array.from({ length: options.directories ?? 1 }, (_, index) =>
-    join(root, `d${9 - index}`),
-  );
+  const directories = (options.names ?? ["d9"]).map((name) => join(root, name));
   if (options.absent !== true) for (const directory of directories) mkdirSync(directory);
   const rows = new Map<string, ManifestRow>();
   const events: string[] = [];
@@ -161,7 +159,7 @@ test("a file that goes takes its rows with it, one that comes back at once does 
 });
 
 test("of two files that define an object the first counts, and the other after it", async (t) => {
-  const { directories, source, write, rows, problems } = begin(t, { directories: 2 });
+  const { directories, source, write, rows, problems } = begin(t, { names: ["d9", "d8"] });
   write("z.yaml", node("n1", "172.16.0.1"), 0);
   write("a.yaml", node("n1", "172.16.0.2"), 1);
   write("a.yaml", node("n2") + node("n2", "172.16.0.9"), 0);
@@ -177,6 +175,16 @@ test("of two files that define an object the first counts, and the other after i
   ]);
   rmSync(join(directories[0] ?? "", "z.yaml"));
   await until("the other one counts", () => address() === 0xac100002);
+});
+
+test("a directory within another one has files, and a place, of its own", async (t) => {
+  const { source, write, problems } = begin(t, { names: ["d9", "d9/in", "d9/in/in"] });
+  write("z.yaml", node("n1"), 0);
+  write("a.yaml", node("n1"), 1);
+  write("bad.yaml", node("n2", "x"), 2);
+  await source.rescan();
+  assert.match(source.origin("Node n1")?.file ?? "", /\/d9\/z\.yaml$/);
+  assert.match(problems().join("\n"), /^error d9\/in\/in\/bad\.yaml:5 Node n2: expected/m);
 });
 
 test("until every object of the first reading is good, the source is not complete", async (t) => {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { dirname } from "node:path";
 import { createBreather } from "../../state/breathe.ts";
 import { Claims, type ManifestSink } from "./claims.ts";
 import { type DirectoryWatch, listManifests, type SeenFile, watchDirectory } from "./directory.ts";
@@ -12,7 +13,7 @@ import {
 import { ManifestFileError, ParserPool } from "./pool.ts";
 
 export interface ManifestSourceOptions {
-  /** Where two directories define the same object, the first one counts. */
+  /** Absolute and normalized. Where two define the same object, the first one counts. */
   readonly directories: readonly string[];
   readonly sink: ManifestSink;
   /** Called once, when every file that is there has been read: all rows of now are put. */
@@ -80,8 +81,7 @@ export class ManifestSource {
     this.#options = options;
     this.#timing = { ...TIMING, ...options.timing };
     this.#pool = options.pool ?? new ParserPool();
-    const rank = (path: string): number =>
-      options.directories.findIndex((directory) => path.startsWith(`${directory}/`));
+    const rank = (path: string): number => options.directories.indexOf(dirname(path));
     this.#claims = new Claims(options.sink, rank);
   }
 
@@ -181,7 +181,7 @@ export class ManifestSource {
     await inParallel(4, changed, (file) => this.#read(file));
     let gone = false;
     for (const path of this.#files.keys()) {
-      if (path.startsWith(`${directory}/`) && !files.has(path)) {
+      if (dirname(path) === directory && !files.has(path)) {
         gone = (await this.#lose(path)) || gone;
       }
     }
