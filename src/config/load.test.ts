@@ -63,6 +63,16 @@ test("an alias is read as what it stands for", () => {
   assert.equal(config.conntrack.tcpSyn, 30_000);
 });
 
+test("aliases that make a file far larger than it is written are refused", () => {
+  const anchors = Array.from({ length: 6 }, (_, index) => {
+    const items = Array(9).fill(index === 0 ? "eth0" : `*a${index - 1}`);
+    return `k${index}: &a${index} [${items}]\n`;
+  });
+  const told = /^c\.yaml:[2-9]:\d+: its aliases make it far too large: write out what they/;
+  assert.match(faults(anchors.join("")), told);
+  assert.match(faults("mtu: 1500\ndevices: &a [*a, *a, *a]\n"), told);
+});
+
 test("a path is taken as it is shortest", () => {
   const { config } = parseConfig("manifests: [/etc/m/, //etc/./n//, /]\n", "c.yaml");
   assert.deepEqual(config.manifests, ["/etc/m", "/etc/n", "/"]);

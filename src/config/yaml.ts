@@ -68,28 +68,47 @@ export function readYaml(text: string): YamlResult {
   if (first === undefined || problems.length > 0) return { ok: false, problems };
   const resolve = (node: Node | null): Node | null =>
     isAlias(node) ? (node.resolve(first) ?? null) : node;
-  return { ok: true, root: convert(first.contents, position, resolve, problems, 0) };
+  const reading: Reading = { position, resolve, repeated: 0, tooLargeAt: undefined };
+  const root = convert(first.contents, reading, 0, undefined);
+  const { tooLargeAt: at } = reading;
+  if (at === undefined) return { ok: true, root };
+  const tooLarge = "its aliases make it far too large: write out what they stand for";
+  return { ok: false, problems: [{ at, path: "", text: tooLarge }] };
 }
 
 /** Aliases can nest a file into itself without end; nothing of ours is deeper than this. */
 const MAX_DEPTH = 16;
 
+/** Values that aliases repeat: a few lines can stand for billions of them. */
+const MAX_REPEATED = 1000;
+
+interface Reading {
+  readonly position: (node: Node | null) => Position;
+  readonly resolve: (node: Node | null) => Node | null;
+  /** Values within aliases so far. */
+  repeated: number;
+  /** The alias with which they became too many. */
+  tooLargeAt: Position | undefined;
+}
+
 function convert(
   written: Node | null,
-  position: (node: Node | null) => Position,
-  resolve: (node: Node | null) => Node | null,
-  problems: Problem[],
+  reading: Reading,
   depth: number,
+  alias: Position | undefined,
 ): YamlNode {
-  const at = position(written);
-  const node = depth > MAX_DEPTH ? null : resolve(written);
+  const at = reading.position(written);
+  const from = alias ?? (isAlias(written) ? at : undefined);
+  if (from !== undefined && ++reading.repeated > MAX_REPEATED) reading.tooLargeAt ??= from;
+  const ends = depth > MAX_DEPTH || reading.tooLargeAt !== undefined;
+  const node = ends ? null : reading.resolve(written);
   const inner = (child: unknown): YamlNode =>
-    convert(child as Node | null, position, resolve, problems, depth + 1);
+    convert(child as Node | null, reading, depth + 1, from);
   if (isSeq(node)) return { kind: "list", items: node.items.map(inner), at };
   if (isMap(node)) {
     const entries = node.items.map((pair) => ({
       key: String(isScalar(pair.key) ? pair.key.value : pair.key),
-      keyAt: position(pair.key as Node | null),
+      keyAt: reading.position(pair.key as Node | null),
       value: pair.value === null ? { ...inner(null), at } : inner(pair.value),
     }));
     return { kind: "map", entries, at };
