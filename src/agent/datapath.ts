@@ -36,7 +36,7 @@ import { createNexthops, type Nexthops } from "../node/nexthops.ts";
 import type { Log } from "../telemetry/log.ts";
 import { checkDispatch, whyNarrow6 } from "./room.ts";
 import { tableLimits, usableMemory } from "./table-sizes.ts";
-import { findUplinks, type NodeIdentity } from "./uplinks.ts";
+import { followUplinks, type NodeIdentity } from "./uplinks.ts";
 
 /** Where the compiled packet path is: in a checkout's build, or beside the bundle. */
 const OBJECTS = fileURLToPath(new URL("../../build/bpf", import.meta.url));
@@ -308,8 +308,13 @@ function createAttachment(
   let endpoints: readonly PodDevices[] | undefined;
   let statuses: readonly DeviceStatus[] = [];
   let scheduled = false;
+  let timer: NodeJS.Timeout | undefined;
+  const findUplinks = followUplinks(config, devices, (ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, Math.ceil(ms)).unref();
+  });
   const sync = (pods: readonly PodDevices[]): void => {
-    const uplinks = findUplinks(config, devices);
+    const uplinks = findUplinks();
     const found = attacher.sync({
       uplinks: uplinks.links.map((link) => describeUplink(link, config, devices)),
       pods: podDevices(pods),
@@ -328,20 +333,22 @@ function createAttachment(
       log.warn("a device has less than was asked for", { device: name, reason });
     }
   };
+  const refresh = (): void => {
+    if (endpoints === undefined || scheduled) return;
+    scheduled = true;
+    setImmediate(() => {
+      scheduled = false;
+      if (endpoints !== undefined) sync(endpoints);
+    });
+  };
   return {
     begin(target) {
       endpoints = target;
       sync(target);
     },
-    refresh() {
-      if (endpoints === undefined || scheduled) return;
-      scheduled = true;
-      setImmediate(() => {
-        scheduled = false;
-        if (endpoints !== undefined) sync(endpoints);
-      });
-    },
+    refresh,
     end() {
+      clearTimeout(timer);
       endpoints = undefined;
     },
     status: () => statuses,

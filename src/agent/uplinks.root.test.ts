@@ -3,11 +3,12 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { hostname } from "node:os";
 import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { parseConfig } from "../config/load.ts";
 import { openDevices } from "../device/devices.ts";
 import { createNamespace, deleteNamespace, namespacePath } from "../kernel/netns.ts";
 import { formatIpv4, formatIpv6 } from "../net/address.ts";
-import { findUplinks, identifyNode } from "./uplinks.ts";
+import { findUplinks, followUplinks, identifyNode } from "./uplinks.ts";
 
 let serial = 0;
 
@@ -17,11 +18,11 @@ function setUp(t: TestContext, commands: readonly string[]) {
   const name = `cilup${process.pid}x${serial}`;
   createNamespace(name);
   t.after(() => deleteNamespace(name));
-  for (const command of commands) {
-    execFileSync("ip", ["-n", name, ...command.split(" ")], {
+  const ip = (command: string): void =>
+    void execFileSync("ip", ["-n", name, ...command.split(" ")], {
       stdio: ["ignore", "ignore", "pipe"],
     });
-  }
+  for (const command of commands) ip(command);
   const failed = (error: Error): never => {
     throw error;
   };
@@ -38,7 +39,7 @@ function setUp(t: TestContext, commands: readonly string[]) {
     const { address6, ipv6Off } = identifyNode(parseConfig(text, "c.yaml").config, devices);
     return address6 === undefined ? ipv6Off : formatIpv6(address6);
   };
-  return Object.assign(identify, { identify6 });
+  return Object.assign(identify, { identify6, ip, devices, path: namespacePath(name) });
 }
 
 const WIRES = [
@@ -86,6 +87,67 @@ test("a node's address of IPv6 is a global one of the first uplink that has some
   assert.equal(identify6("devices: [a0]\n"), none);
   assert.equal(identify6("devices: [a0]\nnode: {address6: '2001:db8::9'}\n"), "2001:db8::9");
   assert.equal(identify6("devices: [b0]\nipv6: off\n"), "ipv6 is off in the node's file");
+});
+
+test("routes to halves of everything hide no default route, and IPv6's count too", (t) => {
+  const identify = setUp(t, [
+    ...WIRES,
+    "-6 addr add 2001:db8::5/64 dev b0 nodad",
+    "route add default via 10.1.0.1",
+    "route add 0.0.0.0/1 via 10.2.0.1",
+    "route add blackhole 0.0.0.0/8",
+  ]);
+  assert.equal(identify("")[2], "a0");
+  identify.ip("-6 route add default via 2001:db8::1");
+  const { config } = parseConfig("", "c.yaml");
+  using devices = openDevices({ namespace: identify.path, failed: (error) => assert.fail(error) });
+  const names = (more = {}) =>
+    findUplinks({ ...config, ...more }, devices).links.map((link) => link.name);
+  assert.deepEqual([names(), names({ ipv6: "off" })], [["a0", "b0"], ["a0"]]);
+});
+
+test("an uplink stays a while without its default route, and while none has one", async (t) => {
+  const { ip, devices } = setUp(t, [
+    ...WIRES,
+    "route add default via 10.1.0.1 metric 200",
+    "route add default via 10.2.0.1 metric 100",
+  ]);
+  let time = 1000;
+  const waits: number[] = [];
+  const { config } = parseConfig("", "c.yaml");
+  const later = (ms: number): void => void waits.push(ms);
+  const find = followUplinks(config, devices, later, () => time);
+  const now = (): string => {
+    const { links, missing } = find();
+    return [...links.map(({ name }) => name), ...missing.values()].join(" ");
+  };
+  const routes = async (count: number): Promise<void> => {
+    const end = performance.now() + 5000;
+    while (devices.routes.defaults("ipv4").length !== count) {
+      assert.ok(performance.now() < end, `never ${count} default routes`);
+      await delay(2);
+    }
+  };
+  ip("route del default via 10.2.0.1");
+  await routes(1);
+  assert.equal(now(), "a0 b0");
+  time += 9999;
+  assert.equal(now(), "a0 b0");
+  assert.deepEqual(waits, [10_000, 1]);
+  time += 1;
+  assert.equal(now(), "a0");
+  ip("route del default via 10.1.0.1");
+  await routes(0);
+  const none = "no Ethernet device has a default route: name the uplinks in devices";
+  assert.equal(now(), `a0 ${none}`);
+  time += 60_000;
+  assert.equal(now(), `a0 ${none}`, "nothing would be better without it");
+  ip("route add default via 10.2.0.1");
+  await routes(1);
+  assert.equal(now(), "b0");
+  ip("link del b0");
+  await routes(0);
+  assert.equal(now(), none);
 });
 
 test("a route with several hops names several uplinks", (t) => {

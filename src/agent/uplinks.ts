@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import type { Config } from "../config/schema.ts";
 import type { Devices } from "../device/devices.ts";
 import type { Link } from "../kernel/netlink/link.ts";
-import { ANY_IPV4, type Ipv4, type Ipv6, isIpv4 } from "../net/address.ts";
+import { FAMILIES, type Family, type Ipv4, type Ipv6, isIpv4 } from "../net/address.ts";
 
 /** This node as its configuration and its devices make it. */
 export interface NodeIdentity {
@@ -24,13 +24,18 @@ export interface Uplinks {
   readonly missing: ReadonlyMap<string, string>;
 }
 
+/** For how long a device is an uplink without its default route: setting routes anew takes time. */
+const HOLD_MS = 10_000;
+const NO_DEFAULT_ROUTE = "no Ethernet device has a default route: name the uplinks in devices";
+
 const ETHERNET = 1;
 /** rtnetlink(7): addresses of a narrower scope don't leave the link or the host. */
 const SCOPE_GLOBAL = 0;
 
 /** The uplinks as the configuration names them, or every device with a default route. */
-export function findUplinks({ devices: names }: Config, devices: Devices): Uplinks {
-  if (names === "auto") return { links: routedLinks(devices), missing: new Map() };
+export function findUplinks(config: Config, devices: Devices): Uplinks {
+  const { devices: names } = config;
+  if (names === "auto") return { links: routedLinks(config, devices), missing: new Map() };
   const links: Link[] = [];
   const missing = new Map<string, string>();
   for (const name of names) {
@@ -47,7 +52,7 @@ export function identifyNode(config: Config, devices: Devices): NodeIdentity {
   const { links, missing } = findUplinks(config, devices);
   for (const why of missing.values()) throw new Error(`${why}: set devices`);
   if (links.length === 0) {
-    throw new Error("no Ethernet device has a default route: name the uplinks in devices");
+    throw new Error(NO_DEFAULT_ROUTE);
   }
   const { name, address } = config.node;
   return {
@@ -58,16 +63,59 @@ export function identifyNode(config: Config, devices: Devices): NodeIdentity {
   };
 }
 
-/** Ethernet devices with a default route, best first. */
-function routedLinks(devices: Devices): Link[] {
-  const routes = devices.routes
-    .lookup(ANY_IPV4)
-    .filter(({ destination, type }) => destination.length === 0 && type === "unicast");
+/**
+ * Gives what finds the uplinks of each moment. One of `auto` that loses its default route stays for
+ * ten seconds, and for as long as no device has one; `later` hears in how many ms to look again.
+ */
+export function followUplinks(
+  config: Config,
+  devices: Devices,
+  later: (ms: number) => void,
+  now: () => number = () => performance.now(),
+): () => Uplinks {
+  if (config.devices !== "auto") return () => findUplinks(config, devices);
+  /** Uplinks by index → since when, in ms, they have no default route. */
+  const lostAt = new Map<number, number>();
+  const find = (): readonly Link[] => {
+    const { links } = findUplinks(config, devices);
+    for (const { index } of links) lostAt.set(index, Infinity);
+    return links;
+  };
+  find();
+  return () => {
+    const time = now();
+    const links = find();
+    const held: Link[] = [];
+    for (const [index, lost] of lostAt) {
+      const link = devices.links.get(index);
+      if (link !== undefined && links.includes(link)) continue;
+      const since = Math.min(lost, time);
+      const isOver = links.length > 0 && time - since >= HOLD_MS;
+      if (link === undefined || isOver) {
+        lostAt.delete(index);
+        continue;
+      }
+      lostAt.set(index, since);
+      held.push(link);
+    }
+    if (links.length === 0) return { links: held, missing: new Map([["auto", NO_DEFAULT_ROUTE]]) };
+    const ends = held.map(({ index }) => (lostAt.get(index) ?? time) + HOLD_MS);
+    if (ends.length > 0) later(Math.min(...ends) - time);
+    return { links: [...links, ...held], missing: new Map() };
+  };
+}
+
+/** Ethernet devices with a default route, IPv4's first, best first. */
+function routedLinks({ ipv6 }: Config, { routes, links }: Devices): Link[] {
+  const families: readonly Family[] = ipv6 === "off" ? ["ipv4"] : FAMILIES;
+  const defaults = families
+    .flatMap((family) => routes.defaults(family))
+    .filter(({ type }) => type === "unicast");
   const indexes = new Set(
-    routes.flatMap(({ device, hops }) => [device, ...hops.map((hop) => hop.device)]),
+    defaults.flatMap(({ device, hops }) => [device, ...hops.map((hop) => hop.device)]),
   );
   return [...indexes]
-    .map((index) => devices.links.get(index))
+    .map((index) => links.get(index))
     .filter((link) => link !== undefined)
     .filter(({ hardware }) => hardware === ETHERNET);
 }

@@ -121,7 +121,7 @@ export const schema = section("", {
   devices: restart(
     wordOr(["auto"], list(deviceName, 16)),
     "auto",
-    "The uplinks: devices on which traffic for services arrives and leaves. `auto` is every device with a default route.",
+    "The uplinks: devices on which traffic for services arrives and leaves. `auto` is every device with a default route of either family.",
   ),
   acceleration: restart(
     choice("native", "generic", "off"),

@@ -66,6 +66,12 @@ export class RouteTable {
     return [];
   }
 
+  /** The routes to everywhere, best first, of one family. */
+  defaults(family: Family): readonly Route[] {
+    const [networks] = this.#byLength[family];
+    return [...(networks?.values() ?? [])].flat();
+  }
+
   /**
    * The way to an address over devices that `usable` accepts; undefined when there is none, or
    * its gateway is one of the other family (RFC 5549). Of several hops, each address has its own,
