@@ -85,7 +85,10 @@ static __noinline int flow_mark(flow_t *flow, __u8 protocol, __u32 flags, bool r
 	return 0;
 }
 
-/* Counts a packet; flags that both entries must know are set in the other one too. */
+/*
+ * Counts a packet; flags that both entries must know are set in the other one too. A client's
+ * packet that met the REPLY entry confirms the REQUEST one, by which half-open flows are judged.
+ */
 static __always_inline void flow_update(flow_t *flow, const struct packet *packet, bool from_pod,
 					bool reply_entry)
 {
@@ -94,8 +97,12 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 	if (from_pod)
 		both |= FLOW_REPLIED;
 	if (is_connected(packet)) {
-		if (!from_pod && !packet_is_syn(packet))
-			own |= FLOW_CONFIRMED;
+		if (!from_pod && !packet_is_syn(packet)) {
+			if (reply_entry)
+				both |= FLOW_CONFIRMED;
+			else
+				own |= FLOW_CONFIRMED;
+		}
 		if (packet->tcp_flags & TCP_FIN)
 			both |= from_pod ? FLOW_FIN_POD : FLOW_FIN_CLIENT;
 		if (packet->tcp_flags & TCP_RST)

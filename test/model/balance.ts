@@ -8,7 +8,7 @@ import { deliver } from "./deliver.ts";
 import { dispatchBytes, dispatchPacket, dispatchTarget } from "./dispatch.ts";
 import { podAt } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
-import { type Arrival, requestKey, sendToPod, updateFromClient } from "./flow.ts";
+import { type Arrival, requestKey, sendToPod, updateFromPlain } from "./flow.ts";
 import { parsePiece, teach } from "./fragment.ts";
 import { type FlowHash, hashOf } from "./hash.ts";
 import { mayBeNatReply, nat, natReply, remember } from "./nat.ts";
@@ -253,7 +253,7 @@ function plain(node: Node, input: Input, ip: Ip, l4: L4): Outcome {
   // 1.
   const flow = endpoint && node.flow(key);
   if (endpoint !== undefined && flow !== undefined) {
-    updateFromClient(node, input, ip, l4, flow);
+    updateFromPlain(node, input, ip, l4, flow);
     return sendToPod(input.frame.slice(), endpoint);
   }
   // 2.

@@ -127,6 +127,13 @@ export function updateFromClient(node: Node, input: Input, ip: Ip, l4: L4, flow:
   setBoth(node, flow, ip.protocol, endOf(l4.flags, FLOW.finClient));
 }
 
+/** *Update* by a packet of the client that says nothing of its service; `flow`: the REPLY entry. */
+export function updateFromPlain(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
+  touch(flow, input);
+  const confirmed = isConnected(ip) && !isSyn(ip, l4) ? FLOW.confirmed : 0;
+  setBoth(node, flow, ip.protocol, confirmed | endOf(l4.flags, FLOW.finClient));
+}
+
 /** *Update* by a packet of the pod; `flow` is the REPLY entry. */
 export function updateFromPod(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);

@@ -8,7 +8,7 @@ import { deliver } from "./deliver.ts";
 import { GENEVE_PORT, geneveHeaders, geneveWords } from "./dispatch.ts";
 import { podAt } from "./endpoint.ts";
 import type { Address, Ip } from "./family.ts";
-import { sendToPod, updateFromClient } from "./flow.ts";
+import { sendToPod, updateFromPlain } from "./flow.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass } from "./node.ts";
 import { DIRECTION, PROTOCOL } from "./numbers.ts";
@@ -100,7 +100,7 @@ function takeBare(node: Node, input: Input, outer: Ip): Outcome {
   if (flow === undefined || endpoint === undefined) return pass("PASS_NOT_OURS", frame);
   const ecn = innerEcn(outer.tos & 3, ip.tos & 3);
   if (ecn === undefined) return drop("DROP_ECN", frame);
-  updateFromClient(node, input, ip, l4, flow);
+  updateFromPlain(node, input, ip, l4, flow);
   if (node.around.refusesRoom(input)) return drop("DROP_REWRITE", frame);
   const sent = frame.slice();
   changeHeader(sent, ip, () => ip.family.setTos(sent, ip.at, (ip.tos & 0xfc) | ecn));

@@ -188,6 +188,12 @@ const HOST = inFile("host.bpf.c", [
     to: "flow_update(flow, packet, true, true);",
   },
   {
+    name: "plain packets leave their flow half-open",
+    file: "stage/conntrack.h",
+    from: "\t\t\tif (reply_entry)\n",
+    to: "\t\t\tif (0)\n",
+  },
+  {
     name: "the client's port isn't changed",
     file: "stage/deliver.h",
     from: ".source_port = flow->alias_port,",

@@ -161,7 +161,7 @@ const REQUESTS: readonly Row[] = [
     title: "a plain packet of the node's flow goes on as it is",
     before: opened,
     coming: { packet: arriving(atNode(ACK, { payload: "hello" })) },
-    check: (stage) => expectFlows(stage, "request 1", "reply 1 confirmed"),
+    check: (stage) => expectFlows(stage, "request 1 confirmed", "reply 1 confirmed"),
   },
   {
     title: "a RST of a flow that nobody knows doesn't reach the node",

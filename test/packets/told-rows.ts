@@ -123,6 +123,7 @@ const GENEVE_RECEIVED: readonly Row[] = [
     },
     verdict: "SENT_POD",
     leaving: intoNear(tcpTo(NEAR, 8080, ACK)),
+    check: (stage) => expectFlows(stage, "request 1 confirmed", "reply 1 confirmed"),
   },
   {
     title: "a flow that nobody knows here goes from Geneve to its slot's former owner in IPIP",
