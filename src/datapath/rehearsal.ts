@@ -46,6 +46,7 @@ const READ: ReadonlySet<string> = new Set(
       "endpoints",
       "targets",
       "trusted",
+      "peers",
       "former_owners",
       "source_ranges",
     ].map((name) => [name, `${name}6`]),

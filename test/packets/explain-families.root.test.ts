@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { suite, test } from "node:test";
-import { explain } from "../../src/datapath/explain.ts";
+import { explain, type Question } from "../../src/datapath/explain.ts";
 import { slotOf } from "../../src/datapath/slot.ts";
 import {
   type Address,
@@ -23,7 +23,9 @@ import {
   ipv6,
   type LayerInit,
   mssOption,
+  payload,
   tcp,
+  udp,
 } from "../../src/net/packet.ts";
 import { widen } from "../wide/address.ts";
 import { attachUplink } from "./attached.ts";
@@ -43,29 +45,34 @@ async function openAttached(dispatch: Dispatch, family: Family, parts: AsyncDisp
   return stage;
 }
 
-function ask(stage: Stage, client: Address, address: Address, clientPort = CLIENT_PORT) {
-  const { port } = SERVICES.far;
-  const question = {
-    client,
-    clientPort,
-    address,
-    port,
-    protocol: "tcp",
-    device: undefined,
-  } as const;
+function ask(
+  stage: Stage,
+  client: Address,
+  address: Address,
+  { clientPort = CLIENT_PORT, port = SERVICES.far.port, protocol = "tcp" }: Partial<Question> = {},
+) {
+  const question = { client, clientPort, address, port, protocol, device: undefined };
   return stage.world.run(() => explain(stage.pins, question));
 }
 
 /** The packet that is asked about, as it comes from a router. */
-function asked(client: Address, address: Address, sourcePort: number): Uint8Array {
+function asked(
+  client: Address,
+  address: Address,
+  sourcePort: number,
+  ...inner: readonly LayerInit[]
+): Uint8Array {
   const ip: LayerInit =
     isIpv4(client) && isIpv4(address)
       ? ipv4({ source: client, target: address, ttl: 64 })
       : ipv6({ source: client as never, target: address as never, hopLimit: 64 });
+  const ether = ethernet({ source: parseMac("02:00:00:00:00:01"), target: UPLINK_MAC });
+  if (inner.length > 0) return buildPacket(ether, ip, ...inner);
+  const { port: targetPort } = SERVICES.far;
   return buildPacket(
-    ethernet({ source: parseMac("02:00:00:00:00:01"), target: UPLINK_MAC }),
+    ether,
     ip,
-    tcp({ sourcePort, targetPort: SERVICES.far.port, flags: SYN, options: mssOption(1460) }),
+    tcp({ sourcePort, targetPort, flags: SYN, options: mssOption(1460) }),
   );
 }
 
@@ -146,11 +153,27 @@ for (const [family, dispatch] of CASES) {
       const sent = stage.send({ place: "edge", frame: asked(client, vip, CLIENT_PORT) });
       assert.deepEqual(Buffer.from(bytes), Buffer.from(sent.frame));
 
+      if (dispatch === "geneve") ownerIsTold(stage, of);
       if (dispatch !== "ipip") return;
       slotIsTold(stage, of);
       commandTells(stage, client, vip);
     });
   });
+}
+
+/** Whose flow this may be is asked by two outer headers, as the fabric may know no pods. */
+function ownerIsTold(stage: Stage, of: (address: Ipv4) => Address): void {
+  const { port } = SERVICES.cameNearDns;
+  const [client, address] = [of(CLIENT), of(SERVICES.cameNearDns.address)];
+  const { steps } = ask(stage, client, address, { port, protocol: "udp" });
+  assert.deepEqual(
+    steps.map(({ place, verdict }) => `${place} ${verdict}`),
+    ["edge pass local", "host sent passed"],
+  );
+  const datagram = udp({ sourcePort: CLIENT_PORT, targetPort: port });
+  const frame = asked(client, address, CLIENT_PORT, datagram, payload("ciliate"));
+  const sent = stage.send({ place: "host", frame });
+  assert.deepEqual(Buffer.from(steps[1]?.bytes ?? []), Buffer.from(sent.frame));
 }
 
 function commandTells(stage: Stage, client: Address, vip: Address): void {
@@ -185,7 +208,7 @@ function slotIsTold(stage: Stage, of: (address: Ipv4) => Address): void {
     assert.equal(BigInt(`0x${pod}`), wanted, `client port ${clientPort}`);
     if (slot >= half) seconds += 1;
   }
-  const { backend } = ask(stage, client, address, 20_000);
+  const { backend } = ask(stage, client, address, { clientPort: 20_000 });
   restore();
   assert.ok(seconds > 10 && seconds < 90, String(seconds));
   assert.equal(typeof backend?.slot, "number");

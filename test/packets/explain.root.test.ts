@@ -210,7 +210,7 @@ test("the command says it to people and to scripts, with no agent to ask", () =>
   assert.match(stdout, /\n {9}0000 {2}02 00 00 00 fe 00 /);
   const json = JSON.parse(explained("192.0.2.2:53", "--protocol", "udp", "-o", "json").stdout);
   const { client, destination, steps } = json;
-  assert.deepEqual([client, destination], ["198.51.100.1:50000", "192.0.2.2:53"]);
+  assert.deepEqual([client, destination], ["203.0.113.1:50000", "192.0.2.2:53"]);
   const verdicts = steps.map(({ place, verdict }: Record<string, string>) => `${place} ${verdict}`);
   assert.deepEqual(verdicts, ["edge pass local", "host sent pod"]);
 });

@@ -28,8 +28,11 @@ interface Names {
   readonly weight: number | undefined;
 }
 
-/** Of the blocks for documentation (RFC 5737, RFC 3849): anybody outside. */
-const ANYBODY = { ipv4: "198.51.100.1", ipv6: "2001:db8::1" } as const;
+/**
+ * Of the blocks for documentation (RFC 5737, RFC 3849): anybody outside, and no virtual IP of our
+ * own documents and labs.
+ */
+const ANYBODY = { ipv4: "203.0.113.1", ipv6: "2001:db8::1" } as const;
 const ANY_PORT = 50_000;
 
 export const explainService: Run = async (context) => {
