@@ -11,13 +11,15 @@ interface Parts {
   readonly spec: Readonly<Record<string, unknown>>;
   readonly ingress?: readonly unknown[];
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** A service with port 80, its row and what was said of it. */
-function read({ spec, ingress = [], annotations = {} }: Parts): { row: Service; said: string[] } {
+function read(parts: Parts): { row: Service; said: string[] } {
+  const { spec, ingress = [], annotations = {}, labels = {} } = parts;
   const remarks: Remarks = { faults: [], warnings: [] };
   const object = {
-    metadata: { name: "web", annotations },
+    metadata: { name: "web", annotations, labels },
     spec: { ports: [{ port: 80 }], ...spec },
     status: { loadBalancer: { ingress } },
   };
@@ -64,6 +66,25 @@ test("what is headless or a name elsewhere is left to others", () => {
   const spec = { type: "ExternalName", externalName: "example.net", ports: undefined };
   assert.equal(addressesOf({ spec: { ...spec, externalIPs } }), " | ");
   assert.equal(addressesOf({ spec: { clusterIP: "", externalIPs } }), "192.0.2.9 | ");
+});
+
+test("a service that another proxy serves is left to it, whatever the proxy's name", () => {
+  const spec = {
+    type: "LoadBalancer",
+    clusterIP: "10.96.0.1",
+    externalIPs: ["192.0.2.9"],
+    externalTrafficPolicy: "Local",
+    healthCheckNodePort: 32000,
+    ports: [{ port: 80, nodePort: 30080 }],
+  };
+  for (const name of ["other", ""]) {
+    const labels = { "service.kubernetes.io/service-proxy-name": name };
+    const { row, said } = read({ spec, ingress: [{ ip: "192.0.2.10" }], labels });
+    const { type, addresses, clusterAddresses, ports, healthCheckPort } = row;
+    assert.deepEqual(said, []);
+    assert.deepEqual([type, addresses, clusterAddresses], ["LoadBalancer", [], []]);
+    assert.deepEqual([ports.map(({ nodePort }) => nodePort), healthCheckPort], [[0], 0]);
+  }
 });
 
 test("an address whose load balancer wants the traffic itself is not ours", () => {

@@ -72,6 +72,9 @@ const PORT_KEYS: ReadonlySet<string> = new Set([
 
 const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
 
+/** Names the proxy that serves a service, where that is not the node's own; any name. */
+const PROXY_LABEL = "service.kubernetes.io/service-proxy-name";
+
 const NODE_PORT_TYPES: ReadonlySet<string> = new Set(["NodePort", "LoadBalancer"]);
 
 const TRAFFIC_POLICIES = ["Cluster", "Local"] as const;
@@ -107,9 +110,13 @@ export function readService(root: Field): Service | undefined {
   if (spec.absent) spec.refuse("a map");
   const annotations = readAnnotations(root, SERVICE_ANNOTATIONS);
   const type = readWord(spec.get("type"), TYPES) ?? "ClusterIP";
-  const found = readAddresses(root, type);
+  // As a mere name has, a service of another proxy has nothing to serve.
+  const servedAs = root.get("metadata").get("labels").get(PROXY_LABEL).absent
+    ? type
+    : "ExternalName";
+  const found = readAddresses(root, servedAs);
   const list = spec.get("ports");
-  const ports = readPorts(list, NODE_PORT_TYPES.has(type));
+  const ports = readPorts(list, NODE_PORT_TYPES.has(servedAs));
   // Whatever else is wrong with the list has been told.
   const isEmpty = list.absent || (Array.isArray(list.value) && list.value.length === 0);
   const isFound = found.addresses.length + found.clusterAddresses.length > 0;
@@ -118,7 +125,7 @@ export function readService(root: Field): Service | undefined {
   const ringSize = readRingSize(annotations);
   if (meta === undefined) return undefined;
   const { namespace, name, createdMs } = meta;
-  const healthCheckPort = readHealthCheckPort(spec, type, policy);
+  const healthCheckPort = readHealthCheckPort(spec, servedAs, policy);
   const key = objectKey(namespace, name);
   const identity = { key, namespace, name, type };
   return { ...identity, ...found, ports, policy, healthCheckPort, ringSize, createdMs };
