@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Nothing is probed until something has failed: a probe then says whether the kernel is too old for
-// it.
+// A probe says whether the kernel has a feature: before, where there is another way (tcx), and
+// otherwise once something has failed, to say whether the kernel is too old for it.
 
 import { release } from "node:os";
 import { Attr, bpf, Command } from "./bpf.ts";
