@@ -51,7 +51,8 @@
 	X(DROP_CONNTRACK_FULL, 39, "no room for a new flow") \
 	X(DROP_PORT_COLLISION, 40, \
 	  "no free client port for a second flow of the same client port to one pod") \
-	X(DROP_UNKNOWN_FLOW, 41, "FIN, RST or ICMP error of a flow that nobody knows") \
+	X(DROP_UNKNOWN_FLOW, 41, \
+	  "FIN, RST, TCP without SYN and ACK, or ICMP error of a flow that nobody knows") \
 	X(DROP_UNKNOWN_FINAL, 42, "nobody knew the flow, and the ring changed moments ago") \
 	X(DROP_PASS_LIMIT, 43, "too many packets of unknown flows for one service") \
 	X(DROP_ECN, 44, \

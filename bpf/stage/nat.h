@@ -111,7 +111,7 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 	enum verdict verdict;
 	flow_t *flow;
 
-	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet_makes_none(packet))
 		return DROP_UNKNOWN_FLOW;
 	if (!nexthop || !held)
 		return DROP_TABLE;

@@ -108,7 +108,7 @@ static __always_inline enum verdict outbound_open(struct __sk_buff *skb, struct 
 	if (!service->backend_count)
 		return packet->tcp_flags & TCP_RST || packet_is_later(packet) ? DROP_NO_BACKEND
 									      : SENT_REJECTED;
-	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet_makes_none(packet))
 		return DROP_UNKNOWN_FLOW;
 	backend = backend_draw(service, packet);
 	if (!backend)

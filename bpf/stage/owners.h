@@ -186,11 +186,11 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	}
 }
 
-/* Nobody else can be asked: RST and FIN have nothing to say to a pod that doesn't know them. */
+/* Nobody else can be asked. */
 static __always_inline void decide_last(struct decision *decision, struct packet *packet,
 					address_t pod, const struct target *target, bool changing)
 {
-	if (packet->tcp_flags & (TCP_RST | TCP_FIN))
+	if (packet_makes_none(packet))
 		decide_verdict(decision, DROP_UNKNOWN_FLOW);
 	else if (is_connected(packet) && changing)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
@@ -202,7 +202,7 @@ static __always_inline void decide_final(struct decision *decision, struct packe
 					 address_t pod, const struct target *target,
 					 const struct service *service, bool changing)
 {
-	if (is_connected(packet) && !(packet->tcp_flags & (TCP_RST | TCP_FIN)) &&
+	if (is_connected(packet) && !packet_makes_none(packet) &&
 	    jiffies_now() - service->changed < quiet_jiffies)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else

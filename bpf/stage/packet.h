@@ -146,4 +146,14 @@ static __always_inline bool packet_is_syn(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
+/*
+ * Whether a packet can't be the first that is seen of a flow. TCP without SYN and ACK is discarded
+ * by who listens without a word (RFC 9293, 3.10.7.2), so nothing would say that it is no flow.
+ */
+static __always_inline bool packet_makes_none(const struct packet *packet)
+{
+	return packet->tcp_flags & (TCP_RST | TCP_FIN) ||
+	       (packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_SYN | TCP_ACK)));
+}
+
 #endif

@@ -9,8 +9,8 @@ import { isItself } from "./endpoint.ts";
 import type { Address } from "./family.ts";
 import { type Arrival, forget, isPast, requestKey, sendToPod, updateFromClient } from "./flow.ts";
 import { drop, elapsed, type Node, type Outcome } from "./node.ts";
-import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE, TCP } from "./numbers.ts";
-import { changeHeader, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
+import { FINAL, FLOW, LAST_HOP, PROTOCOL, SERVICE } from "./numbers.ts";
+import { beginsNothing, changeHeader, ETHERNET, isConnected, isSyn, translate } from "./packet.ts";
 import { noteFor, passOn, passToKnown } from "./pass.ts";
 import { type Flow, pairKey, type Service, type Target } from "./tables.ts";
 
@@ -73,7 +73,7 @@ function deliverUnknown(node: Node, arrival: Arrival, first: Address): Outcome {
   // 8.
   const target = node.tables.targets.get(pairKey(service.id, pod));
   if (target === undefined) return drop("DROP_NOT_A_BACKEND", frame);
-  if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
+  if (beginsNothing(ip, l4)) return drop("DROP_UNKNOWN_FLOW", frame);
   if (isConnected(ip) && ownersOf(node, arrival, service)?.changing === true) {
     return drop("DROP_UNKNOWN_FINAL", frame);
   }
@@ -96,7 +96,7 @@ function tryOwner(node: Node, unknown: RoundOf): Round {
   if (hop !== FINAL) return askOwners(node, unknown);
   // 6.
   if (isConnected(ip)) {
-    if (isEnd(arrival)) return drop("DROP_UNKNOWN_FLOW", frame);
+    if (beginsNothing(ip, l4)) return drop("DROP_UNKNOWN_FLOW", frame);
     const quiet = elapsed(input.jiffies, service.changed) < node.config.quietJiffies;
     if (quiet || ownersOf(node, arrival, service)?.changing === true) {
       return drop("DROP_UNKNOWN_FINAL", frame);
@@ -111,11 +111,6 @@ function isRemembered(node: Node, { arrival, service, pod, hop, round }: RoundOf
   if (!remembers || isConnected(arrival.ip)) return false;
   const present = ownersOf(node, arrival, service)?.present;
   return round === 1 && hop === 0 && present !== undefined && present !== pod;
-}
-
-/** RST or FIN: nothing to take a flow up for. */
-function isEnd({ ip, l4 }: Arrival): boolean {
-  return isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0;
 }
 
 function hasSocket(node: Node, { arrival, pod }: Unknown, target: Target): boolean {

@@ -26,10 +26,9 @@ import {
   NEXTHOP,
   PROTOCOL,
   SERVICE,
-  TCP,
 } from "./numbers.ts";
 import { eraseOption } from "./option.ts";
-import { isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { beginsNothing, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 32;
@@ -73,8 +72,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
     return keepHere(node, place, request, { pod: backend.address, counter: backend.counter });
   }
   // 3.
-  if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
-    return drop("DROP_UNKNOWN_FLOW", frame);
+  if (beginsNothing(ip, l4)) return drop("DROP_UNKNOWN_FLOW", frame);
   if (backend.nexthop >= node.limits.nexthops) return drop("DROP_TABLE", frame);
   // 4.
   const made = open(node, request, hash, backend);

@@ -17,8 +17,8 @@ import {
 } from "./flow.ts";
 import { hashOf } from "./hash.ts";
 import { drop, type Input, type Node, type Outcome, pass, type Route } from "./node.ts";
-import { FLOW, KIND, PROTOCOL, TCP } from "./numbers.ts";
-import { isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
+import { FLOW, KIND, PROTOCOL } from "./numbers.ts";
+import { beginsNothing, isConnected, isSyn, type L4, translate, writeMacs } from "./packet.ts";
 import type { Backend, Endpoint, Flow, Service } from "./tables.ts";
 
 const CANDIDATES = 8;
@@ -102,8 +102,7 @@ function open(node: Node, request: ToService, asker: Asker): Flow | Outcome {
   const { frame } = input;
   // 4.
   if (service.backendCount === 0) return tell(node, input, ip, l4, service.id);
-  if (isConnected(ip) && (l4.flags & (TCP.rst | TCP.fin)) !== 0)
-    return drop("DROP_UNKNOWN_FLOW", frame);
+  if (beginsNothing(ip, l4)) return drop("DROP_UNKNOWN_FLOW", frame);
   const hash = hashOf(tupleOf(ip, l4), node.config.hashSeed);
   const slot = drawSlot(node, service, request, hash);
   const backend = chooseBackend(node, service, request, slot);

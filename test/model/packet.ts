@@ -68,6 +68,13 @@ export function isSyn(ip: Ip, l4: L4): boolean {
   return isConnected(ip) && (l4.flags & (syn | ack | rst | fin)) === syn;
 }
 
+/** FIN, RST, and TCP with neither SYN nor ACK: no flow that nobody knows begins by it. */
+export function beginsNothing({ protocol }: Ip, { flags }: L4): boolean {
+  if (protocol === PROTOCOL.udp) return false;
+  if ((flags & (TCP.rst | TCP.fin)) !== 0) return true;
+  return protocol === PROTOCOL.tcp && (flags & (TCP.syn | TCP.ack)) === 0;
+}
+
 /** The sum of both addresses, which stand side by side. */
 export function addressSum(frame: Uint8Array, { family, at }: Pick<Ip, "family" | "at">): number {
   const from = at + family.fields.source;

@@ -65,8 +65,20 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "unknown FINs are adopted",
-    from: "if (packet->tcp_flags & (TCP_RST | TCP_FIN))",
-    to: "if (packet->tcp_flags & TCP_RST)",
+    from: "\tif (packet_makes_none(packet))\n",
+    to: "\tif (packet->tcp_flags & TCP_RST)\n",
+  },
+  {
+    name: "TCP without SYN and ACK is adopted",
+    file: "stage/packet.h",
+    from: "(packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_SYN | TCP_ACK)))",
+    to: "0",
+  },
+  {
+    name: "SCTP that goes on is not adopted",
+    file: "stage/packet.h",
+    from: "(packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_SYN | TCP_ACK)))",
+    to: "!(packet->tcp_flags & (TCP_SYN | TCP_ACK))",
   },
   {
     name: "flows of SNAT are this node's pods'",
@@ -154,8 +166,8 @@ const NAT = inFile("stage/nat.h", [
   },
   {
     name: "SNAT: unknown FINs make flows",
-    from: "packet->tcp_flags & (TCP_RST | TCP_FIN))",
-    to: "packet->tcp_flags & TCP_RST)",
+    from: "\tif (packet_makes_none(packet))\n",
+    to: "\tif (packet->tcp_flags & TCP_RST)\n",
   },
   {
     name: "SNAT: another generation of a next hop is used",

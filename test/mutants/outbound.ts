@@ -46,7 +46,7 @@ const OUTBOUND: readonly Omit<Mutant, "file">[] = [
   },
   {
     name: "a FIN of a pod makes a flow",
-    from: "packet->tcp_flags & (TCP_RST | TCP_FIN))\n\t\treturn DROP_UNKNOWN_FLOW;",
+    from: "packet_makes_none(packet))\n\t\treturn DROP_UNKNOWN_FLOW;",
     to: "packet->tcp_flags & TCP_RST)\n\t\treturn DROP_UNKNOWN_FLOW;",
   },
   {

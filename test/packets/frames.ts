@@ -23,6 +23,7 @@ type Fields<K extends LayerInit["kind"]> = Omit<Extract<LayerInit, { kind: K }>,
 
 export const SYN = TCP_FLAG.syn;
 export const ACK = TCP_FLAG.ack;
+export const PSH = TCP_FLAG.psh;
 export const FIN = TCP_FLAG.fin | TCP_FLAG.ack;
 export const RST = TCP_FLAG.rst;
 

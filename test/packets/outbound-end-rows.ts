@@ -100,7 +100,7 @@ const REFUSED: readonly Row[] = [
     coming: syn("empty"),
     verdict: "DROP_ANSWER_LIMIT",
   },
-  ...[RST, FIN].map(
+  ...[RST, FIN, 0].map(
     (flags): Row => ({
       title: `flags ${flags} of a flow of a pod that nobody knows are dropped`,
       places: POD,

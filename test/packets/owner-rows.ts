@@ -23,6 +23,7 @@ import {
   ipipTo,
   ipipToNear,
   type Packet,
+  PSH,
   RST,
   type ServiceName,
   SYN,
@@ -99,6 +100,15 @@ const ADOPTED: readonly Row[] = [
     coming: { packet: ipipToNear(toService("near", RST)) },
     verdict: "DROP_UNKNOWN_FLOW",
   },
+  ...[0, PSH].map(
+    (flags): Row => ({
+      title: `flags ${flags} that nobody knows are dropped`,
+      places: HOST,
+      coming: { packet: ipipToNear(toService("near", flags)) },
+      verdict: "DROP_UNKNOWN_FLOW",
+      check: (stage) => expectFlows(stage),
+    }),
+  ),
   {
     title: "a flow for which there is no room is dropped and leaves nothing behind",
     places: HOST,
@@ -357,6 +367,13 @@ const FINAL: readonly Row[] = [
     places: HOST,
     poke: ringChanged("cameNear", "long ago"),
     coming: { packet: ipipToNear(toService("cameNear", FIN), { ttl: TTL.final }) },
+    verdict: "DROP_UNKNOWN_FLOW",
+  },
+  {
+    title: "a final packet without flags that nobody knows is dropped, also in a new ring",
+    places: HOST,
+    poke: ringChanged("cameNear", "now"),
+    coming: { packet: ipipToNear(toService("cameNear", 0), { ttl: TTL.final }) },
     verdict: "DROP_UNKNOWN_FLOW",
   },
   {

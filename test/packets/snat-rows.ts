@@ -148,7 +148,7 @@ const REQUESTS: readonly Row[] = [
     back: true,
     check: (stage) => expectFlows(stage, "request 1 confirmed snat", "reply 0 snat"),
   },
-  ...[FIN, RST].map(
+  ...[FIN, RST, 0].map(
     (flags): Row => ({
       title: `flags ${flags} of no known flow are dropped`,
       places: BOTH,

@@ -464,7 +464,7 @@ export const Verdict = {
   dropConntrackFull: 39,
   /** no free client port for a second flow of the same client port to one pod */
   dropPortCollision: 40,
-  /** FIN, RST or ICMP error of a flow that nobody knows */
+  /** FIN, RST, TCP without SYN and ACK, or ICMP error of a flow that nobody knows */
   dropUnknownFlow: 41,
   /** nobody knew the flow, and the ring changed moments ago */
   dropUnknownFinal: 42,
@@ -587,7 +587,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "38": "IPIP to a pod that is no backend of the inner service",
   "39": "no room for a new flow",
   "40": "no free client port for a second flow of the same client port to one pod",
-  "41": "FIN, RST or ICMP error of a flow that nobody knows",
+  "41": "FIN, RST, TCP without SYN and ACK, or ICMP error of a flow that nobody knows",
   "42": "nobody knew the flow, and the ring changed moments ago",
   "43": "too many packets of unknown flows for one service",
   "44": "congestion mark on the outer header of a packet that can't carry it (RFC 6040)",
