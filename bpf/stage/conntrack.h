@@ -69,6 +69,12 @@ static __always_inline bool flow_is_same(const flow_t *flow, const flow_t *other
 	       other->service_port == flow->service_port && other->client_port == flow->client_port;
 }
 
+/* Another CPU may have a packet of the same flow: a flag that it sets meanwhile must stay. */
+static __always_inline void flow_flag(flow_t *flow, __u32 flags)
+{
+	__sync_fetch_and_or(&flow->flags, flags);
+}
+
 /* Sets flags in both entries. Not inlined: few packets do. */
 static __noinline int flow_mark(flow_t *flow, __u8 protocol, __u32 flags, bool reply_entry)
 {
@@ -79,9 +85,9 @@ static __noinline int flow_mark(flow_t *flow, __u8 protocol, __u32 flags, bool r
 		return 0;
 	key = reply_entry ? request_key(flow, protocol) : reply_key(flow, protocol);
 	other = bpf_map_lookup_elem(&FAMILY(conntrack), &key);
-	flow->flags |= flags;
+	flow_flag(flow, flags);
 	if (other)
-		other->flags |= flags;
+		flow_flag(other, flags);
 	return 0;
 }
 
@@ -111,8 +117,8 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 	flow->seen = jiffies_now();
 	flow->packets++;
 	flow->bytes += packet->frame_bytes;
-	if ((flow->flags | own) != flow->flags)
-		flow->flags |= own;
+	if ((flow->flags & own) != own)
+		flow_flag(flow, own);
 	if ((flow->flags & both) != both)
 		flow_mark(flow, packet->protocol, both, reply_entry);
 }

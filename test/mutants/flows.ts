@@ -270,8 +270,8 @@ const CONNTRACK = inFile("stage/conntrack.h", [
   { name: "flows aren't seen", from: "\tflow->seen = jiffies_now();\n", to: "" },
   {
     name: "the other entry isn't told",
-    from: "\t\tother->flags |= flags;\n",
-    to: "\t\tother->flags |= 0;\n",
+    from: "\t\tflow_flag(other, flags);\n",
+    to: "\t\tflow_flag(other, 0);\n",
   },
   { name: "SYNs confirm", from: "if (!from_pod && !packet_is_syn(packet))", to: "if (!from_pod)" },
   {
