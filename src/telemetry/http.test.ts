@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { createHealth } from "./health.ts";
 import { openTelemetryServer } from "./http.ts";
@@ -10,12 +12,13 @@ import { addProcessMetrics, startLoopDelay } from "./process.ts";
 
 const run = promisify(execFile);
 
-async function serve(t: TestContext) {
+async function serve(t: TestContext, scrapeMs?: number) {
   const registry = createMetricRegistry((name, error) => {
     throw new Error(name, { cause: error });
   });
   const health = createHealth();
-  const options = { address: "127.0.0.1", port: 0, registry, health };
+  const limit = scrapeMs === undefined ? {} : { scrapeMs };
+  const options = { address: "127.0.0.1", port: 0, registry, health, ...limit };
   const server = await openTelemetryServer(options);
   t.after(() => server.close());
   /** The answer as curl has it: status, a space, the body. */
@@ -72,4 +75,28 @@ test("a port that is taken is named with the way out", async (t) => {
     openTelemetryServer({ address: "127.0.0.1", port: server.port, registry, health }),
     /^Error: cannot serve metrics on 127\.0\.0\.1:\d+: listen EADDRINUSE.*; set metrics\.listen/,
   );
+});
+
+test("readers that stop reading keep others out for a while only", async (t) => {
+  const { registry, server, curl } = await serve(t, 100);
+  let scrapes = 0;
+  registry.collect({ name: "ciliate_large", type: "gauge", help: "" }, function* () {
+    scrapes += 1;
+    const isFree = scrapes > 4;
+    const labels = { large: "x".repeat(isFree ? 1 : 1 << 20) };
+    // More than the kernel takes for a socket.
+    for (let left = isFree ? 1 : 16; left > 0; left--) yield { labels, value: 1 };
+  });
+  for (let reader = 0; reader < 4; reader++) {
+    const socket = connect(server.port, "127.0.0.1")
+      .pause()
+      .on("error", () => undefined);
+    t.after(() => socket.destroy());
+    socket.write("GET /metrics HTTP/1.1\r\nhost: ciliate\r\n\r\n");
+  }
+  const end = performance.now() + 5000;
+  while (scrapes < 4 && performance.now() < end) await nextTurn();
+  let answer = await curl("/metrics");
+  while (answer.startsWith("503 ") && performance.now() < end) answer = await curl("/metrics");
+  assert.equal(answer.slice(0, 5), "200 #");
 });

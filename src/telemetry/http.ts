@@ -16,10 +16,14 @@ export interface TelemetryServerOptions {
   readonly port: number;
   readonly registry: MetricRegistry;
   readonly health: Health;
+  /** How long an answer to /metrics may take its reader, in ms. */
+  readonly scrapeMs?: number;
 }
 
 /** Scrapes under way at once; a further one is told to come back. */
 const MAX_SCRAPES = 4;
+/** Whoever scrapes has given up by then. */
+const SCRAPE_MS = 60_000;
 
 /**
  * Serves /metrics, /healthz (the event loop turns) and /readyz (every health check is well).
@@ -58,7 +62,7 @@ async function close(server: Server): Promise<void> {
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
-  { registry, health }: TelemetryServerOptions,
+  { registry, health, scrapeMs = SCRAPE_MS }: TelemetryServerOptions,
   scrapes: { running: number },
 ): Promise<void> {
   const send = (status: number, text: string, headers: Record<string, string> = {}): void => {
@@ -84,6 +88,7 @@ async function answer(
       }
       scrapes.running += 1;
       try {
+        endAfter(response, scrapeMs);
         await writeMetrics(response, registry);
       } finally {
         scrapes.running -= 1;
@@ -92,6 +97,12 @@ async function answer(
     default:
       send(404, "served here: /metrics, /healthz, /readyz\n");
   }
+}
+
+/** A reader that takes longer is left, as it holds what others wait for. */
+function endAfter(response: ServerResponse, limitMs: number): void {
+  const timer = setTimeout(() => response.destroy(), limitMs).unref();
+  response.once("close", () => clearTimeout(timer));
 }
 
 async function writeMetrics(response: ServerResponse, registry: MetricRegistry): Promise<void> {
