@@ -73,13 +73,17 @@ test("a second agent with the same pins is refused, in any runtime directory", a
 
 test("a reload takes over what it can, names the rest, and survives a bad file", async (t) => {
   const agent = new Agent(t).start();
+  await agent.said("starting");
+  agent.configure("conntrack: {udp: 20s, maxEntries: 4096}\n");
+  agent.child?.kill("SIGHUP");
   await agent.said("ready");
+  assert.equal((await agent.said("configuration changed"))["to"], '"20s"');
   agent.configure(`conntrack: {udp: 30s, maxEntries: 4096}\nlog: {level: debug}\nmtu: 1400\n`);
   const reload = agent.ciliate("config reload");
   assert.equal(
     reload.stdout,
     "mtu: auto -> 1400 (needs a restart of the agent)\n" +
-      "conntrack.udp: 1m -> 30s (in force)\nlog.level: info -> debug (in force)\n",
+      "conntrack.udp: 20s -> 30s (in force)\nlog.level: info -> debug (in force)\n",
   );
   assert.match(agent.ciliate("config get mtu").stdout, /auto .*after a restart: 1400\n$/);
   agent.configure("mtu: 1400\nmtu: 1500\n");
@@ -92,7 +96,6 @@ test("a reload takes over what it can, names the rest, and survives a bad file",
   assert.match(String(line["problem"]), /map keys must be unique/);
   agent.configure(`conntrack: {udp: 45s, maxEntries: 4096}\n`);
   agent.child?.kill("SIGHUP");
-  await agent.said("configuration changed");
   await until(
     () => "the SIGHUP changed nothing",
     () => agent.ciliate("config get conntrack.udp -o json").stdout === '"45s"\n',

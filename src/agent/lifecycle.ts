@@ -12,9 +12,34 @@ export function endSignal(): Promise<NodeJS.Signals> {
   });
 }
 
+/** SIGHUP, from now on: its default is to end the process. */
+export interface Hangups {
+  /** What it does; called at once if one has come before. */
+  follow(act: () => void): void;
+}
+
+export function catchHangups(): Hangups {
+  let early = false;
+  let act = (): void => {
+    early = true;
+  };
+  process.on("SIGHUP", () => act());
+  return {
+    follow(next) {
+      act = next;
+      if (early) act();
+    },
+  };
+}
+
 /** SIGHUP reads the configuration again; a fault is told and changes nothing. */
-export function reloadOnHangup(settings: Settings, manager: ServiceManager, log: Log): void {
-  process.on("SIGHUP", () => {
+export function reloadOnHangup(
+  hangups: Hangups,
+  settings: Settings,
+  manager: ServiceManager,
+  log: Log,
+): void {
+  hangups.follow(() => {
     manager.reloading();
     try {
       logChanges(log, settings.reload());

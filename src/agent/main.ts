@@ -14,7 +14,7 @@ import { createEventNames } from "./event-names.ts";
 import { addFeatureMetrics, countedTables } from "./feature-metrics.ts";
 import { collectFlows } from "./flows.ts";
 import { createFrameHandlers } from "./handlers.ts";
-import { endOnFault, endSignal, reloadOnHangup } from "./lifecycle.ts";
+import { catchHangups, endOnFault, endSignal, type Hangups, reloadOnHangup } from "./lifecycle.ts";
 import { lockPins, lockRuntime } from "./lock.ts";
 import { giveMemoryBack, trimRegularly } from "./memory.ts";
 import { monitorEvents } from "./monitor.ts";
@@ -31,8 +31,16 @@ import { addHealthChecks, afterCount, createStatusParts } from "./status-parts.t
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
 import { identifyNode, type NodeIdentity } from "./uplinks.ts";
 
+/** Caught from the start. */
+interface Signals {
+  /** Settles with the one that ends the agent. */
+  readonly ended: Promise<NodeJS.Signals>;
+  readonly hangups: Hangups;
+}
+
 /** Runs the agent until it is told to stop; gives the exit code. A wrong file is thrown. */
 export async function runAgent(file: string): Promise<number> {
+  const hangups = catchHangups();
   const loaded: LoadedConfig = loadConfig(file);
   const settings = createSettings(loaded);
   const telemetry = createTelemetry(settings);
@@ -40,7 +48,7 @@ export async function runAgent(file: string): Promise<number> {
   endOnFault(log, () => telemetry.logger.flush());
   const ended = endSignal();
   try {
-    await run(settings, telemetry, ended);
+    await run(settings, telemetry, { ended, hangups });
     return 0;
   } catch (error) {
     log.error("the agent can't go on; the datapath is as it was", { error });
@@ -53,7 +61,7 @@ export async function runAgent(file: string): Promise<number> {
 async function run(
   settings: Settings,
   telemetry: Telemetry,
-  ended: Promise<NodeJS.Signals>,
+  { ended, hangups }: Signals,
 ): Promise<void> {
   const { config, file } = settings;
   const log = telemetry.log("agent");
@@ -121,9 +129,9 @@ async function run(
     await giveMemoryBack();
     parts.use(trimRegularly());
     phase = "running";
-    reloadOnHangup(settings, manager, telemetry.log("config"));
     manager.ready(describe(services));
     log.info("ready", { node: identity.name, socket: socketPath(config) });
+    reloadOnHangup(hangups, settings, manager, telemetry.log("config"));
   }
 
   const signal = await ended;
