@@ -15,6 +15,7 @@ import {
   namespacePath,
   spawnInNamespace,
 } from "../kernel/netns.ts";
+import { writeSysctls } from "../kernel/sysctl.ts";
 
 export const PROGRAM = resolve(import.meta.dirname, "../../bin/ciliate");
 
@@ -83,6 +84,8 @@ export class Agent {
       rmSync(this.pins, { recursive: true, force: true });
       rmSync(this.directory, { recursive: true, force: true });
     });
+    const forwarding = { "net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1 };
+    writeSysctls(forwarding, namespacePath(this.namespace));
     this.ip("link set lo up");
     this.ip(`link add v0 type veth peer name v1 netns ${this.client}`);
     this.ip("addr add 10.0.0.1/24 dev v0");

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawnSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
 import { namespacePath, spawnInNamespace } from "../kernel/netns.ts";
+import { writeSysctls } from "../kernel/sysctl.ts";
 import { Agent, until } from "./fixture.ts";
 
 const NODE_PORT = 30_080;
@@ -99,6 +100,13 @@ test("services of both families stand in the same tables, with and without an ag
   await until(uplink, () => uplink().includes("an MTU of 1319 carries no IPv6 packet of 1280"));
   agent.ip("link set v0 mtu 1320");
   await until(uplink, () => !uplink().includes("1280"));
+  const forwarding = (): string =>
+    agent.json("status").checks.find(({ name }: { name: string }) => name === "forwarding").problem;
+  assert.equal(forwarding(), "");
+  const path = namespacePath(agent.namespace);
+  writeSysctls({ "net/ipv6/conf/v0/forwarding": 0 }, path);
+  assert.match(forwarding(), /^net\.ipv6\.conf\.v0\.forwarding is 0, so packets by v0 find no way/);
+  writeSysctls({ "net/ipv6/conf/v0/forwarding": 1 }, path);
   assert.equal(health(agent, "10.0.0.1"), "200");
   assert.equal(health(agent, "[2001:db8::1]"), "200");
 

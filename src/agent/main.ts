@@ -13,6 +13,7 @@ import { openNodeDatapath } from "./datapath.ts";
 import { createEventNames } from "./event-names.ts";
 import { addFeatureMetrics, countedTables } from "./feature-metrics.ts";
 import { collectFlows } from "./flows.ts";
+import { warnOfForwarding } from "./forwarding.ts";
 import { createFrameHandlers } from "./handlers.ts";
 import { catchHangups, endOnFault, endSignal, type Hangups, reloadOnHangup } from "./lifecycle.ts";
 import { lockPins, lockRuntime } from "./lock.ts";
@@ -93,8 +94,7 @@ async function run(
   const services = parts.use(createServices(settings, identity, node, devices));
   const flows = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
-  logProblems(services, telemetry.log("manifests"));
-  logRouteless(services, telemetry.log("datapath"));
+  logFaults(services, telemetry);
   addHealthChecks(telemetry.health, node, services);
   const counts = { ...flows, counted: countedTables(node) };
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
@@ -126,6 +126,7 @@ async function run(
   const early = await Promise.race([inForce, ended]);
   if (early === undefined) {
     node.attach();
+    warnOfForwarding(node, telemetry.log("datapath"));
     await giveMemoryBack();
     parts.use(trimRegularly());
     phase = "running";
@@ -138,6 +139,11 @@ async function run(
   phase = "stopping";
   log.info("stopping; the datapath goes on", { signal });
   manager.stopping();
+}
+
+function logFaults(services: Services, telemetry: Telemetry): void {
+  logProblems(services, telemetry.log("manifests"));
+  logRouteless(services, telemetry.log("datapath"));
 }
 
 function describeNode({ name, address, address6, ipv6Off = "" }: NodeIdentity) {

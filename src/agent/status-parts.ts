@@ -8,6 +8,7 @@ import type { ManifestProblem } from "../lb/yaml/file.ts";
 import type { Health } from "../telemetry/health.ts";
 import type { NodeDatapath } from "./datapath.ts";
 import { type Counts, tableUses } from "./feature-metrics.ts";
+import { inputsOf, whyNotForwarded } from "./forwarding.ts";
 import type { Services } from "./services.ts";
 import type { StatusParts } from "./status.ts";
 
@@ -69,6 +70,7 @@ export function addHealthChecks(health: Health, node: NodeDatapath, services: Se
     const reasons = bare.map(({ name, reason }) => `${name}: ${reason}`);
     return reasons.length === 0 ? undefined : reasons.join("; ");
   });
+  health.add("forwarding", () => whyNotForwarded(inputsOf(node)) || undefined);
   health.add("sockets", () => node.sockets()?.reason || undefined);
   health.add("tables", () => node.tables.error?.message);
 }
