@@ -159,10 +159,17 @@ test("a socket of IPv6 in a pod's namespace is closed there", async (t) => {
   const options = { maps: [ipv4, ipv6], failed: (error: Error) => assert.fail(error) };
   const away = createSocketCloser({ ...options, namespaces: () => [] });
   await away.close(() => false);
-  const closer = createSocketCloser({ ...options, namespaces: () => ["/nonexistent", path] });
+  const failures: Error[] = [];
+  const closer = createSocketCloser({
+    ...options,
+    // The second is no namespace that one can be in, as if it had vanished on the way there.
+    namespaces: () => ["/nonexistent", "/proc/self/ns/uts", path],
+    failed: (error) => failures.push(error),
+  });
   const end = said();
   await closer.close(() => true);
   assert.equal(await end, "ECONNABORTED");
+  assert.equal(failures.length, 1);
   assert.deepEqual(closer.closed(), { tcp: 1, udp: 0 });
   assert.deepEqual([...ipv6.entries()], []);
 });

@@ -57,13 +57,13 @@ export function createSocketCloser(options: SocketCloserOptions): SocketCloser {
   const { maps, namespaces, failed } = options;
   const closed = { tcp: 0, udp: 0 };
   const closeOf = async (over: Over, breathe: Breathe): Promise<void> => {
-    for (const [path, peers] of resolve(over.found, namespaces())) {
+    for (const [path, peers] of resolve(over.found, namespaces(), failed)) {
       for (const { key, cookies } of peers.values()) {
         try {
           const protocol = key.protocol === UDP ? "udp" : "tcp";
           closed[protocol] += closeIn(path, protocol, key, cookies);
         } catch (error) {
-          failed(error instanceof Error ? error : new Error(String(error)));
+          failed(errorOf(error));
         }
         await breathe();
       }
@@ -124,6 +124,7 @@ function note(found: Map<bigint, Peers>, key: AnyPeerKey, { netns }: AnyPeer): v
 function* resolve(
   found: Map<bigint, Peers>,
   paths: Iterable<string>,
+  failed: (error: Error) => void,
 ): Generator<[path: string | undefined, peers: Peers]> {
   const take = (cookie: bigint): Peers | undefined => {
     const peers = found.get(cookie);
@@ -135,7 +136,13 @@ function* resolve(
   if (own !== undefined) yield [undefined, own];
   for (const path of paths) {
     if (found.size === 0) return;
-    const peers = isNamespace(path) ? take(namespaceCookie(path)) : undefined;
+    let peers: Peers | undefined;
+    try {
+      if (isNamespace(path)) peers = take(namespaceCookie(path));
+    } catch (error) {
+      // Namespaces may vanish at any time.
+      failed(errorOf(error));
+    }
     if (peers !== undefined) yield [path, peers];
   }
 }
@@ -155,4 +162,8 @@ function closeIn(
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function errorOf(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }

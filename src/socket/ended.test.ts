@@ -43,12 +43,15 @@ function setUp(t: TestContext) {
   const complete = createSyncGate();
   const dead = new Set<Address>();
   const closings: string[][] = [];
+  /** What happens while it is looked for sockets. */
+  const meanwhile = { act: (): void => undefined };
   const follower = followEnded({
     closer: {
-      close(isOver) {
+      async close(isOver) {
+        meanwhile.act();
+        await Promise.resolve();
         const over = SOCKETS.filter(({ key, peer }) => isOver(key, peer as SocketPeer));
         closings.push(over.map(({ key }) => formatIpv4(key.backend)));
-        return Promise.resolve();
       },
     },
     ports,
@@ -84,7 +87,7 @@ function setUp(t: TestContext) {
     await turn();
     return closings.splice(0);
   };
-  return { ports, endpoints, slices, nodes, complete, dead, putPort, putPod, closed };
+  return { ports, endpoints, slices, nodes, complete, dead, meanwhile, putPort, putPod, closed };
 }
 
 async function begin(t: TestContext) {
@@ -128,6 +131,18 @@ test("a row that comes back soon has not gone", async (t) => {
   endpoints.delete("default/a");
   await turn();
   putPod("default/renamed", POD);
+  assert.deepEqual(await closed(), [[]]);
+});
+
+test("a pod and a service that come while it is looked keep their sockets", async (t) => {
+  const { ports, slices, endpoints, meanwhile, putPort, putPod, closed } = await begin(t);
+  ports.delete("default/web:80/tcp");
+  endpoints.delete("default/a");
+  slices.set(slice("web", ["2"]));
+  meanwhile.act = () => {
+    putPort();
+    putPod("default/new", POD);
+  };
   assert.deepEqual(await closed(), [[]]);
 });
 

@@ -42,6 +42,8 @@ class Follower implements Disposable {
   readonly #pods: Cursor<string, Endpoint>;
   readonly #nodes: Cursor<string, Node>;
   readonly #addresses = new Map<string, readonly Address[]>();
+  /** Of the services since the last closing began: one that is made meanwhile is among them. */
+  readonly #ids = new Set<ServiceId>();
   /** Pods whose row has gone, until it is known whether they have. */
   readonly #suspects = new Set<Address>();
   #timer: NodeJS.Timeout | undefined;
@@ -70,10 +72,12 @@ class Follower implements Disposable {
     const { complete, slices } = this.#options;
     if (!complete.open || this.#closed) return;
     let ended = false;
-    for (const cursor of [this.#ports, this.#nodes]) {
-      for (let change = cursor.take(); change; change = cursor.take()) {
-        if (change.row === undefined) ended = true;
-      }
+    for (let change = this.#ports.take(); change; change = this.#ports.take()) {
+      if (change.row === undefined) ended = true;
+      else this.#ids.add(change.row.id);
+    }
+    for (let change = this.#nodes.take(); change; change = this.#nodes.take()) {
+      if (change.row === undefined) ended = true;
     }
     for (let change = this.#pods.take(); change; change = this.#pods.take()) {
       const { key, row } = change;
@@ -112,10 +116,15 @@ class Follower implements Disposable {
       else if (!slices.hasBy("address", address)) gone.add(address);
     }
     for (const address of gone) this.#suspects.delete(address);
-    const ids = new Set<ServiceId>();
-    for (const { id } of ports.rows()) ids.add(id);
+    this.#ids.clear();
+    for (const { id } of ports.rows()) this.#ids.add(id);
+    // A look takes long: what is gone may have come again, for another pod.
+    const isGone = (address: Address): boolean =>
+      gone.has(address) &&
+      !endpoints.hasBy("address", address) &&
+      !slices.hasBy("address", address);
     const isOver = ({ backend }: AnyPeerKey, { service }: AnyPeer): boolean =>
-      !ids.has(service) || gone.has(backend) || !lives(backend);
+      !this.#ids.has(service) || isGone(backend) || !lives(backend);
     await closer.close(isOver);
   }
 }
