@@ -4,7 +4,7 @@
 import { type DeviceAddress, listAddresses } from "../kernel/netlink/address.ts";
 import { type Link, listLinks } from "../kernel/netlink/link.ts";
 import { listNeighbours, type Neighbour } from "../kernel/netlink/neighbour.ts";
-import { listRoutes, ROUTE_TABLE } from "../kernel/netlink/route.ts";
+import { listRoutes, ROUTE_TABLE, type Route } from "../kernel/netlink/route.ts";
 import { type Netlink, openNetlink } from "../kernel/netlink/socket.ts";
 import { type NetworkEvent, watchNetwork } from "../kernel/netlink/watch.ts";
 import { type Address, isIpv4 } from "../net/address.ts";
@@ -18,8 +18,8 @@ export interface DeviceChanges {
   /** Devices that came, went or changed, by index. */
   readonly links: ReadonlySet<number>;
   readonly addresses: boolean;
-  /** Prefixes to which routes came, went or changed. */
-  readonly routes: readonly Prefix[];
+  /** Prefixes to which routes came, went or changed; "all" when they are many. */
+  readonly routes: readonly Prefix[] | "all";
   /** Neighbours that came, went or changed, by `neighbourKey`. */
   readonly neighbours: ReadonlySet<NeighbourKey>;
 }
@@ -44,6 +44,11 @@ export function neighbourKey(device: number, address: Address): NeighbourKey {
   return isIpv4(address) ? device * 2 ** 32 + address : (BigInt(device) << 128n) | address;
 }
 
+/** Who follows them looks for each prefix among all that it has: beyond, at all of it once. */
+const MAX_PREFIXES = 256;
+/** After a list that failed, as one of a table that never stood still does. */
+const RETRY_MS = 500;
+
 interface Gathered {
   all: boolean;
   readonly links: Set<number>;
@@ -58,7 +63,7 @@ function gatherNothing(): Gathered {
 
 /**
  * Lists everything of the namespace (a path; the caller's own when left out) and follows it.
- * `failed` hears of lists that fail later; the tables then stay as they were.
+ * `failed` hears of lists that fail later; the tables stay as they were until one succeeds.
  */
 export function openDevices(options: {
   readonly namespace?: string;
@@ -75,19 +80,20 @@ class DeviceTables implements Devices {
   readonly #neighbours = new Map<NeighbourKey, Neighbour>();
   readonly #listeners = new Set<(changes: DeviceChanges) => void>();
   readonly #watch: { close(): void };
+  readonly #failed: (error: Error) => void;
   #gathered: Gathered | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  /** Whether routes are other than events told: they are listed before listeners hear of it. */
+  #isStale = false;
+  /** Devices that went down since. */
+  readonly #downed = new Set<number>();
   #closed = false;
 
   constructor(namespace: string | undefined, failed: (error: Error) => void) {
     const where = namespace === undefined ? {} : { namespace };
     this.netlink = openNetlink(where);
-    const onEvent = (event: NetworkEvent): void => {
-      try {
-        this.#apply(event);
-      } catch (error) {
-        failed(error instanceof Error ? error : new Error(String(error)));
-      }
-    };
+    this.#failed = failed;
+    const onEvent = (event: NetworkEvent): void => this.#attempt(() => this.#apply(event));
     try {
       // The watch begins before the list, so nothing is missed between them.
       this.#watch = watchNetwork(onEvent, where);
@@ -114,9 +120,28 @@ class DeviceTables implements Devices {
 
   [Symbol.dispose](): void {
     this.#closed = true;
+    clearTimeout(this.#retry);
     this.#listeners.clear();
     this.#watch.close();
     this.netlink.close();
+  }
+
+  /** What fails leaves tables behind that no event mends: everything is listed after a while. */
+  #attempt(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#failed(error instanceof Error ? error : new Error(String(error)));
+      this.#retry ??= setTimeout(() => {
+        this.#retry = undefined;
+        this.#attempt(() => this.#relist());
+      }, RETRY_MS).unref();
+    }
+  }
+
+  #relist(): void {
+    this.#listAll();
+    this.#gather().all = true;
   }
 
   #listAll(): void {
@@ -126,18 +151,23 @@ class DeviceTables implements Devices {
     this.addresses = listAddresses(this.netlink);
     this.links.clear();
     for (const link of links) this.links.set(link.index, link);
-    this.routes.reset(routes);
+    this.#resetRoutes(routes);
     this.#neighbours.clear();
     for (const one of neighbours) {
       this.#neighbours.set(neighbourKey(one.device, one.address), one);
     }
   }
 
+  #resetRoutes(routes: readonly Route[]): void {
+    this.routes.reset(routes);
+    this.#isStale = false;
+    this.#downed.clear();
+  }
+
   #apply(event: NetworkEvent): void {
     switch (event.kind) {
       case "resync":
-        this.#listAll();
-        this.#gather().all = true;
+        this.#relist();
         return;
       case "link":
         this.#applyLink(event.link, event.change === "set");
@@ -149,12 +179,10 @@ class DeviceTables implements Devices {
       case "route": {
         const { route } = event;
         const isSet = event.change === "set";
-        // Of several hops of IPv6 one may go alone: what is left is asked for.
-        if (!isSet && !isIpv4(route.destination.address)) {
-          this.routes.reset(listRoutes(this.netlink, ROUTE_TABLE.main));
-          this.#gather().routes.push(route.destination);
-          return;
-        }
+        // Of several hops of IPv6 one may go alone, and a route for one by another device: what
+        // is left is asked for.
+        const leavesMore = !isSet || event.replaces;
+        if (leavesMore && !isIpv4(route.destination.address)) this.#isStale = true;
         const prefix = isSet ? this.routes.set(route) : this.routes.delete(route);
         if (prefix !== undefined) this.#gather().routes.push(prefix);
         return;
@@ -176,8 +204,8 @@ class DeviceTables implements Devices {
     this.#gather().links.add(link.index);
     // A device that goes down takes its routes along, and the kernel doesn't tell of each.
     if (before?.up === true && !(exists && link.up)) {
-      this.routes.reset(listRoutes(this.netlink, ROUTE_TABLE.main));
-      this.#gather().all = true;
+      this.#isStale = true;
+      this.#downed.add(link.index);
     }
   }
 
@@ -189,10 +217,18 @@ class DeviceTables implements Devices {
     return this.#gathered;
   }
 
+  #listRoutes(changes: Gathered): void {
+    const routes = listRoutes(this.netlink, ROUTE_TABLE.main);
+    for (const prefix of this.routes.prefixesBy(this.#downed)) changes.routes.push(prefix);
+    this.#resetRoutes(routes);
+  }
+
   #tell(): void {
     const changes = this.#gathered;
     this.#gathered = undefined;
     if (changes === undefined || this.#closed) return;
-    for (const listener of [...this.#listeners]) listener(changes);
+    if (this.#isStale) this.#attempt(() => this.#listRoutes(changes));
+    const routes = changes.routes.length > MAX_PREFIXES ? "all" : changes.routes;
+    for (const listener of [...this.#listeners]) listener({ ...changes, routes });
   }
 }

@@ -66,6 +66,16 @@ export class RouteTable {
     return [];
   }
 
+  /** The prefixes to which a route goes by one of these devices. */
+  *prefixesBy(devices: ReadonlySet<number>): Generator<Prefix> {
+    for (const lengths of Object.values(this.#byLength)) {
+      for (const routes of lengths.flatMap((networks) => [...networks.values()])) {
+        const found = routes.find((route) => goesBy(route, devices));
+        if (found !== undefined) yield found.destination;
+      }
+    }
+  }
+
   /** The routes to everywhere, best first, of one family. */
   defaults(family: Family): readonly Route[] {
     const [networks] = this.#byLength[family];
@@ -104,6 +114,10 @@ function rivals(a: Route, b: Route): boolean {
   if (a.priority !== b.priority) return false;
   const isShared = a.hops.length > 0 || b.hops.length > 0 || a.device === b.device;
   return isIpv4(a.destination.address) || isShared;
+}
+
+function goesBy({ device, hops }: Route, devices: ReadonlySet<number>): boolean {
+  return devices.has(device) || hops.some((hop) => devices.has(hop.device));
 }
 
 function hopOf(

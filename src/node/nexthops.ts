@@ -444,7 +444,7 @@ class NexthopTable<A extends Address> implements Nexthops {
       const moved = new Map<Address, number>();
       for (const [address, destination] of this.#destinations) {
         const target = targetOf(address, destination);
-        const near = routes.some((prefix) => prefixContains(prefix, target));
+        const near = routes === "all" || routes.some((prefix) => prefixContains(prefix, target));
         const on = destination.row === undefined || links.has(destination.row.device);
         if (!all && !near && !(links.size > 0 && on)) continue;
         const before = destination.row;

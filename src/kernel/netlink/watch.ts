@@ -6,7 +6,7 @@ import { AF, familyNumberOf } from "./family.ts";
 import { decodeLink, type Link } from "./link.ts";
 import { decodeNeighbour, type Neighbour } from "./neighbour.ts";
 import { decodeRoute, isClonedRoute, type Route } from "./route.ts";
-import { type Netlink, openNetlink } from "./socket.ts";
+import { FLAG, type Netlink, openNetlink } from "./socket.ts";
 import { wakeOnData } from "./wake.ts";
 import type { Received } from "./wire.ts";
 
@@ -32,7 +32,13 @@ export type NetworkEvent =
       readonly change: "set" | "deleted";
       readonly address: DeviceAddress;
     }
-  | { readonly kind: "route"; readonly change: "set" | "deleted"; readonly route: Route }
+  | {
+      readonly kind: "route";
+      readonly change: "set" | "deleted";
+      readonly route: Route;
+      /** Whether another one went for it; of IPv6, that may have been by another device. */
+      readonly replaces: boolean;
+    }
   | {
       readonly kind: "neighbour";
       readonly change: "set" | "deleted";
@@ -65,7 +71,12 @@ export function decodeEvent(message: Received): NetworkEvent | undefined {
       return { kind: "address", change, address: decodeAddress(message) };
     case "route":
       if (!ip || isClonedRoute(message)) return undefined;
-      return { kind: "route", change, route: decodeRoute(message) };
+      return {
+        kind: "route",
+        change,
+        route: decodeRoute(message),
+        replaces: change === "set" && (message.flags & FLAG.replace) !== 0,
+      };
     case "neighbour":
       if (!ip) return undefined;
       return { kind: "neighbour", change, neighbour: decodeNeighbour(message) };
