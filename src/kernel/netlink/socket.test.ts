@@ -54,7 +54,8 @@ const message = (type: number, flags: number, sequence: number, body: Uint8Array
 const data = (sequence: number, value: number, flags = 0): Uint8Array =>
   message(DATA, flags, sequence, Uint8Array.of(value, 0, 0, 0));
 
-const done = (sequence: number): Uint8Array => message(DONE, 0, sequence, new Uint8Array(4));
+const done = (sequence: number, flags = 0): Uint8Array =>
+  message(DONE, flags, sequence, new Uint8Array(4));
 
 /** An acknowledgement: the errno, the request's header, and the kernel's words. */
 function ack(sequence: number, errno = 0, words = ""): Uint8Array {
@@ -81,6 +82,12 @@ test("a dump that the kernel calls interrupted is done again, and not for ever",
     return [data(sequence, tries), data(sequence, 10 * tries, flags), done(sequence)];
   });
   assert.deepEqual(values(twice.netlink.dump(request(18))), [3, 30]);
+  tries = 0;
+  const atEnd = scripted((sequence) => {
+    tries++;
+    return [data(sequence, tries), done(sequence, tries < 3 ? FLAG.dumpInterrupted : 0)];
+  });
+  assert.deepEqual(values(atEnd.netlink.dump(request(18))), [3]);
   const always = scripted((sequence) => [data(sequence, 1, FLAG.dumpInterrupted), done(sequence)]);
   assert.throws(
     () => always.netlink.dump(request(18)),

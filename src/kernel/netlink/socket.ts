@@ -118,10 +118,11 @@ function failure(request: Request, result: number, detail: string): KernelError 
   return new KernelError(request.operation, request.object, result, detail ? { detail } : {});
 }
 
-/** The outcome of one request in a batch. */
+/** The outcome of one request in a batch, from the last message about it. */
 interface Outcome {
   readonly result: number;
   readonly detail: string;
+  readonly flags: number;
 }
 
 /** How bytes get to the kernel and back, as send(2) and recv(2) would: a length, or -errno. */
@@ -177,7 +178,9 @@ export class Netlink {
       const replies: Received[] = [];
       const outcome = this.#collect(request, sequence, replies);
       if (outcome.result < 0) throw failure(request, outcome.result, outcome.detail);
-      if (!replies.some(({ flags }) => (flags & FLAG.dumpInterrupted) !== 0)) return replies;
+      // A change after the last whole message is told by the message that ends the dump.
+      const messages = [...replies, outcome];
+      if (!messages.some(({ flags }) => (flags & FLAG.dumpInterrupted) !== 0)) return replies;
     }
     throw failure(request, -EBUSY, `the table changed during each of ${DUMP_TRIES} dumps`);
   }
@@ -272,8 +275,9 @@ export class Netlink {
 
 function outcomeOf(message: Received): Outcome {
   const result = viewOf(message.body).getInt32(0, true);
-  if (message.type === NLMSG.error) return { result, detail: ackDetail(message) };
-  return { result, detail: extendedText(message.flags, message.body, 4) };
+  const { flags } = message;
+  if (message.type === NLMSG.error) return { result, detail: ackDetail(message), flags };
+  return { result, detail: extendedText(flags, message.body, 4), flags };
 }
 
 function flagged(message: Message, flags: number): Message {
