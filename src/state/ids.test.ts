@@ -19,11 +19,26 @@ test("when no fresh number is left, the one released longest ago comes back", ()
 });
 
 test("a released number rests while fresh ones last, but the numbers stay small", () => {
-  const ids = createIdAllocator("service ids", 1, 100_000);
+  let nowMs = 0;
+  const ids = createIdAllocator("service ids", 1, 100_000, () => nowMs);
   ids.release(ids.allocate());
   assert.equal(ids.allocate(), 2);
-  for (let count = 0; count < 5000; count++) ids.release(ids.allocate());
+  for (let count = 0; count < 5000; count++) {
+    nowMs += 1000;
+    ids.release(ids.allocate());
+  }
   assert.ok(ids.allocate() < 300);
+});
+
+test("a number rests for a minute, however many are released at once", () => {
+  let nowMs = 0;
+  const ids = createIdAllocator("service ids", 1, 100_000, () => nowMs);
+  const old = Array.from({ length: 1000 }, () => ids.allocate());
+  for (const id of old) ids.release(id);
+  nowMs = 59_999;
+  for (let count = 0; count < 1000; count++) assert.ok(ids.allocate() > 1000);
+  nowMs = 60_000;
+  assert.equal(ids.allocate(), 1);
 });
 
 test("a number found in use at start is not given out", () => {

@@ -23,8 +23,19 @@ export interface IdAllocator {
 /** Numbers that are released before any is given out again, while fresh ones last. */
 const QUARANTINE = 256;
 
+/**
+ * How long a number rests in any case, while fresh ones last: what leads to its old owner must be
+ * removed before it can have a new one, and a removal that fails is tried again.
+ */
+const REST_MS = 60_000;
+
 /** An allocator of `first` to `last`, both included; `name` is for its errors. */
-export function createIdAllocator(name: string, first: number, last: number): IdAllocator {
+export function createIdAllocator(
+  name: string,
+  first: number,
+  last: number,
+  clock: () => number = () => performance.now(),
+): IdAllocator {
   const limit = last - first + 1;
   /** A byte a number, 1 for those in use: a Set would take twenty. */
   const taken = new Uint8Array(limit);
@@ -34,14 +45,15 @@ export function createIdAllocator(name: string, first: number, last: number): Id
     taken[id - first] = 1;
     used++;
   };
-  const released = new Set<number>();
+  /** When each was released, oldest first. */
+  const released = new Map<number, number>();
   let fresh = first;
-  const oldest = (): number | undefined => released.values().next().value;
   return {
     allocate() {
       while (fresh <= last && (isUsed(fresh) || released.has(fresh))) fresh++;
-      const reuse = released.size > QUARANTINE || fresh > last;
-      const id = reuse ? oldest() : fresh;
+      const [oldest, sinceMs = 0] = released.entries().next().value ?? [];
+      const isRested = released.size > QUARANTINE && clock() - sinceMs >= REST_MS;
+      const id = isRested || fresh > last ? oldest : fresh;
       if (id === undefined) {
         throw new OutOfIdsError(`all ${limit} ${name} are in use`);
       }
@@ -59,7 +71,7 @@ export function createIdAllocator(name: string, first: number, last: number): Id
       if (!isUsed(id)) throw new Error(`${name}: ${id} is released but not in use`);
       taken[id - first] = 0;
       used--;
-      released.add(id);
+      released.set(id, clock());
     },
     get used() {
       return used;
