@@ -29,6 +29,8 @@ export interface Claim {
   readonly content: ManifestRow;
   /** Of the document. */
   readonly hash: string;
+  /** Whether the file lacks it now, which may be for a moment only: any other file's counts. */
+  readonly leaving: boolean;
 }
 
 /** The key of a row in its table. */
@@ -75,7 +77,8 @@ export class Claims {
   /** Claims that don't count, each with the one that does. */
   *overruled(): Generator<{ readonly claim: Claim; readonly owner: Claim }> {
     for (const [owner, ...others] of this.#rivals.values()) {
-      if (owner !== undefined) for (const claim of others) yield { claim, owner };
+      if (owner === undefined) continue;
+      for (const claim of others) if (!claim.leaving) yield { claim, owner };
     }
   }
 
@@ -86,7 +89,10 @@ export class Claims {
 
   #settle(id: string, claims: readonly Claim[]): void {
     const ordered = claims.toSorted(
-      (a, b) => this.#rank(a.path) - this.#rank(b.path) || (a.path < b.path ? -1 : 1),
+      (a, b) =>
+        Number(a.leaving) - Number(b.leaving) ||
+        this.#rank(a.path) - this.#rank(b.path) ||
+        (a.path < b.path ? -1 : 1),
     );
     if (ordered.length > 1) this.#rivals.set(id, ordered);
     else this.#rivals.delete(id);

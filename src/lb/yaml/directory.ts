@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 export interface SeenFile {
   readonly path: string;
   readonly sizeBytes: number;
+  readonly inode: number;
   /** Differs when the file was written again. */
   readonly stamp: string;
 }
@@ -44,11 +45,12 @@ async function look(path: string): Promise<SeenFile | undefined> {
     const found = await stat(path);
     if (!found.isFile()) return undefined;
     const { size, mtimeMs, ctimeMs, ino } = found;
-    return { path, sizeBytes: size, stamp: `${ino}:${size}:${mtimeMs}:${ctimeMs}` };
+    const stamp = `${ino}:${size}:${mtimeMs}:${ctimeMs}`;
+    return { path, sizeBytes: size, inode: ino, stamp };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     // It is there, but closed to us: reading it will say why.
-    return { path, sizeBytes: 0, stamp: "unreadable" };
+    return { path, sizeBytes: 0, inode: 0, stamp: "unreadable" };
   }
 }
 

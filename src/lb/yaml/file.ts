@@ -88,7 +88,7 @@ export class VersionBuilder {
   #define(id: string, line: number, content: ManifestRow, hash: string): void {
     const first = this.#objects.get(id);
     if (first === undefined) {
-      this.#objects.set(id, { id, path: this.#path, line, content, hash });
+      this.#objects.set(id, { id, path: this.#path, line, content, hash, leaving: false });
       return;
     }
     const text = `defined before on line ${first.line}: the first one counts`;
@@ -104,7 +104,9 @@ export class VersionBuilder {
     const ids = bad.includes(undefined) ? this.#before.objects.keys() : bad;
     for (const id of ids) {
       const claim = id === undefined ? undefined : this.#before.objects.get(id);
-      if (claim !== undefined && !this.#objects.has(claim.id)) this.#objects.set(claim.id, claim);
+      if (claim !== undefined && !this.#objects.has(claim.id)) {
+        this.#objects.set(claim.id, staying(claim));
+      }
     }
   }
 
@@ -118,7 +120,18 @@ export function unreadVersion(path: string, before: FileVersion, text: string): 
   const kept = before.objects.size > 0;
   const place = { line: undefined, object: undefined, field: "" };
   const problem: ManifestProblem = { ...place, severity: "error", file: path, text, kept };
-  return { ...before, problems: [problem] };
+  const objects = new Map([...before.objects].map(([id, claim]) => [id, staying(claim)]));
+  return { ...before, objects, problems: [problem] };
+}
+
+/** The version without what was kept of its predecessor's as it may come back. */
+export function withoutLeaving(version: FileVersion): FileVersion {
+  const objects = new Map([...version.objects].filter(([, { leaving }]) => !leaving));
+  return { ...version, objects };
+}
+
+function staying(claim: Claim): Claim {
+  return claim.leaving ? { ...claim, leaving: false } : claim;
 }
 
 function isClean({ objects }: ParsedDocument): boolean {

@@ -19,7 +19,12 @@ function node(name: string, address = "172.16.0.1"): string {
 /** A source on directories of its own, and what it put where. */
 function begin(
   t: TestContext,
-  options: { names?: readonly string[]; absent?: boolean; budgetMs?: number } = {},
+  options: {
+    names?: readonly string[];
+    absent?: boolean;
+    budgetMs?: number;
+    graceMs?: number;
+  } = {},
 ) {
   const root = mkdtempSync(join(tmpdir(), "ciliate-manifests-"));
   const directories = (options.names ?? ["d9"]).map((name) => join(root, name));
@@ -43,7 +48,7 @@ function begin(
     sink,
     loaded: () => events.push("loaded"),
     complete: () => events.push("complete"),
-    timing: options.budgetMs === undefined ? TIMING : { ...TIMING, budgetMs: options.budgetMs },
+    timing: { ...TIMING, ...options },
   });
   t.after(async () => {
     await source.close();
@@ -156,6 +161,56 @@ test("a file that goes takes its rows with it, one that comes back at once does 
   assert.ok(!events.includes("delete n1"));
   rmSync(path);
   await until("the rows are gone", () => rows.size === 0);
+});
+
+test("what a half-written file lacks stays, what one renamed into place lacks goes", async (t) => {
+  const { directories, source, write, events } = begin(t, { graceMs: 400 });
+  write("a.yaml", node("n1") + node("n2"));
+  await source.rescan();
+  events.length = 0;
+  write("a.yaml", node("n1"));
+  await source.rescan();
+  write("a.yaml", `${node("n1")}---\n{ "kind": `);
+  await source.rescan();
+  await sleep(400);
+  await source.rescan();
+  write("a.yaml", node("n1") + node("n2") + node("n3"));
+  await source.rescan();
+  assert.deepEqual(events, ["put n3"]);
+  write(".next", node("n1") + node("n3"));
+  renameSync(join(directories[0] ?? "", ".next"), join(directories[0] ?? "", "a.yaml"));
+  await source.rescan();
+  assert.deepEqual(events, ["put n3", "delete n2"]);
+});
+
+test("what moves to another file has its new version at once, and is never missing", async (t) => {
+  const { source, write, events, problems } = begin(t, { graceMs: 400 });
+  write("a.yaml", node("n1") + node("n2"));
+  await source.rescan();
+  events.length = 0;
+  write("a.yaml", node("n1"));
+  await source.rescan();
+  write("b.yaml", node("n2", "172.16.0.2"));
+  await source.rescan();
+  assert.deepEqual([events, problems()], [["put n2"], []]);
+  await sleep(400);
+  await source.rescan();
+  assert.deepEqual(events, ["put n2"]);
+  assert.match(source.origin("Node n2")?.file ?? "", /b\.yaml$/);
+});
+
+test("a file that is written again and again can't keep what it lacks", async (t) => {
+  const { source, write, rows } = begin(t, { graceMs: 30 });
+  write("a.yaml", node("n1") + node("n2"));
+  await source.rescan();
+  const sinceMs = performance.now();
+  const tookMs = (): number => performance.now() - sinceMs;
+  while (rows.has("n2")) {
+    assert.ok(tookMs() < 3000, "n2 is still there");
+    write("a.yaml", `${node("n1")}# ${tookMs()}\n`);
+    await source.rescan();
+  }
+  assert.ok(tookMs() > 30);
 });
 
 test("of two files that define an object the first counts, and the other after it", async (t) => {

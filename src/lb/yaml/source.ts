@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { dirname } from "node:path";
 import { createBreather } from "../../state/breathe.ts";
-import { Claims, type ManifestSink } from "./claims.ts";
+import { type Claim, Claims, type ManifestSink } from "./claims.ts";
 import { type DirectoryWatch, listManifests, type SeenFile, watchDirectory } from "./directory.ts";
 import {
   type FileVersion,
@@ -9,6 +9,7 @@ import {
   NO_VERSION,
   unreadVersion,
   VersionBuilder,
+  withoutLeaving,
 } from "./file.ts";
 import { ManifestFileError, ParserPool } from "./pool.ts";
 
@@ -32,7 +33,10 @@ export interface ManifestTiming {
   readonly settleMs: number;
   /** How often directories are looked at in any case. */
   readonly rescanMs: number;
-  /** For how long a file must be gone, or empty, before its rows go. */
+  /**
+   * For how long a file must be gone, or empty, before its rows go, and for how long one that was
+   * written in place must lack an object: without being written again, or ten times as long.
+   */
   readonly graceMs: number;
   /** For how long the event loop may be held by applying what was read. */
   readonly budgetMs: number;
@@ -52,9 +56,12 @@ export interface ManifestFigures {
 interface FileState {
   /** Of the version that was read last; undefined: to be read again. */
   stamp: string | undefined;
+  inode: number | undefined;
   version: FileVersion;
   /** Since when the file has been gone or empty. */
   goneSinceMs: number | undefined;
+  /** Since when objects of its version have been leaving, and when they go. */
+  leaving: { readonly sinceMs: number; readonly untilMs: number } | undefined;
   /** Whether its rows from before this process started may be missing. */
   incomplete: boolean;
 }
@@ -180,16 +187,16 @@ export class ManifestSource {
     });
     await inParallel(4, changed, (file) => this.#read(file));
     let gone = false;
-    for (const path of this.#files.keys()) {
-      if (dirname(path) === directory && !files.has(path)) {
-        gone = (await this.#lose(path)) || gone;
-      }
+    for (const [path, state] of this.#files) {
+      if (dirname(path) !== directory) continue;
+      const went = files.has(path) ? this.#dropLeaving(path, state) : this.#lose(path);
+      gone = (await went) || gone;
     }
     return changed.length > 0 || gone;
   }
 
   async #read(file: SeenFile): Promise<void> {
-    const { path, stamp, sizeBytes } = file;
+    const { path, stamp, sizeBytes, inode } = file;
     const state = this.#files.get(path) ?? newState();
     const first = !this.#files.has(path);
     this.#files.set(path, state);
@@ -204,8 +211,12 @@ export class ManifestSource {
         builder.add(document);
         await breathe();
       }
-      await this.#apply(path, state, builder.finish());
+      // What was renamed into place is whole, and what is empty has been so for a while.
+      const isReplaced = state.inode !== inode && state.goneSinceMs === undefined;
+      const isEmpty = sizeBytes === 0 && documents.length === 0;
+      await this.#apply(path, state, builder.finish(), !isReplaced && !isEmpty);
       state.stamp = stamp;
+      state.inode = inode;
       state.goneSinceMs = undefined;
     } catch (error) {
       if (!(error instanceof ManifestFileError)) throw error;
@@ -213,7 +224,7 @@ export class ManifestSource {
       // A file that changed under the reader is read again; any other waits for its next change.
       if (error.code === "EAGAIN") this.#again = true;
       else state.stamp = stamp;
-      state.version = unreadVersion(path, state.version, error.message);
+      await this.#apply(path, state, unreadVersion(path, state.version, error.message));
     }
     state.incomplete = lacksRows(state.version) && (first ? !this.#loaded : state.incomplete);
   }
@@ -236,18 +247,47 @@ export class ManifestSource {
     return nowMs - state.goneSinceMs >= this.#timing.graceMs;
   }
 
-  async #apply(path: string, state: FileState, version: FileVersion): Promise<void> {
+  /** What a file has lacked for long enough goes. Whether anything did. */
+  async #dropLeaving(path: string, state: FileState): Promise<boolean> {
+    if (state.leaving === undefined || performance.now() < state.leaving.untilMs) return false;
+    await this.#apply(path, state, withoutLeaving(state.version));
+    return true;
+  }
+
+  /** Puts a version in force; with grace, what it lacks is kept for a while. */
+  async #apply(
+    path: string,
+    state: FileState,
+    version: FileVersion,
+    withGrace = false,
+  ): Promise<void> {
     const before = state.version;
+    const nowMs = performance.now();
+    const { sinceMs } = state.leaving ?? { sinceMs: nowMs };
+    const { graceMs } = this.#timing;
+    const untilMs = withGrace ? Math.min(nowMs + graceMs, sinceMs + 10 * graceMs) : nowMs;
+    const leaving = new Map<string, Claim>();
     const breathe = createBreather(this.#timing.budgetMs);
     for (const [id, claim] of version.objects) {
       if (before.objects.get(id) !== claim) this.#claims.set(claim);
       await breathe();
     }
-    for (const id of before.objects.keys()) {
-      if (!version.objects.has(id)) this.#claims.drop(id, path);
+    for (const [id, claim] of before.objects) {
       await breathe();
+      if (version.objects.has(id)) continue;
+      if (untilMs <= nowMs) {
+        this.#claims.drop(id, path);
+        continue;
+      }
+      const kept = claim.leaving ? claim : { ...claim, leaving: true };
+      leaving.set(id, kept);
+      this.#claims.set(kept);
     }
-    state.version = version;
+    const isWhole = leaving.size === 0;
+    state.leaving = isWhole ? undefined : { sinceMs, untilMs };
+    state.version = isWhole
+      ? version
+      : { ...version, objects: new Map([...version.objects, ...leaving]) };
   }
 
   #watch(directory: string): void {
@@ -272,19 +312,28 @@ export class ManifestSource {
     this.#options.complete();
   }
 
-  /** The next look: soon while a file may be about to go, else in a while. */
+  /** The next look: soon while a file, or something of it, may be about to go, else in a while. */
   #schedule(): void {
     clearTimeout(this.#timer);
     const soon =
       this.#directoryErrors.size > 0 ||
-      [...this.#files.values()].some(({ goneSinceMs }) => goneSinceMs !== undefined);
+      [...this.#files.values()].some(
+        ({ goneSinceMs, leaving }) => goneSinceMs !== undefined || leaving !== undefined,
+      );
     const delayMs = soon ? this.#timing.graceMs : this.#timing.rescanMs;
     this.#timer = setTimeout(() => void this.rescan(), delayMs).unref();
   }
 }
 
 function newState(): FileState {
-  return { stamp: undefined, version: NO_VERSION, goneSinceMs: undefined, incomplete: false };
+  return {
+    stamp: undefined,
+    inode: undefined,
+    version: NO_VERSION,
+    goneSinceMs: undefined,
+    leaving: undefined,
+    incomplete: false,
+  };
 }
 
 /** Whether an object is not in force, as it is bad and never was good. */
