@@ -191,7 +191,7 @@ struct FAMILY(flow_key) {
 
 enum flow_flag {
 	FLOW_REMOTE = 1,    /* not ours: pod is the owner that got the flow's packets */
-	FLOW_CONFIRMED = 2, /* TCP: a packet other than the SYN came from the client */
+	FLOW_CONFIRMED = 2, /* TCP: both sides have shown that they have the connection */
 	FLOW_FIN_CLIENT = 4,
 	FLOW_FIN_POD = 8,
 	FLOW_RESET = 16,

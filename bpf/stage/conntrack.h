@@ -92,22 +92,36 @@ static __noinline int flow_mark(flow_t *flow, __u8 protocol, __u32 flags, bool r
 }
 
 /*
- * Counts a packet; flags that both entries must know are set in the other one too. A client's
- * packet that met the REPLY entry confirms the REQUEST one, by which half-open flows are judged.
+ * Whether a packet shows that both sides have the connection. What made the flow doesn't: anybody
+ * can send a packet that is no SYN, and who listens may discard it without a word.
+ */
+static __always_inline bool flow_confirms(const flow_t *flow, const struct packet *packet,
+					  bool from_pod)
+{
+	/* An INIT ACK says no more than a SYN and ACK does, and isn't told from others. */
+	if (from_pod)
+		return packet->protocol == IPPROTO_TCP &&
+		       !(packet->tcp_flags & (TCP_SYN | TCP_RST));
+	return flow->flags & FLOW_REPLIED && !packet_is_syn(packet);
+}
+
+/*
+ * Counts a packet; flags that both entries must know are set in the other one too. What met the
+ * REPLY entry confirms the REQUEST one as well, by which half-open flows are judged.
  */
 static __always_inline void flow_update(flow_t *flow, const struct packet *packet, bool from_pod,
 					bool reply_entry)
 {
-	__u32 own = 0, both = 0;
+	__u32 both = 0;
 
 	if (from_pod)
 		both |= FLOW_REPLIED;
 	if (is_connected(packet)) {
-		if (!from_pod && !packet_is_syn(packet)) {
+		if (!(flow->flags & FLOW_CONFIRMED) && flow_confirms(flow, packet, from_pod)) {
 			if (reply_entry)
 				both |= FLOW_CONFIRMED;
 			else
-				own |= FLOW_CONFIRMED;
+				flow_flag(flow, FLOW_CONFIRMED);
 		}
 		if (packet->tcp_flags & TCP_FIN)
 			both |= from_pod ? FLOW_FIN_POD : FLOW_FIN_CLIENT;
@@ -117,8 +131,6 @@ static __always_inline void flow_update(flow_t *flow, const struct packet *packe
 	flow->seen = jiffies_now();
 	flow->packets++;
 	flow->bytes += packet->frame_bytes;
-	if ((flow->flags & own) != own)
-		flow_flag(flow, own);
 	if ((flow->flags & both) != both)
 		flow_mark(flow, packet->protocol, both, reply_entry);
 }

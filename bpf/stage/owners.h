@@ -173,8 +173,6 @@ static __always_inline void decide_adopt(struct decision *decision, struct packe
 	flow->counter = target->counter;
 	flow->created = flow->seen = jiffies_now();
 	flow->flags = flags;
-	if (is_connected(packet) && !packet_is_syn(packet))
-		flow->flags |= FLOW_CONFIRMED;
 	decision->verdict = FAMILY(flow_adopt)(packet, plain);
 	decision->kind = decision->verdict == SENT_POD ? DECIDE_POD : DECIDE_VERDICT;
 	if (decision->kind != DECIDE_POD)

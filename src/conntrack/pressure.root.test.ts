@@ -12,12 +12,24 @@ import {
   type Wish,
 } from "./fixture.ts";
 
-const { confirmed } = FlowFlag;
+const { confirmed, reset } = FlowFlag;
+
+/** A table, and what is left of it. */
+interface Fill {
+  readonly what: string;
+  /** Established flows, others, and the others' age in seconds. */
+  readonly wishes: readonly [old: number, half: number, age: number];
+  /** Of the others. */
+  readonly flags?: number;
+  readonly left: readonly [old: number, half: number];
+  readonly pressure: string;
+}
 
 describe("a table of flows that fills", () => {
-  const halfOpen = (count: number, age: number): Wish[] =>
+  const halfOpen = (count: number, age: number, flags = 0): Wish[] =>
     Array.from({ length: count }, (_, index) => ({
       port: 20_001 + index,
+      flags,
       requestAge: age,
       replyAge: age,
       created: age,
@@ -31,7 +43,7 @@ describe("a table of flows that fills", () => {
       created: 30,
     }));
 
-  for (const { what, wishes, left, pressure } of [
+  for (const { what, wishes, flags = 0, left, pressure } of [
     {
       what: "half full keeps half-open flows",
       wishes: [100, 156, 20],
@@ -57,16 +69,30 @@ describe("a table of flows that fills", () => {
       pressure: "critical",
     },
     {
+      what: "full loses those that the pod has reset before both sides had them",
+      wishes: [100, 400, 2],
+      flags: reset,
+      left: [100, 0],
+      pressure: "critical",
+    },
+    {
+      what: "full keeps established ones that were reset",
+      wishes: [100, 400, 2],
+      flags: confirmed | reset,
+      left: [100, 400],
+      pressure: "critical",
+    },
+    {
       what: "full keeps established ones",
       wishes: [511, 1, 6],
       left: [511, 0],
       pressure: "critical",
     },
-  ] as const) {
+  ] satisfies Fill[]) {
     test(what, async () => {
       const [old, half, age] = wishes;
       // 512 flows fill it.
-      using map = createMap([...established(old), ...halfOpen(half, age)]);
+      using map = createMap([...established(old), ...halfOpen(half, age, flags)]);
       // On a slow machine smaller readings would judge the fill more often, and end the haste.
       await using collector = collectorOf(map, { clock: { nowMs: () => 0, cpuMs: () => 0 } });
       let takes = 0;

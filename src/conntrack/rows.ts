@@ -24,11 +24,12 @@ export function isOver(flags: number): boolean {
 }
 
 /**
- * Whether only one side has been heard of a flow: a SYN or an INIT without answer, a datagram
- * without one. By the flags of its REQUEST entry.
+ * Whether a flow may have had one side only, and any source: a SYN or an INIT, another packet of no
+ * known flow until the pod goes on, also if the pod has reset it; a datagram without answer. By the
+ * flags of its REQUEST entry.
  */
 export function isHalfOpen(protocol: number, flags: number): boolean {
-  if ((flags & FlowFlag.remote) !== 0 || isOver(flags)) return false;
+  if ((flags & FlowFlag.remote) !== 0) return false;
   return (flags & (protocol === UDP ? FlowFlag.replied : FlowFlag.confirmed)) === 0;
 }
 

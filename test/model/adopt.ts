@@ -4,8 +4,8 @@
 import type { Address } from "./family.ts";
 import { type Arrival, getsReplyKey, replyKeyOf, requestKey } from "./flow.ts";
 import { bytesOf, type Node } from "./node.ts";
-import { FLOW, PROTOCOL, SERVICE } from "./numbers.ts";
-import { isConnected, isSyn } from "./packet.ts";
+import { PROTOCOL, SERVICE } from "./numbers.ts";
+import { isSyn } from "./packet.ts";
 import type { Flow, Service, Target } from "./tables.ts";
 
 const CANDIDATES = 8;
@@ -68,7 +68,7 @@ function newFlow(arrival: Arrival, adoption: Adoption, aliasPort: number): Flow 
     counter: target.counter,
     created: input.jiffies,
     seen: input.jiffies,
-    flags: isConnected(ip) && !isSyn(ip, l4) ? flags | FLOW.confirmed : flags,
+    flags,
     packets: 1,
     bytes: bytesOf(input),
   };

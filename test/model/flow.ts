@@ -5,7 +5,7 @@ import { give } from "./endpoint.ts";
 import type { Ip } from "./family.ts";
 import type { FlowHash } from "./hash.ts";
 import { bytesOf, type Input, type Node, type Outcome } from "./node.ts";
-import { DIRECTION, FLOW, TCP } from "./numbers.ts";
+import { DIRECTION, FLOW, PROTOCOL, TCP } from "./numbers.ts";
 import { isConnected, isSyn, type L4 } from "./packet.ts";
 import type { Endpoint, Flow, FlowKey } from "./tables.ts";
 
@@ -120,24 +120,33 @@ function setBoth(node: Node, flow: Flow, protocol: number, flags: number): void 
   }
 }
 
+/** CONFIRMED by a packet of the client: it goes on after the pod has answered. */
+function confirmedBy(flow: Flow, ip: Ip, l4: L4): number {
+  const goesOn = isConnected(ip) && !isSyn(ip, l4) && (flow.flags & FLOW.replied) !== 0;
+  return goesOn ? FLOW.confirmed : 0;
+}
+
 /** *Update* by a packet of the client; `flow` is the entry that it met. */
 export function updateFromClient(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);
-  if (isConnected(ip) && !isSyn(ip, l4)) flow.flags |= FLOW.confirmed;
+  flow.flags |= confirmedBy(flow, ip, l4);
   setBoth(node, flow, ip.protocol, endOf(l4.flags, FLOW.finClient));
 }
 
 /** *Update* by a packet of the client that says nothing of its service; `flow`: the REPLY entry. */
 export function updateFromPlain(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);
-  const confirmed = isConnected(ip) && !isSyn(ip, l4) ? FLOW.confirmed : 0;
-  setBoth(node, flow, ip.protocol, confirmed | endOf(l4.flags, FLOW.finClient));
+  const flags = confirmedBy(flow, ip, l4) | endOf(l4.flags, FLOW.finClient);
+  setBoth(node, flow, ip.protocol, flags);
 }
 
 /** *Update* by a packet of the pod; `flow` is the REPLY entry. */
 export function updateFromPod(node: Node, input: Input, ip: Ip, l4: L4, flow: Flow): void {
   touch(flow, input);
-  setBoth(node, flow, ip.protocol, FLOW.replied | endOf(l4.flags, FLOW.finPod));
+  const isTcp = ip.protocol === PROTOCOL.tcp;
+  const confirmed = isTcp && (l4.flags & (TCP.syn | TCP.rst)) === 0 ? FLOW.confirmed : 0;
+  const flags = FLOW.replied | confirmed | endOf(l4.flags, FLOW.finPod);
+  setBoth(node, flow, ip.protocol, flags);
 }
 
 /** The last step of *into the pod*, with a frame that has all but its MACs. */

@@ -273,7 +273,32 @@ const CONNTRACK = inFile("stage/conntrack.h", [
     from: "\t\tflow_flag(other, flags);\n",
     to: "\t\tflow_flag(other, 0);\n",
   },
-  { name: "SYNs confirm", from: "if (!from_pod && !packet_is_syn(packet))", to: "if (!from_pod)" },
+  {
+    name: "SYNs confirm",
+    from: "return flow->flags & FLOW_REPLIED && !packet_is_syn(packet);",
+    to: "return flow->flags & FLOW_REPLIED;",
+  },
+  {
+    name: "what has no answer confirms",
+    from: "return flow->flags & FLOW_REPLIED && !packet_is_syn(packet);",
+    to: "return !packet_is_syn(packet);",
+  },
+  {
+    name: "an INIT ACK confirms",
+    from: "return packet->protocol == IPPROTO_TCP &&\n",
+    to: "return 1 &&\n",
+  },
+  {
+    name: "a pod's RST confirms",
+    from: "!(packet->tcp_flags & (TCP_SYN | TCP_RST))",
+    to: "!(packet->tcp_flags & TCP_SYN)",
+  },
+  {
+    name: "what makes a flow confirms it",
+    file: "stage/owners.h",
+    from: "\tflow->flags = flags;\n",
+    to: "\tflow->flags = flags | FLOW_CONFIRMED;\n",
+  },
   {
     name: "the reply entry stays",
     file: "stage/forget.h",

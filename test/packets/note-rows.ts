@@ -100,7 +100,7 @@ export const NOTE_ROWS: readonly Row[] = [
     coming: { packet: ipipToNear(ack("cameNear")) },
     verdict: "SENT_PASSED",
     leaving: passed(ack("cameNear"), TTL.known),
-    check: (stage) => expectFlows(stage, "request 1 alias 0 remote confirmed"),
+    check: (stage) => expectFlows(stage, "request 1 alias 0 remote"),
   },
   {
     title: "a SYN ends what was noted",

@@ -120,6 +120,16 @@ const REPLIES: readonly Row[] = [
     leaving: toGateway(replyTcp("near", ACK, ODD)),
   },
   {
+    title: "what a pod sends by a connection that was found again confirms it in both entries",
+    places: POD,
+    before: [{ packet: ipipToNear(toService("near", ACK)) }],
+    coming: { packet: fromNear(podTcp(ACK)) },
+    verdict: "SENT_REPLY",
+    leaving: toGateway(replyTcp("near", ACK)),
+    check: (stage) =>
+      expectFlows(stage, "request 1 confirmed replied", "reply 1 confirmed replied"),
+  },
+  {
     title: "a FIN of both sides closes the flow",
     places: POD,
     before: [...opened, { packet: ipipToNear(toService("near", FIN)) }],
@@ -130,7 +140,7 @@ const REPLIES: readonly Row[] = [
       expectFlows(
         stage,
         "request 2 confirmed finClient finPod replied",
-        "reply 1 finClient finPod replied",
+        "reply 1 confirmed finClient finPod replied",
       ),
   },
   {
@@ -239,7 +249,8 @@ const PASSED: readonly Row[] = [
     leaving: fromNear(
       replyTcp("near", ACK, { payload: 1461, ip: { ttl: 64, dontFragment: false } }),
     ),
-    check: (stage) => expectFlows(stage, "request 1 replied", "reply 1 replied"),
+    check: (stage) =>
+      expectFlows(stage, "request 1 confirmed replied", "reply 1 confirmed replied"),
   },
   {
     title: "a reply that just fits goes straight to the client",

@@ -17,6 +17,7 @@ import {
   toService,
   udpTo,
 } from "./frames.ts";
+import { podSynAck } from "./pod-rows.ts";
 import type { Row } from "./row.ts";
 import { expectCounted, expectFlows } from "./tables.ts";
 
@@ -76,13 +77,31 @@ const STRIPPED: readonly Row[] = [
     leaving: intoNear(withOptions(tcpTo(NEAR, 8080, SYN))),
   },
   {
-    title: "a packet of a known flow follows it and confirms it",
+    title: "a packet of a known flow follows it, and confirms nothing that has no answer",
     places: HOST,
     before: [{ packet: ipipToNear(syn) }],
     coming: { packet: ipipToNear(toService("near", ACK, { payload: "hello" })) },
     verdict: "SENT_POD",
     leaving: intoNear(tcpTo(NEAR, 8080, ACK, { payload: "hello" })),
-    check: (stage) => expectFlows(stage, "request 2 confirmed", "reply 0"),
+    check: (stage) => expectFlows(stage, "request 2", "reply 0"),
+  },
+  {
+    title: "what the client sends after the pod's answer confirms the flow",
+    places: HOST,
+    before: [{ packet: ipipToNear(syn) }, { packet: podSynAck, place: "pod" }],
+    coming: { packet: ipipToNear(toService("near", ACK)) },
+    verdict: "SENT_POD",
+    leaving: intoNear(tcpTo(NEAR, 8080, ACK)),
+    check: (stage) => expectFlows(stage, "request 2 confirmed replied", "reply 1 replied"),
+  },
+  {
+    title: "a SYN that comes again after the pod's answer confirms nothing",
+    places: HOST,
+    before: [{ packet: ipipToNear(syn) }, { packet: podSynAck, place: "pod" }],
+    coming: { packet: ipipToNear(syn) },
+    verdict: "SENT_POD",
+    leaving: synInPod,
+    check: (stage) => expectFlows(stage, "request 2 replied", "reply 1 replied"),
   },
 ];
 
@@ -249,12 +268,13 @@ const UNENCAPSULATED: readonly Row[] = [
   {
     title: "a plain packet of a flow whose first one came in IPIP goes into its pod",
     places: HOST,
-    before: [{ packet: ipipToNear(syn) }],
+    before: [{ packet: ipipToNear(syn) }, { packet: podSynAck, place: "pod" }],
     coming: { packet: arriving(tcpTo(NEAR, 8080, ACK, { payload: "hello" })) },
     verdict: "SENT_POD",
     leaving: intoNear(tcpTo(NEAR, 8080, ACK, { payload: "hello" })),
     // By the REQUEST entry a full table would take the flow for half-open.
-    check: (stage) => expectFlows(stage, "request 1 confirmed", "reply 1 confirmed"),
+    check: (stage) =>
+      expectFlows(stage, "request 1 confirmed replied", "reply 2 confirmed replied"),
   },
   {
     title: "a plain packet that belongs to no flow passes",

@@ -110,7 +110,7 @@ const REQUESTS: readonly Row[] = [
       natTcp(ACK, { ip: { options: new Uint8Array(4).fill(1) }, payload: "hello" }),
     ),
     back: true,
-    check: (stage) => expectFlows(stage, "request 2 confirmed snat", "reply 0 snat"),
+    check: (stage) => expectFlows(stage, "request 2 snat", "reply 0 snat"),
   },
   {
     title: "a UDP packet is a new flow, and a connection",
@@ -146,7 +146,7 @@ const REQUESTS: readonly Row[] = [
     verdict: "SENT_NAT",
     leaving: viaGateway(natTcp(ACK)),
     back: true,
-    check: (stage) => expectFlows(stage, "request 1 confirmed snat", "reply 0 snat"),
+    check: (stage) => expectFlows(stage, "request 1 snat", "reply 0 snat"),
   },
   ...[FIN, RST, 0].map(
     (flags): Row => ({

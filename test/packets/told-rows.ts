@@ -36,6 +36,7 @@ import {
   tcpTo,
   toService,
 } from "./frames.ts";
+import { podSynAck } from "./pod-rows.ts";
 import type { Row } from "./row.ts";
 import { expectCounted, expectFlows } from "./tables.ts";
 import { tooBig } from "./too-big.ts";
@@ -117,13 +118,14 @@ const GENEVE_RECEIVED: readonly Row[] = [
   {
     title: "a later packet in Geneve without an option follows its flow",
     places: HOST,
-    before: [{ packet: coming("near", SYN) }],
+    before: [{ packet: coming("near", SYN) }, { packet: podSynAck, place: "pod" }],
     coming: {
       packet: coming("near", ACK, { geneve: { options: new Uint8Array(), critical: false } }),
     },
     verdict: "SENT_POD",
     leaving: intoNear(tcpTo(NEAR, 8080, ACK)),
-    check: (stage) => expectFlows(stage, "request 1 confirmed", "reply 1 confirmed"),
+    check: (stage) =>
+      expectFlows(stage, "request 1 confirmed replied", "reply 2 confirmed replied"),
   },
   {
     title: "a flow that nobody knows here goes from Geneve to its slot's former owner in IPIP",
