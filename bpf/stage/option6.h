@@ -10,7 +10,8 @@
  */
 
 #define OPTION_TYPE 0x1b
-#define OPTION_PAD 1 /* PadN */
+/* An experiment's (RFC 4727, 3.5), to be skipped. Not PadN: Linux drops more than 7 bytes of it. */
+#define OPTION_SKIPPED 0x1e
 
 struct option {
 	__u8 next;
@@ -80,7 +81,7 @@ static __always_inline __u32 option_change(const ip_t *ip, const struct option *
 /* Makes an option say nothing. */
 static __always_inline void option_erase(ip_t *ip, struct option *option)
 {
-	option->type = OPTION_PAD;
+	option->type = OPTION_SKIPPED;
 }
 
 #endif

@@ -58,7 +58,7 @@ const OPTION4: Format = {
 const DESTINATION_OPTIONS = 60;
 const NEXT_HEADER = 6;
 const KIND6 = 0x1b14;
-const PAD = 1;
+const SKIPPED = 0x1e;
 const OPTION6: Format = {
   bytes: 24,
   write: (frame, ip, { address, port }) => {
@@ -83,7 +83,7 @@ const OPTION6: Format = {
     const next = bytes > 0 ? DESTINATION_OPTIONS : get8(frame, ip.at + 40);
     set8(resized, ip.at + NEXT_HEADER, next);
   },
-  erase: (frame, at) => set8(frame, at + 2, PAD),
+  erase: (frame, at) => set8(frame, at + 2, SKIPPED),
 };
 
 function formatOf({ addressBytes }: Family): Format {

@@ -152,6 +152,12 @@ const OPTIONS: readonly Mutant[] = [
     to: "",
   },
   {
+    name: "an erased option of IPv6 is padding",
+    file: "stage/option6.h",
+    from: "#define OPTION_SKIPPED 0x1e",
+    to: "#define OPTION_SKIPPED 1",
+  },
+  {
     name: "an erased option's address stays",
     file: "stage/option4.h",
     from: "\toption->address = OPTION_NOP << 16 | OPTION_NOP;\n",

@@ -167,15 +167,15 @@ function servedBySnat(stage: Stage): () => void {
 }
 
 const CLIENT6 = widen(CLIENT);
-const near6 = dsrDestinationOptions(widen(SERVICES.near.address), SERVICES.near.port);
+export const near6 = dsrDestinationOptions(widen(SERVICES.near.address), SERVICES.near.port);
 const far6 = dsrDestinationOptions(widen(SERVICES.far.address), SERVICES.far.port);
-/** PadN, by which an option of IPv6 says nothing. */
-const PAD = 1;
+/** Of an experiment, which whoever doesn't know it skips. */
+const SKIPPED = 0x1e;
 
-function erased(told: LayerInit): LayerInit {
+export function erased(told: LayerInit): LayerInit {
   if (told.kind !== "destinationOptions") throw new TypeError("no options of IPv6");
   const options = Uint8Array.from(told.options ?? []);
-  options[0] = PAD;
+  options[0] = SKIPPED;
   return { ...told, options };
 }
 
@@ -186,10 +186,10 @@ const toFar6 = (target: Ipv4, ip: Init<"ipv6">, between: readonly LayerInit[], p
   payload(""),
 ];
 
-/** As IPv6 spells it: an option is a header of its own, and what it said stays as padding. */
+/** As IPv6 spells it: an option is a header of its own, and what it said is skipped. */
 const ERASED6: readonly Row[] = [
   {
-    title: "the client's own option that says a service becomes padding behind ours",
+    title: "the client's own option that says a service is erased behind ours",
     only: "ipv6",
     places: BOTH,
     coming: {
@@ -200,7 +200,7 @@ const ERASED6: readonly Row[] = [
     back: true,
   },
   {
-    title: "the client's own option becomes padding where SNAT sends the packet on",
+    title: "the client's own option is erased where SNAT sends the packet on",
     only: "ipv6",
     places: BOTH,
     poke: servedBySnat,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What test runs can't have: frames that end within their IPv4 header, VLAN tags that the kernel
-// has taken off, and programs that run within others. Frames come by real devices here, cut at
-// every byte, and each of them must end in one verdict at each place that it meets.
+// has taken off, programs that run within others, and what the kernel makes of a frame. Frames come
+// by real devices here, cut at every byte, and each of them must end in one verdict at each place
+// that it meets.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -13,9 +14,13 @@ import { openPacketSocket, type PacketSocket } from "../../src/kernel/packet-soc
 import { hasFeature } from "../../src/kernel/probe.ts";
 import type { BpfProgram } from "../../src/kernel/program.ts";
 import { formatFrame } from "../../src/net/dissect.ts";
-import { buildPacket, vlan } from "../../src/net/packet.ts";
+import { buildPacket, ipv6, tcp, vlan } from "../../src/net/packet.ts";
+import { UPLINK_ADDRESSES } from "../differential/places.ts";
 import { deviceOf } from "../differential/world.ts";
 import { PLACE, type Place } from "../model/numbers.ts";
+import { widen } from "../wide/address.ts";
+import { CLIENT } from "./cluster.ts";
+import { erased, near6 } from "./dispatch-rows.ts";
 import { ACK, arriving, FROM_ROUTER, ipipToNear, type Packet, SYN, toService } from "./frames.ts";
 import { ack, ackInPod, TTL } from "./owner-rows.ts";
 import { openStage, type Stage } from "./stage.ts";
@@ -123,4 +128,16 @@ test("a note leaves by a device with a program, and its packet goes into the pod
   const { frame } = send(ipipToNear(ack("cameNear"), { ttl: TTL.second }));
   assert.deepEqual(since(before, "node"), { PASS_NOT_OURS: 1 }, "the note has met the program");
   assert.equal(formatFrame(frame), formatFrame(buildPacket(...ackInPod)));
+});
+
+test("the kernel takes a packet of IPv6 whose option was erased", async () => {
+  const target = widen(UPLINK_ADDRESSES.up0.address);
+  const ip = ipv6({ source: widen(CLIENT), target });
+  wire.send(buildPacket(...arriving([ip, erased(near6), tcp({ targetPort: 1, flags: SYN })])));
+  await waitFor(() => {
+    for (let frame = wire.receive(); frame !== undefined; frame = wire.receive()) {
+      if (/ipv6 .* > .*rst/.test(formatFrame(frame))) return true;
+    }
+    return false;
+  }, "a RST of the kernel");
 });
