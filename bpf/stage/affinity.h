@@ -53,7 +53,7 @@ static __noinline backend_t *affinity_backend(const struct service *service, add
 	affinity_t *known = bpf_map_lookup_elem(&FAMILY(affinities), &key);
 	backend_t *backend;
 
-	if (known && !(opens && entry.seen - known->seen > service->affinity_age)) {
+	if (known && !(opens && jiffies_since(known->seen, entry.seen) > service->affinity_age)) {
 		backend = affinity_find(service, known);
 		if (backend) {
 			if (opens)

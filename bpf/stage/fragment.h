@@ -51,7 +51,8 @@ static __noinline bool fragment_follow(struct packet *packet)
 		return false;
 	key = fragment_key_of(packet);
 	ports = bpf_map_lookup_elem(&FAMILY(fragments), &key);
-	if (!ports || jiffies_now() - ports->seen > limit_window * FRAGMENT_AGE_WINDOWS)
+	if (!ports ||
+	    jiffies_since(ports->seen, jiffies_now()) > limit_window * FRAGMENT_AGE_WINDOWS)
 		return false;
 	packet->source_port = ports->source_port;
 	packet->destination_port = ports->destination_port;

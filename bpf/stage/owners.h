@@ -201,7 +201,7 @@ static __always_inline void decide_final(struct decision *decision, struct packe
 					 const struct service *service, bool changing)
 {
 	if (is_connected(packet) && !packet_makes_none(packet) &&
-	    jiffies_now() - service->changed < quiet_jiffies)
+	    jiffies_since(service->changed, jiffies_now()) < quiet_jiffies)
 		decide_verdict(decision, DROP_UNKNOWN_FINAL);
 	else
 		decide_last(decision, packet, pod, target, changing);

@@ -284,9 +284,12 @@ function isIn(
   return samePrefix(address, prefix.address, prefix.prefixLength);
 }
 
-/** Jiffies from `then` to `now`, which count modulo 2^32. */
+const AHEAD = 1000;
+
+/** *Age*: jiffies from `then` to `now`, which count modulo 2^32; 0 if `then` is just ahead. */
 export function elapsed(now: number, then: number): number {
-  return (now - then) >>> 0;
+  const age = (now - then) >>> 0;
+  return 2 ** 32 - age < AHEAD ? 0 : age;
 }
 
 /** Bytes of a frame as it came. */

@@ -60,8 +60,8 @@ const OWNERS = inFile("stage/owners.h", [
   },
   {
     name: "old rings are new",
-    from: "jiffies_now() - service->changed < quiet_jiffies",
-    to: "jiffies_now() - service->changed > quiet_jiffies",
+    from: "jiffies_since(service->changed, jiffies_now()) < quiet_jiffies",
+    to: "jiffies_since(service->changed, jiffies_now()) > quiet_jiffies",
   },
   {
     name: "unknown FINs are adopted",
@@ -224,8 +224,18 @@ const NAT_SKB = inFile("stage/nat-skb.h", [
 
 const LIMITS = inFile("stage/limits.h", [
   {
+    name: "a clock that is behind makes what is new old",
+    from: "return age > (__u32)-JIFFIES_AHEAD ? 0 : age;",
+    to: "return age;",
+  },
+  {
+    name: "what was never written is new",
+    from: "return age > (__u32)-JIFFIES_AHEAD ? 0 : age;",
+    to: "return (__s32)age < 0 ? 0 : age;",
+  },
+  {
     name: "the window never ends",
-    from: "if (window && now - window->since >= limit_window)",
+    from: "if (window && jiffies_since(window->since, now) >= limit_window)",
     to: "if (0)",
   },
   {

@@ -9,7 +9,7 @@ const inFile = (file: string, faults: readonly Fault[]): readonly Mutant[] =>
 const AFFINITY = inFile("stage/affinity.h", [
   {
     name: "clients are remembered for ever",
-    from: "!(opens && entry.seen - known->seen > service->affinity_age)",
+    from: "!(opens && jiffies_since(known->seen, entry.seen) > service->affinity_age)",
     to: "1",
   },
   {

@@ -43,6 +43,10 @@ const { affinity, snat } = ServiceFlag;
 const AGE = 100_000;
 const YOUNG = 1000;
 const OLD = 1_000_000;
+/** Another CPU's clock is ahead by less than it can be. */
+const AHEAD = -500;
+/** By more: it was never written, or ages ago. */
+const WRAPPED = -2_000_000;
 
 /** An entry of the client. */
 interface Remembered {
@@ -159,6 +163,21 @@ const SYNS: readonly Row[] = [
     coming: coming(syn),
     ...toFirst(syn),
     check: expectRemembered("far", { pod: SMALL_MTU, backend: 0, now: true }),
+  },
+  {
+    title: "a SYN whose client was seen by a CPU whose clock is ahead goes where it went",
+    places: BOTH,
+    poke: keeps("far", far(AHEAD)),
+    coming: coming(syn),
+    ...toFar(syn),
+    check: expectRemembered("far", { pod: FAR, backend: 1, now: true }),
+  },
+  {
+    title: "a SYN of a client who was away for longer than jiffies count goes by the ring",
+    places: BOTH,
+    poke: keeps("far", far(WRAPPED)),
+    coming: coming(syn),
+    ...toFirst(syn),
   },
   {
     title: "another client's pod is not this one's",

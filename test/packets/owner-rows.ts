@@ -355,6 +355,13 @@ const FINAL: readonly Row[] = [
     verdict: "DROP_UNKNOWN_FINAL",
   },
   {
+    title: "a final packet that nobody knows is dropped while the ring's change lies ahead",
+    places: HOST,
+    poke: ringChanged("cameNear", "soon"),
+    coming: { packet: ipipToNear(ack("cameNear"), { ttl: TTL.final }) },
+    verdict: "DROP_UNKNOWN_FINAL",
+  },
+  {
     title: "a final packet that nobody knows is adopted when the ring is old",
     places: HOST,
     poke: ringChanged("cameNear", "long ago"),
