@@ -30,7 +30,7 @@ import { closeEndedSockets } from "./sockets.ts";
 import { collectStatus, type Phase } from "./status.ts";
 import { addHealthChecks, afterCount, createStatusParts } from "./status-parts.ts";
 import { createTelemetry, serveTelemetry, type Telemetry } from "./telemetry.ts";
-import { identifyNode, type NodeIdentity } from "./uplinks.ts";
+import { identifyAgain, type NodeIdentity, whyRestart6 } from "./uplinks.ts";
 
 /** Caught from the start. */
 interface Signals {
@@ -84,7 +84,7 @@ async function run(
       failed: (error) => telemetry.log("device").error("devices are not followed", { error }),
     }),
   );
-  const identity = identifyNode(config, devices);
+  const identity = await identifyAgain(config, devices);
   warnOfLocalPorts(config.nodePort.range, log);
   const node = parts.use(
     await openNodeDatapath({ config, identity, devices, log: telemetry.log("datapath") }),
@@ -95,7 +95,7 @@ async function run(
   const flows = parts.use(collectFlows(settings, telemetry.log("conntrack"), node, services));
   const sockets = parts.use(closeEndedSockets(node, services, telemetry.log("socket")));
   logFaults(services, telemetry);
-  addHealthChecks(telemetry.health, node, services);
+  addHealthChecks(telemetry.health, node, services, () => whyRestart6(config, identity, devices));
   const counts = { ...flows, counted: countedTables(node) };
   addFeatureMetrics(telemetry.registry, node, services, { ...counts, sockets });
 

@@ -295,6 +295,10 @@ test("a node without an address of IPv6 serves what it can, and says why", async
   assert.match(String((await agent.said("backends are out of reach"))["reason"]), /: 10\.1\.0\.1;/);
   const warned = await agent.said("a manifest has a fault");
   assert.equal(warned["reason"], `IPv6 is left out: ${why}`);
+  agent.ip("addr add fd00::1/64 dev v0 nodad");
+  const late = (): string =>
+    agent.json("status").checks.find(({ name }: { name: string }) => name === "ipv6").problem;
+  await until(late, () => late().startsWith("IPv6 is off, and since the start fd00::1 has come"));
   agent.configure("ipv6: off\n");
   await agent.end("SIGTERM");
   await agent.start().ready();

@@ -60,7 +60,12 @@ export function afterCount<Result>(
 }
 
 /** What must be so for the node to carry traffic as it should. */
-export function addHealthChecks(health: Health, node: NodeDatapath, services: Services): void {
+export function addHealthChecks(
+  health: Health,
+  node: NodeDatapath,
+  services: Services,
+  late6: () => string | undefined,
+): void {
   health.add("sources", () => {
     const { loaded } = services;
     return loaded.open ? undefined : `not read yet: ${loaded.waitingFor.join(", ")}`;
@@ -72,6 +77,7 @@ export function addHealthChecks(health: Health, node: NodeDatapath, services: Se
   });
   health.add("forwarding", () => whyNotForwarded(inputsOf(node)) || undefined);
   health.add("sockets", () => node.sockets()?.reason || undefined);
+  health.add("ipv6", late6);
   health.add("tables", () => node.tables.error?.message);
 }
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { hostname } from "node:os";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseConfig } from "../config/load.ts";
 import { openDevices } from "../device/devices.ts";
 import { createNamespace, deleteNamespace, namespacePath } from "../kernel/netns.ts";
 import { formatIpv4, formatIpv6 } from "../net/address.ts";
-import { findUplinks, followUplinks, identifyNode } from "./uplinks.ts";
+import { findUplinks, followUplinks, identifyAgain, identifyNode } from "./uplinks.ts";
 
 let serial = 0;
 
@@ -148,6 +150,25 @@ test("an uplink stays a while without its default route, and while none has one"
   ip("link del b0");
   await routes(0);
   assert.equal(now(), none);
+});
+
+test("an address of IPv6 that was there before is waited for, and not for ever", async (t) => {
+  const { ip, devices } = setUp(t, WIRES);
+  const pins = mkdtempSync(join(tmpdir(), "ciliate-uplinks-"));
+  t.after(() => rmSync(pins, { recursive: true }));
+  const identify = async (more: string, limitMs?: number): Promise<string> => {
+    const text = `devices: [a0]\npaths: {bpffs: ${pins}}\n${more}`;
+    const { config } = parseConfig(text, "c.yaml");
+    const { address6 } = await identifyAgain(config, devices, limitMs);
+    return address6 === undefined ? "none" : formatIpv6(address6);
+  };
+  assert.equal(await identify(""), "none", "never served");
+  writeFileSync(join(pins, "frontends6"), "");
+  assert.equal(await identify("", 1), "none");
+  assert.equal(await identify("ipv6: off\n"), "none");
+  const identified = identify("");
+  ip("-6 addr add 2001:db8::5/64 dev a0 nodad");
+  assert.equal(await identified, "2001:db8::5");
 });
 
 test("a route with several hops names several uplinks", (t) => {

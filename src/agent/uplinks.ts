@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import { existsSync } from "node:fs";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
+import { maps } from "../datapath/gen/abi.ts";
 import type { Devices } from "../device/devices.ts";
 import type { Link } from "../kernel/netlink/link.ts";
-import { FAMILIES, type Family, type Ipv4, type Ipv6, isIpv4 } from "../net/address.ts";
+import { FAMILIES, type Family, formatIpv6, type Ipv4, type Ipv6, isIpv4 } from "../net/address.ts";
 
 /** This node as its configuration and its devices make it. */
 export interface NodeIdentity {
@@ -26,6 +29,8 @@ export interface Uplinks {
 
 /** For how long a device is an uplink without its default route: setting routes anew takes time. */
 const HOLD_MS = 10_000;
+/** An address by router advertisement or DHCP takes seconds after a boot. */
+const ADDRESS_MS = 5000;
 const NO_DEFAULT_ROUTE = "no Ethernet device has a default route: name the uplinks in devices";
 
 const ETHERNET = 1;
@@ -61,6 +66,44 @@ export function identifyNode(config: Config, devices: Devices): NodeIdentity {
     ...findAddress6(config, links, devices),
     mtu: Math.min(config.mtu === "auto" ? Infinity : config.mtu, ...links.map(({ mtu }) => mtu)),
   };
+}
+
+/**
+ * As `identifyNode`. Where IPv6 was served before, its address is waited for, five seconds at most:
+ * without one, what the tables of IPv6 hold is let go.
+ */
+export async function identifyAgain(
+  config: Config,
+  devices: Devices,
+  limitMs = ADDRESS_MS,
+): Promise<NodeIdentity> {
+  const identity = identifyNode(config, devices);
+  if (config.ipv6 === "off" || identity.address6 !== undefined) return identity;
+  if (!existsSync(join(config.paths.bpffs, maps.frontends6.name))) return identity;
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  const limit = setTimeout(resolve, limitMs);
+  const unlisten = devices.listen(() => {
+    if (whyRestart6(config, identity, devices) !== undefined) resolve();
+  });
+  await over;
+  clearTimeout(limit);
+  unlisten();
+  return identifyNode(config, devices);
+}
+
+/** Why an agent without IPv6 is to be started anew; undefined if there is no need. */
+export function whyRestart6(
+  config: Config,
+  { address6 }: Pick<NodeIdentity, "address6">,
+  devices: Devices,
+): string | undefined {
+  if (address6 !== undefined) return undefined;
+  const { address6: come } = findAddress6(config, findUplinks(config, devices).links, devices);
+  if (come === undefined) return undefined;
+  return (
+    `IPv6 is off, and since the start ${formatIpv6(come)} has come to an uplink: ` +
+    "restart the agent to serve IPv6, or set ipv6 to off"
+  );
 }
 
 /**
