@@ -290,16 +290,29 @@ function addReconcilerMetrics(collect: Collect, { reconciler }: Services): void 
   );
 }
 
-function addSourceMetrics(collect: Collect, { manifests, api, complete }: Services): void {
+/** What is known of where rows come from. */
+interface Sources {
+  readonly manifests: Pick<Services["manifests"], "figures">;
+  readonly api: Pick<Services["api"], "size">;
+  readonly complete: Pick<Services["complete"], "open">;
+}
+
+/** For addFeatureMetrics, and for tests. */
+export function addSourceMetrics(collect: Collect, { manifests, api, complete }: Sources): void {
+  // A walk over all problems: the first metric of a scrape makes it, and the others show the same.
+  let figures = manifests.figures();
   const add = (name: string, help: string, value: () => number): void =>
     collect(name, "gauge", help, () => [{ value: value() }]);
-  add("manifest_files", "Manifest files read.", () => manifests.figures().files);
-  add("manifest_objects", "Objects that manifests define.", () => manifests.figures().objects);
-  add("manifest_errors", "Faults of manifests.", () => manifests.figures().errors);
+  add("manifest_files", "Manifest files read.", () => {
+    figures = manifests.figures();
+    return figures.files;
+  });
+  add("manifest_objects", "Objects that manifests define.", () => figures.objects);
+  add("manifest_errors", "Faults of manifests.", () => figures.errors);
   add(
     "manifest_load_seconds",
     "From the last change of manifests to its rows.",
-    () => manifests.figures().lastLoadMs / 1000,
+    () => figures.lastLoadMs / 1000,
   );
   add("api_objects", "Objects that the API was given.", () => api.size);
   add("synced", "Whether all sources have told everything.", () => (complete.open ? 1 : 0));
