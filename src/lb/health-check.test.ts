@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import type { Address } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
@@ -76,6 +77,21 @@ test("load balancers hear how many pods this node has", async (t) => {
   await settled();
   assert.equal(await ask(port), `503 0 ${service}0}`);
   assert.deepEqual([...checks.problems()], []);
+});
+
+test("connections that ask nothing keep no load balancer out", async (t) => {
+  const { writer, settled, checks, own } = setUp(t);
+  const port = await freePort();
+  own("127.0.0.1");
+  writer.putService(local("web", port));
+  await settled();
+  checks.start();
+  for (let count = 0; count < 65; count++) {
+    const idle = connect(port, "127.0.0.1").on("error", () => undefined);
+    t.after(() => idle.destroy());
+    await once(idle, "connect");
+  }
+  assert.match(await ask(port), /^503 /);
 });
 
 test("a port goes with its service, and comes with an address", async (t) => {

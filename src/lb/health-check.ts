@@ -3,6 +3,7 @@
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { type Address, formatAddress, formatAddressPort } from "../net/address.ts";
 import type { NodeAddressRow } from "../node/rows.ts";
 import type { ReadTable } from "../state/table.ts";
@@ -134,7 +135,7 @@ class CheckServers implements HealthChecks {
       this.#answer(what.service, request, response),
     );
     server.headersTimeout = HEADERS_TIMEOUT_MS;
-    server.maxConnections = MAX_CONNECTIONS;
+    leaveOldest(server, MAX_CONNECTIONS);
     const check: Check = { ...what, server, problem: undefined };
     this.#checks.set(id, check);
     server.on("listening", () => {
@@ -190,4 +191,17 @@ class CheckServers implements HealthChecks {
 
 function listen({ server, address, port }: Check): void {
   server.listen({ host: formatAddress(address), port, exclusive: true });
+}
+
+/** For one connection more than `most` the oldest is closed: who asks nothing keeps nobody out. */
+function leaveOldest(server: Server, most: number): void {
+  const open = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const [oldest] = open;
+    if (open.size <= most || oldest === undefined) return;
+    open.delete(oldest);
+    oldest.destroy();
+  });
 }
