@@ -98,6 +98,11 @@ test("what isn't one YAML document is refused with its place", () => {
   );
 });
 
+test("a flow's idle time is no longer than its age can be told, 24.8 days", () => {
+  assert.equal(faults("conntrack: {tcpEstablished: 20d}\n"), "none");
+  assert.match(faults("conntrack: {tcpEstablished: 24d}\n"), /tcpEstablished: .* 1s to 20d /);
+});
+
 test("values that are right alone and wrong together are refused", () => {
   assert.equal(
     faults("mtu: 1500\nouterSource: 10.0.0.0/31\n"),

@@ -212,7 +212,8 @@ export const schema = section("", {
   ),
   conntrack: section("Flows that this node remembers: those of its own pods.", {
     tcpEstablished: live(
-      duration(SECOND, 30 * DAY),
+      // Ages are told apart up to 2^31 ticks: 24.8 days where the kernel has 1000 in a second.
+      duration(SECOND, 20 * DAY),
       time("8000s"),
       "An established TCP or SCTP connection without traffic is forgotten after this time.",
     ),
