@@ -60,6 +60,16 @@ test("repeats are held back after ten, and told with their count", (t) => {
   assert.equal(lines.length, 13);
 });
 
+test("repeats are held back for no longer when the clock is set back", (t) => {
+  const { logger, lines } = setUp(t);
+  for (let index = 0; index < 10; index += 1) logger.for("lb").warn("again");
+  t.mock.timers.setTime(NOON - 3_600_000);
+  logger.for("lb").warn("again");
+  assert.equal(lines.length, 10);
+  t.mock.timers.tick(10_000);
+  assert.equal(lines.length, 11);
+});
+
 test("flush() tells of what is still held back", (t) => {
   const { logger, lines } = setUp(t);
   for (let index = 0; index < 12; index += 1) logger.for("lb").warn("again");

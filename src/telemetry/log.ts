@@ -55,6 +55,7 @@ const WINDOW_MS = 10_000;
 const MAX_WATCHED = 1000;
 
 interface Repeats {
+  /** By a clock that nobody sets. */
   readonly sinceMs: number;
   written: number;
   held: number;
@@ -90,7 +91,8 @@ export function createLogger(options: LoggerOptions): Logger {
     const entry: Entry = { timeMs: Date.now(), level, subsystem, message, fields };
     const key = `${subsystem} ${level} ${message}`;
     const repeats = watched.get(key);
-    if (repeats !== undefined && entry.timeMs - repeats.sinceMs < WINDOW_MS) {
+    const nowMs = performance.now();
+    if (repeats !== undefined && nowMs - repeats.sinceMs < WINDOW_MS) {
       repeats.last = entry;
       if (repeats.written < REPEATS_PER_WINDOW) {
         repeats.written += 1;
@@ -98,13 +100,13 @@ export function createLogger(options: LoggerOptions): Logger {
         return;
       }
       repeats.held += 1;
-      const leftMs = repeats.sinceMs + WINDOW_MS - entry.timeMs;
+      const leftMs = repeats.sinceMs + WINDOW_MS - nowMs;
       repeats.timer ??= setTimeout(() => release(key, repeats), leftMs).unref();
       return;
     }
     if (repeats !== undefined) release(key, repeats);
     if (watched.size >= MAX_WATCHED) forgetOldest(watched, release);
-    watched.set(key, { sinceMs: entry.timeMs, written: 1, held: 0, last: entry });
+    watched.set(key, { sinceMs: nowMs, written: 1, held: 0, last: entry });
     write(entry);
   };
 
