@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 import { openObject } from "../kernel/object.ts";
 import { formatAddress, parseIpv4 } from "../net/address.ts";
 import { type EventBatch, openEvents } from "./events.ts";
@@ -32,7 +32,18 @@ test("events are told while somebody listens, and to each what it wants", async 
   using endpoints = new TypedMap(loaded.map("endpoints"), maps.endpoints);
   const endpoint = maps.endpoints.value.decode(new DataView(new ArrayBuffer(24)), 0);
   endpoints.update({ address: parseIpv4("10.0.0.1") }, { ...endpoint, ifindex: 1 as Ifindex });
-  await using events = openEvents(loaded.map("events"), runtime, (error) => assert.fail(error));
+  const ring = loaded.map("events");
+  let isOutOfFiles = true;
+  const busy: typeof ring = Object.create(ring, {
+    fd: { get: () => (isOutOfFiles ? assert.fail("out of files") : ring.fd) },
+    name: { value: ring.name },
+  });
+  const failures: Error[] = [];
+  await using events = openEvents(busy, runtime, (error) => failures.push(error));
+  const early = events.listen("drops", () => assert.fail());
+  await nextTurn();
+  early();
+  isOutOfFiles = false;
   const run = (): void => {
     loaded.program("host_deliver").testRun({ data: STRANGER });
   };
@@ -51,6 +62,7 @@ test("events are told while somebody listens, and to each what it wants", async 
   assert.equal(event?.verdict, Verdict.dropUntrusted);
   assert.equal(formatAddress(event?.outerSource ?? assert.fail()), "192.0.2.9");
   assert.equal(event?.length, STRANGER.length);
+  assert.equal(failures.length, 1, "what went wrong once is tried again");
   end();
   assert.equal(runtime.lookup(0)?.events, EventMask.packets);
 });

@@ -92,13 +92,16 @@ export function openEvents(
     });
   /** One reader at a time: the next stream begins when the one before is over. */
   const settle = (): void => {
-    closing = closing.then(async () => {
-      if (listeners.size > 0) stream ??= start();
-      else if (stream !== undefined) {
-        await stream.close();
-        stream = undefined;
-      }
-    });
+    // A stream that couldn't begin has been told of; the next listener tries again.
+    closing = closing
+      .catch(() => undefined)
+      .then(async () => {
+        if (listeners.size > 0) stream ??= start();
+        else if (stream !== undefined) {
+          await stream.close();
+          stream = undefined;
+        }
+      });
     closing.catch(failed);
   };
   tellPrograms();
