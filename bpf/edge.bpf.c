@@ -84,8 +84,11 @@ static __always_inline enum verdict send_plain(struct xdp_md *ctx, struct packet
 static __always_inline enum verdict too_big(struct xdp_md *ctx, const struct packet *packet,
 					    __u32 mtu, int *action)
 {
-	if (!answer_allowed(packet->service))
-		return DROP_ANSWER_LIMIT;
+	enum verdict refused;
+
+	refused = answer_refused(packet, packet->service);
+	if (refused)
+		return refused;
 	*action = XDP_TX;
 	return aside_unreachable(ctx, mtu) ? SENT_FRAG_NEEDED : DROP_REWRITE;
 }
@@ -95,12 +98,14 @@ static __always_inline enum verdict reject(struct xdp_md *ctx, const struct pack
 					   const struct service *service, int *action)
 {
 	enum verdict verdict = reject_verdict(service, packet);
+	enum verdict refused;
 	bool written;
 
 	if (verdict != SENT_REJECTED)
 		return verdict;
-	if (!answer_allowed(packet->service))
-		return DROP_ANSWER_LIMIT;
+	refused = answer_refused(packet, packet->service);
+	if (refused)
+		return refused;
 	written = packet->protocol == IPPROTO_TCP ? aside_reset(ctx) : aside_unreachable(ctx, 0);
 	*action = XDP_TX;
 	return written ? SENT_REJECTED : DROP_REWRITE;

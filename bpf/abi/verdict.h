@@ -74,7 +74,8 @@
 	X(DROP_BIND, 57, "a program of this node wanted a node port that a service has") \
 	X(DROP_PORT_TAKEN, 58, \
 	  "`encapsulate: first`: another connection has the client's port at the pod, and plain " \
-	  "packets of both would be alike")
+	  "packets of both would be alike") \
+	X(DROP_SOURCE, 59, "from an address that no client can have, or from a service itself")
 /* clang-format on */
 
 EXPORT_ENUM(verdict, VERDICTS);

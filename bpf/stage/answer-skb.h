@@ -81,10 +81,12 @@ static __noinline bool skb_reset(struct __sk_buff *skb, struct packet *packet, i
 static __always_inline enum verdict skb_answer(struct __sk_buff *skb, struct packet *packet,
 					       enum verdict verdict, int *action)
 {
+	enum verdict refused;
 	bool written;
 
-	if (!answer_allowed(packet->service))
-		return DROP_ANSWER_LIMIT;
+	refused = answer_refused(packet, packet->service);
+	if (refused)
+		return refused;
 	if (verdict == SENT_FRAG_NEEDED)
 		written = skb_unreachable(skb, packet, packet->mtu, action);
 	else if (packet->protocol == IPPROTO_TCP)

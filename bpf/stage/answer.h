@@ -11,6 +11,16 @@
 /* IP and TCP headers of an RST. */
 #define RESET_BYTES ((int)(sizeof(ip_t) + sizeof(struct tcphdr)))
 
+/* Why a packet isn't answered in the name of a service; 0: it may be. */
+static __always_inline enum verdict answer_refused(const struct packet *packet,
+						   service_id_t service)
+{
+	/* RFC 1122, 3.2.2, and RFC 4443, 2.4 (e.6). */
+	if (!address_is_host(packet->source))
+		return DROP_SOURCE;
+	return answer_allowed(service) ? 0 : DROP_ANSWER_LIMIT;
+}
+
 /* What a packet to a service without backends comes to; SENT_REJECTED: it is to be answered. */
 static __always_inline enum verdict reject_verdict(const struct service *service,
 						   const struct packet *packet)

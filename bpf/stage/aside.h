@@ -81,14 +81,16 @@ static __noinline enum verdict aside_echo(struct xdp_md *ctx)
 	struct packet packet = {};
 	struct ethhdr *eth = start_of(ctx);
 	ip_t *ip = (void *)(eth + 1);
+	enum verdict refused;
 
 	if ((void *)(ip + 1) > end_of(ctx))
 		return PASS_NOT_OURS;
 	parse_ip(&packet, ip, end_of(ctx), ctx->data_end - ctx->data - ETH_HLEN);
 	if (!echo_asked(&packet, ip, end_of(ctx)))
 		return PASS_NOT_OURS;
-	if (!answer_allowed(0))
-		return DROP_ANSWER_LIMIT;
+	refused = answer_refused(&packet, 0);
+	if (refused)
+		return refused;
 	echo_write(eth, &packet);
 	return SENT_ECHO;
 }

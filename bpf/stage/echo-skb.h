@@ -10,12 +10,14 @@ static __noinline enum verdict skb_echo(struct __sk_buff *skb, struct packet *pa
 {
 	struct ethhdr *eth = skb_start(skb);
 	ip_t *ip = (void *)(eth + 1);
+	enum verdict refused;
 
 	if (!packet || !action || (void *)(ip + 1) > skb_end(skb) ||
 	    !echo_asked(packet, ip, skb_end(skb)))
 		return PASS_NOT_OURS;
-	if (!answer_allowed(0))
-		return DROP_ANSWER_LIMIT;
+	refused = answer_refused(packet, 0);
+	if (refused)
+		return refused;
 	echo_write(eth, packet);
 	*action = bpf_redirect(skb->ifindex, 0);
 	return SENT_ECHO;

@@ -35,6 +35,16 @@ static __always_inline ipv4_t own_address(void)
 	return node_address;
 }
 
+/* Whether it may be one host's: not of this network, loopback, a group or all (RFC 1122, 3.2.1.3).
+ */
+static __always_inline bool address_is_host(ipv4_t address)
+{
+	__u32 value = bpf_ntohl(address);
+	__u32 first = value >> 24;
+
+	return first && first != 127 && (first & 0xf0) != 224 && ~value;
+}
+
 static __always_inline ipv4_t ip_source(const ip_t *ip)
 {
 	return ip->saddr;

@@ -44,6 +44,14 @@ static __always_inline ipv6_t own_address(void)
 				 node_address6.word[2], node_address6.word[3]}};
 }
 
+/* Whether it may be one host's: not unspecified, loopback or a group (RFC 4291, 2.4). */
+static __always_inline bool address_is_host(ipv6_t address)
+{
+	if (address.word[0] | address.word[1] | address.word[2])
+		return bpf_ntohl(address.word[0]) >> 24 != 0xff;
+	return bpf_ntohl(address.word[3]) > 1;
+}
+
 static __always_inline __u32 address_sum(ipv6_t address)
 {
 	return checksum_word(address.word[0]) + checksum_word(address.word[1]) +

@@ -113,6 +113,8 @@ static __always_inline enum verdict nat_open(void *ctx, const struct packet *pac
 
 	if (packet_makes_none(packet))
 		return DROP_UNKNOWN_FLOW;
+	if (!source_is_client(packet))
+		return DROP_SOURCE;
 	if (!nexthop || !held)
 		return DROP_TABLE;
 	flow = &held->flow;

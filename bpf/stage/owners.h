@@ -279,6 +279,10 @@ static __always_inline void decide_unknown(struct __sk_buff *skb, struct packet 
 		return;
 	}
 	packet->service = service->id;
+	if (!source_is_client(packet)) {
+		decide_verdict(decision, DROP_SOURCE);
+		return;
+	}
 	flow_hash(packet);
 	/* Linux 6.1 takes a call that falls through to the loop's head for an endless loop. */
 #pragma clang loop unroll(full)

@@ -78,6 +78,18 @@ static __noinline frontend_t *node_port_find(address_t address, port_t port, __u
 	return kind == NODE_ADDRESS_OWN || (inner && kind) ? frontend : NULL;
 }
 
+/*
+ * Whether a packet may begin a flow of its source's. Services of UDP that answer whatever comes
+ * would answer each other for ever, each time with a new time to live.
+ */
+static __always_inline bool source_is_client(const struct packet *packet)
+{
+	return address_is_host(packet->source) &&
+	       (packet->protocol != IPPROTO_UDP ||
+		!frontend_find(frontend_key(packet->source, packet->source_port, IPPROTO_UDP,
+					    FRONTEND_SERVICE)));
+}
+
 /* The row that a frontend leads to; NULL without a frontend. */
 static __always_inline struct service *service_of(const frontend_t *frontend)
 {

@@ -14,9 +14,11 @@ const TTL = 64;
 function answer(
   node: Node,
   { frame, jiffies }: Input,
-  service: number,
-  made: { readonly verdict: Verdict; readonly packet: Uint8Array },
+  { family, source }: Ip,
+  made: { readonly service: number; readonly verdict: Verdict; readonly packet: Uint8Array },
 ): Outcome {
+  const { service } = made;
+  if (!family.isHost(source)) return drop("DROP_SOURCE", frame);
   const window = node.limitWindow(service, jiffies);
   window.told += 1;
   if (window.told > node.config.answerLimit) return drop("DROP_ANSWER_LIMIT", frame);
@@ -59,7 +61,7 @@ export function fragNeeded(
   { service, mtu }: { readonly service: number; readonly mtu: number },
 ): Outcome {
   const packet = unreachable(input, ip, ip.family.icmp.tooBig(mtu));
-  return answer(node, input, service, { verdict: "SENT_FRAG_NEEDED", packet });
+  return answer(node, input, ip, { service, verdict: "SENT_FRAG_NEEDED", packet });
 }
 
 /** A packet to a service without backends. */
@@ -76,7 +78,7 @@ export function tell(node: Node, input: Input, ip: Ip, l4: L4, service: number):
   const packet = isTcp
     ? reset(input, ip, l4)
     : unreachable(input, ip, ip.family.icmp.portUnreachable);
-  return answer(node, input, service, { verdict: "SENT_REJECTED", packet });
+  return answer(node, input, ip, { service, verdict: "SENT_REJECTED", packet });
 }
 
 /** RFC 9293, 3.10.7.1. */
@@ -118,5 +120,9 @@ export function echo(node: Node, input: Input, ip: Ip): Outcome | undefined {
   const before = get16(sent, at) + get16(sent, at + 2);
   set8(sent, at, icmp.echoReply);
   set16(sent, at + 2, checksumFor(get16(sent, at), before));
-  return answer(node, input, 0, { verdict: "SENT_ECHO", packet: sent.subarray(ETHERNET) });
+  return answer(node, input, ip, {
+    service: 0,
+    verdict: "SENT_ECHO",
+    packet: sent.subarray(ETHERNET),
+  });
 }

@@ -61,6 +61,7 @@ function deliverUnknown(node: Node, arrival: Arrival, first: Address): Outcome {
   const { frame, ip, l4 } = arrival;
   const row = node.findService(ip, l4, { inner: arrival.outer !== undefined || arrival.told });
   if (row === undefined) return drop("DROP_NO_SERVICE", frame);
+  if (!node.mayBeClient(ip, l4)) return drop("DROP_SOURCE", frame);
   const service = serviceRow(node, row);
   let [pod, hop] = [first, arrival.hop];
   for (let round = 1; round <= ROUNDS; round++) {

@@ -53,6 +53,8 @@ export interface Family {
   readonly addressBytes: number;
   /** Who a pod is that talks to itself. */
   readonly itself: Address;
+  /** Whether an address may be one host's: none of this network's, loopback or a group's. */
+  isHost(address: Address): boolean;
   /** Of a header without options, which is what an outer one is. */
   readonly headerBytes: number;
   readonly longestHeader: number;

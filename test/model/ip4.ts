@@ -15,6 +15,11 @@ export const IPV4: Family = {
   addressBytes: 4,
   // 169.254.42.1
   itself: 0xa9fe2a01,
+  isHost: (address) => {
+    const first = Number(address) >>> 24;
+    const isGroup = first >= 224 && first < 240;
+    return first !== 0 && first !== 127 && !isGroup && address !== 0xffff_ffff;
+  },
   headerBytes: HEADER,
   longestHeader: 60,
   fields: { length: 2, ttl: 8, source: 12, destination: 16 },

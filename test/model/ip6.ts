@@ -21,6 +21,7 @@ export const IPV6: Family = {
   addressBytes: 16,
   // fd00:c111:a7e::1
   itself: 0xfd00_c111_0a7e_0000_0000_0000_0000_0001n,
+  isHost: (address) => BigInt(address) > 1n && BigInt(address) >> 120n !== 0xffn,
   headerBytes: HEADER,
   longestHeader: LONGEST,
   fields: { length: 4, ttl: 7, source: 8, destination: 24 },

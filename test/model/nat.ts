@@ -73,6 +73,7 @@ export function nat(node: Node, place: "edge" | "host", request: Request): Outco
   }
   // 3.
   if (beginsNothing(ip, l4)) return drop("DROP_UNKNOWN_FLOW", frame);
+  if (!node.mayBeClient(ip, l4)) return drop("DROP_SOURCE", frame);
   if (backend.nexthop >= node.limits.nexthops) return drop("DROP_TABLE", frame);
   // 4.
   const made = open(node, request, hash, backend);

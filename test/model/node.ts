@@ -11,6 +11,7 @@ import {
   NODE_ADDRESS,
   PLACE,
   type Place,
+  PROTOCOL,
   SERVICE,
   VERDICT,
   type Verdict,
@@ -203,6 +204,14 @@ export class Node {
   isServiceAddress(address: Address): boolean {
     const has = (kind: number): boolean => this.frontend(address, 0, 0, kind) !== undefined;
     return has(KIND.address) && !has(KIND.node);
+  }
+
+  /** Whether a packet's source may be a client of a service. */
+  mayBeClient({ source, protocol }: Ip, { sourcePort }: L4): boolean {
+    if (!this.family.isHost(source)) return false;
+    // Two services that answer whatever comes would answer each other for ever.
+    if (protocol !== PROTOCOL.udp) return true;
+    return this.frontend(source, sourcePort, protocol, KIND.service) === undefined;
   }
 
   frontend(address: Address, port: number, protocol: number, kind: number): Frontend | undefined {

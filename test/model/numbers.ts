@@ -55,6 +55,7 @@ export const VERDICT = {
   DROP_OPTION_ROOM: 56,
   DROP_BIND: 57,
   DROP_PORT_TAKEN: 58,
+  DROP_SOURCE: 59,
 } as const;
 export type Verdict = keyof typeof VERDICT;
 

@@ -69,6 +69,29 @@ const OWNERS = inFile("stage/owners.h", [
     to: "\tif (packet->tcp_flags & TCP_RST)\n",
   },
   {
+    name: "nobody begins flows here",
+    from: "\tif (!source_is_client(packet)) {\n",
+    to: "\tif (0) {\n",
+  },
+  {
+    name: "SNAT: nobody begins flows",
+    file: "stage/nat.h",
+    from: "\tif (!source_is_client(packet))\n",
+    to: "\tif (0)\n",
+  },
+  {
+    name: "services begin flows of UDP",
+    file: "stage/service.h",
+    from: "\t       (packet->protocol != IPPROTO_UDP ||\n",
+    to: "\t       (1 ||\n",
+  },
+  {
+    name: "nobody is answered",
+    file: "stage/answer.h",
+    from: "\tif (!address_is_host(packet->source))\n",
+    to: "\tif (0)\n",
+  },
+  {
     name: "TCP without SYN and ACK is adopted",
     file: "stage/packet.h",
     from: "(packet->protocol == IPPROTO_TCP && !(packet->tcp_flags & (TCP_SYN | TCP_ACK)))",

@@ -26,6 +26,7 @@ import { HERE_ANSWER_ROWS, HERE_FRAGMENT_ROWS } from "./here-answer-rows.ts";
 import { HERE_OPTION_ROWS, HERE_ROWS } from "./here-rows.ts";
 import { IPV6_ROWS, mssRows } from "./ipv6-rows.ts";
 import { judgeFrames } from "./judge.ts";
+import { NO_CLIENT_ROWS, NO_CLIENT_SNAT_ROWS } from "./no-client-rows.ts";
 import { NODE_PORT_ROWS, serveNodePorts } from "./node-port-rows.ts";
 import { NOTE_ROWS } from "./note-rows.ts";
 import { OUTBOUND_END_ROWS } from "./outbound-end-rows.ts";
@@ -92,6 +93,7 @@ suiteOn("a node that drops fragments", "fragments: drop", [
   ...RELAY_ROWS,
   ...AFFINITY_ROWS,
   ...ANSWER_ROWS,
+  ...NO_CLIENT_ROWS,
   ...DISPATCH_ROWS,
   ...FOREIGN_ROWS,
   ...HERE_ROWS,
@@ -128,6 +130,7 @@ suiteOn(
     ...SNAT_ERROR_ROWS,
     ...SOURCE_SNAT_ROWS,
     ...AFFINITY_SNAT_ROWS,
+    ...NO_CLIENT_SNAT_ROWS,
     ...SCTP_SNAT_ROWS,
     ...CHANGE_ROWS,
   ],
@@ -188,6 +191,7 @@ test("every verdict that can occur at the edge has a row", () => {
         "DROP_ANSWER_LIMIT",
         "DROP_NAT_EXHAUSTED",
         "DROP_SOURCE_RANGE",
+        "DROP_SOURCE",
         "DROP_UNKNOWN_PORT",
         ...(family === "ipv4" ? (["DROP_OPTION_ROOM"] as const) : []),
         "SENT_REJECTED",
@@ -241,6 +245,7 @@ test("every verdict that can occur at the host has a row", () => {
         "DROP_TOO_BIG",
         "DROP_NAT_EXHAUSTED",
         "DROP_SOURCE_RANGE",
+        "DROP_SOURCE",
         "DROP_UNKNOWN_PORT",
         "DROP_PORT_TAKEN",
         "SENT_REJECTED",

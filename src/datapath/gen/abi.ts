@@ -500,6 +500,8 @@ export const Verdict = {
   dropBind: 57,
   /** `encapsulate: first`: another connection has the client's port at the pod, and plain packets of both would be alike */
   dropPortTaken: 58,
+  /** from an address that no client can have, or from a service itself */
+  dropSource: 59,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of enum verdict for people, by value. */
@@ -553,6 +555,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   "56": "drop_option_room",
   "57": "drop_bind",
   "58": "drop_port_taken",
+  "59": "drop_source",
 };
 /** What the values of enum verdict mean, by value. */
 export const verdictTexts: { readonly [value: number]: string } = {
@@ -605,6 +608,7 @@ export const verdictTexts: { readonly [value: number]: string } = {
   "56": "the header has no room left for the option of `dispatch: option`",
   "57": "a program of this node wanted a node port that a service has",
   "58": "`encapsulate: first`: another connection has the client's port at the pod, and plain packets of both would be alike",
+  "59": "from an address that no client can have, or from a service itself",
 };
 
 /** struct affinity */
@@ -2770,7 +2774,7 @@ export const programs = {
 } as const satisfies { readonly [key: string]: ProgramSpec };
 
 /** The sha256 of bpf/abi.txt's text below its first line. */
-export const abiDigest = "76ca4012972a7285d5af4c90b2a2eae06239d769dcfdd6cf4d4945f40f55c10f";
+export const abiDigest = "b30a2cc7f4c755652d20b8428b5f0de37cd612e4c3dcad9d8cd31b8c80ffcb93";
 /** That text. */
 export const abiText = `
 typedef identity_t __u32
@@ -2953,6 +2957,7 @@ enum verdict 4
   56 DROP_OPTION_ROOM
   57 DROP_BIND
   58 DROP_PORT_TAKEN
+  59 DROP_SOURCE
 
 struct affinity 12
   0 ipv4_t pod
