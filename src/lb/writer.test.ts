@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { servicePortEntries } from "./entries.ts";
 import { createRing } from "./maglev.ts";
 import { DEFAULT_POLICY } from "./rows.ts";
 import { createBench, endpoint, ip, lastByte, service, show, slice } from "./testing.ts";
+
+const ENTRY_OPTIONS = { encapsulate: "all", jiffies: () => 0 } as const;
 
 test("a service and its slices make a service port, backends in order of address", async () => {
   const { writer, settled, port } = createBench();
@@ -94,6 +97,42 @@ test("a pod that slices name twice counts once, as ready if any says so", async 
       [2, 8080],
     ],
   );
+});
+
+test("pods of one service serve it each by the port of its slice, also in the kernel", async () => {
+  const { writer, settled, port } = createBench();
+  writer.putService(service("web"));
+  writer.putSlice(slice("web-a", ["1@n1", "2@n2"], { port: 8080 }));
+  writer.putSlice(slice("web-b", ["3@n1", "4@n2"], { port: 9090 }));
+  await settled();
+  const ports = (): unknown =>
+    port()?.backends.map((backend) => [lastByte(backend.address), backend.port]);
+  const targets = (): unknown =>
+    servicePortEntries(ENTRY_OPTIONS, port() ?? assert.fail()).flatMap((entry) =>
+      entry.target === "targets" ? [[lastByte(entry.key.pod), entry.value.port]] : [],
+    );
+  assert.deepEqual(ports(), [
+    [1, 8080],
+    [2, 8080],
+    [3, 9090],
+    [4, 9090],
+  ]);
+  assert.deepEqual(targets(), [
+    [1, 8080],
+    [3, 9090],
+  ]);
+  writer.putSlice(slice("web-b", ["3@n1", "4@n2"], { port: 9091 }));
+  await settled();
+  assert.deepEqual(ports(), [
+    [1, 8080],
+    [2, 8080],
+    [3, 9091],
+    [4, 9091],
+  ]);
+  assert.deepEqual(targets(), [
+    [1, 8080],
+    [3, 9091],
+  ]);
 });
 
 test("ports are found by name and protocol", async () => {
