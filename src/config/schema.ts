@@ -201,7 +201,7 @@ export const schema = section("", {
       cgroup: restart(
         wordOr(["auto"], path),
         "auto",
-        "The directory of the cgroup (version 2) whose processes' sockets are translated, with all cgroups below. `auto` is the root: every process of the machine.",
+        "The directory of the cgroup (version 2) whose processes' sockets are translated, with all cgroups below. `auto` is the root: every process of the machine. Sockets whose backend or service is gone are closed in the node's own network namespace, and in those that Pods name by `ciliate.io/netns`; elsewhere they stay.",
       ),
       maxEntries: restart(
         wordOr(["auto"], integer(1024, 16_777_216)),
